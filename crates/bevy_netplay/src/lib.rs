@@ -1,0 +1,1 @@
+//! Peer-to-peer multiplayer for Bevy: the plugin group that a game imports.

@@ -1,0 +1,1 @@
+//! Lobbies as a pure state machine: commands in, effects out.

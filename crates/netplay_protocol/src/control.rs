@@ -1,0 +1,417 @@
+//! Channel 0: what two peers say to each other before and besides game messages.
+//!
+//! | tag | message | content |
+//! |---|---|---|
+//! | 1 | `Hello` | `NPLY`, version 2, then: codec 1, game (text), build (text), schema hash 8, lane count 1, lanes (id 1, kind 1) |
+//! | 2 | `Accept` | nothing: your hello suits me |
+//! | 3 | `Schema` | the table of message types, sent when hashes differ |
+//! | 4 | `Refuse` | code 1, text: I will not play with you |
+//! | 5 | `Credit` | bytes of channel 2 that the game has consumed so far, 8 |
+//! | 6 | `Bye` | code 1: I am leaving on purpose |
+//!
+//! `Hello` keeps its first six bytes after the tag in every future version, so that any two versions
+//! can at least name their difference.
+
+use thiserror::Error;
+
+use crate::cursor::{ReadError, Reader, put_text};
+use crate::ids::{BuildId, GameId};
+use crate::lane::Lane;
+use crate::limits::{CONTROL_MAX, ID_MAX, LANES_MAX, REFUSAL_TEXT_MAX};
+use crate::schema::{Schema, SchemaDifference};
+
+const MAGIC: &[u8; 4] = b"NPLY";
+const TAG_HELLO: u8 = 1;
+const TAG_ACCEPT: u8 = 2;
+const TAG_SCHEMA: u8 = 3;
+const TAG_REFUSE: u8 = 4;
+const TAG_CREDIT: u8 = 5;
+const TAG_BYE: u8 = 6;
+
+/// A lane's number and delivery kind, as the handshake compares them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneEntry {
+    /// The lane's number.
+    pub id: u8,
+    /// The lane's delivery kind; equal to the number while a game cannot define lanes.
+    pub kind: u8,
+}
+
+/// The lanes of this build.
+pub fn lane_table() -> Vec<LaneEntry> {
+    Lane::ALL
+        .iter()
+        .map(|lane| LaneEntry {
+            id: lane.id(),
+            kind: lane.id(),
+        })
+        .collect()
+}
+
+/// The first thing that each side says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// [`crate::PROTOCOL_VERSION`].
+    pub version: u16,
+    /// [`crate::codec::Codec::ID`].
+    pub codec: u8,
+    /// Which game.
+    pub game: GameId,
+    /// Which build of it.
+    pub build: BuildId,
+    /// [`Schema::hash`].
+    pub schema_hash: u64,
+    /// The lanes.
+    pub lanes: Vec<LaneEntry>,
+}
+
+/// How two hellos differ. "Ours" is the side that reports.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// Other versions of this protocol.
+    #[error("protocol version {ours} here, {theirs} there: update the older game")]
+    Version {
+        /// Our version.
+        ours: u16,
+        /// Their version.
+        theirs: u16,
+    },
+    /// Other games.
+    #[error("game {ours} here, {theirs} there")]
+    Game {
+        /// Our game.
+        ours: GameId,
+        /// Their game.
+        theirs: GameId,
+    },
+    /// Other builds of the game.
+    #[error("build {ours} here, {theirs} there: all players need one build")]
+    Build {
+        /// Our build.
+        ours: BuildId,
+        /// Their build.
+        theirs: BuildId,
+    },
+    /// Other codecs.
+    #[error("codec {ours} here, {theirs} there")]
+    Codec {
+        /// Our codec.
+        ours: u8,
+        /// Their codec.
+        theirs: u8,
+    },
+    /// Other lanes.
+    #[error("the lane tables differ: {ours:?} here, {theirs:?} there")]
+    Lanes {
+        /// Our lanes.
+        ours: Vec<LaneEntry>,
+        /// Their lanes.
+        theirs: Vec<LaneEntry>,
+    },
+    /// Other message types.
+    #[error("the registered messages differ: {0}")]
+    Schema(SchemaDifference),
+}
+
+impl Hello {
+    /// The first difference that needs no schema table, in the order of [`Mismatch`]'s variants.
+    pub fn mismatch(&self, theirs: &Self) -> Option<Mismatch> {
+        if self.version != theirs.version {
+            Some(Mismatch::Version {
+                ours: self.version,
+                theirs: theirs.version,
+            })
+        } else if self.game != theirs.game {
+            Some(Mismatch::Game {
+                ours: self.game.clone(),
+                theirs: theirs.game.clone(),
+            })
+        } else if self.build != theirs.build {
+            Some(Mismatch::Build {
+                ours: self.build.clone(),
+                theirs: theirs.build.clone(),
+            })
+        } else if self.codec != theirs.codec {
+            Some(Mismatch::Codec {
+                ours: self.codec,
+                theirs: theirs.codec,
+            })
+        } else if self.lanes != theirs.lanes {
+            Some(Mismatch::Lanes {
+                ours: self.lanes.clone(),
+                theirs: theirs.lanes.clone(),
+            })
+        } else {
+            None
+        }
+    }
+}
+
+/// Why a peer leaves on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ByeReason {
+    /// It left the lobby or quit.
+    Left = 0,
+    /// It gave this connection up, and a fresh one may follow.
+    Replaced = 1,
+    /// The other side broke a rule of the protocol.
+    Violation = 2,
+}
+
+/// A message of channel 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Who I am.
+    Hello(Hello),
+    /// A hello of another version, of which only this much can be read.
+    HelloOfVersion(u16),
+    /// Your hello suits me: send.
+    Accept,
+    /// My message types, because our hashes differ.
+    Schema(Schema),
+    /// I will not play with you; the text is for a log.
+    Refuse(String),
+    /// How many bytes of channel 2 the game has consumed since the link opened.
+    Credit(u64),
+    /// I am leaving on purpose.
+    Bye(ByeReason),
+}
+
+impl Control {
+    /// Appends the message.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Hello(hello) => hello.write(out),
+            Self::HelloOfVersion(version) => write_hello_prefix(out, *version),
+            Self::Accept => out.push(TAG_ACCEPT),
+            Self::Schema(schema) => {
+                out.push(TAG_SCHEMA);
+                schema.write(out);
+            }
+            Self::Refuse(text) => {
+                out.push(TAG_REFUSE);
+                let mut end = text.len().min(REFUSAL_TEXT_MAX);
+                while !text.is_char_boundary(end) {
+                    end -= 1;
+                }
+                put_text(out, &text[..end]);
+            }
+            Self::Credit(consumed) => {
+                out.push(TAG_CREDIT);
+                out.extend_from_slice(&consumed.to_le_bytes());
+            }
+            Self::Bye(reason) => out.extend_from_slice(&[TAG_BYE, *reason as u8]),
+        }
+    }
+
+    /// Reads one message that takes all of `bytes`.
+    ///
+    /// # Errors
+    /// [`ReadError`]: not one well-formed message.
+    pub fn read(bytes: &[u8]) -> Result<Self, ReadError> {
+        if bytes.len() > CONTROL_MAX {
+            return Err(ReadError::TooLong {
+                len: bytes.len(),
+                max: CONTROL_MAX,
+            });
+        }
+        let mut reader = Reader::new(bytes);
+        let message = match reader.u8()? {
+            TAG_HELLO => return Self::read_hello(reader),
+            TAG_ACCEPT => Self::Accept,
+            TAG_SCHEMA => Self::Schema(Schema::read(&mut reader)?),
+            TAG_REFUSE => Self::Refuse(reader.text(REFUSAL_TEXT_MAX)?.to_owned()),
+            TAG_CREDIT => Self::Credit(reader.u64()?),
+            TAG_BYE => Self::Bye(match reader.u8()? {
+                0 => ByeReason::Left,
+                1 => ByeReason::Replaced,
+                2 => ByeReason::Violation,
+                value => {
+                    return Err(ReadError::Unknown {
+                        what: "bye reason",
+                        value: value.into(),
+                    });
+                }
+            }),
+            tag => {
+                return Err(ReadError::Unknown {
+                    what: "control message",
+                    value: tag.into(),
+                });
+            }
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+
+    fn read_hello(mut reader: Reader<'_>) -> Result<Self, ReadError> {
+        if reader.bytes(MAGIC.len())? != MAGIC {
+            return Err(ReadError::Unknown {
+                what: "hello",
+                value: 0,
+            });
+        }
+        let version = reader.u16()?;
+        if version != crate::PROTOCOL_VERSION {
+            return Ok(Self::HelloOfVersion(version));
+        }
+        let codec = reader.u8()?;
+        let game = GameId::new(reader.text(ID_MAX)?).map_err(|_| ReadError::Text)?;
+        let build = BuildId::new(reader.text(ID_MAX)?).map_err(|_| ReadError::Text)?;
+        let schema_hash = reader.u64()?;
+        let count = usize::from(reader.u8()?);
+        if count > LANES_MAX {
+            return Err(ReadError::TooLong {
+                len: count,
+                max: LANES_MAX,
+            });
+        }
+        let mut lanes = Vec::with_capacity(count);
+        for _ in 0..count {
+            lanes.push(LaneEntry {
+                id: reader.u8()?,
+                kind: reader.u8()?,
+            });
+        }
+        reader.finish()?;
+        Ok(Self::Hello(Hello {
+            version,
+            codec,
+            game,
+            build,
+            schema_hash,
+            lanes,
+        }))
+    }
+}
+
+fn write_hello_prefix(out: &mut Vec<u8>, version: u16) {
+    out.push(TAG_HELLO);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&version.to_le_bytes());
+}
+
+impl Hello {
+    fn write(&self, out: &mut Vec<u8>) {
+        write_hello_prefix(out, self.version);
+        out.push(self.codec);
+        put_text(out, self.game.as_str());
+        put_text(out, self.build.as_str());
+        out.extend_from_slice(&self.schema_hash.to_le_bytes());
+        let lanes = &self.lanes[..self.lanes.len().min(LANES_MAX)];
+        out.push(lanes.len() as u8);
+        for lane in lanes {
+            out.extend_from_slice(&[lane.id, lane.kind]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::schema::SchemaEntry;
+
+    fn hello() -> Hello {
+        Hello {
+            version: 1,
+            codec: 1,
+            game: GameId::new("game").unwrap(),
+            build: BuildId::new("1.0").unwrap(),
+            schema_hash: 0x0102_0304_0506_0708,
+            lanes: lane_table(),
+        }
+    }
+
+    fn written(message: &Control) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.write(&mut out);
+        out
+    }
+
+    #[test]
+    fn golden_bytes_of_every_message() {
+        let schema = Schema::new(vec![SchemaEntry {
+            name: "m".into(),
+            lane: Lane::Reliable,
+        }]);
+        let cases: [(Control, &[u8]); 7] = [
+            (
+                Control::Hello(hello()),
+                b"\x01NPLY\x01\x00\x01\x04game\x031.0\x08\x07\x06\x05\x04\x03\x02\x01\x02\x00\x00\x01\x01",
+            ),
+            (Control::HelloOfVersion(7), b"\x01NPLY\x07\x00"),
+            (Control::Accept, b"\x02"),
+            (Control::Schema(schema.unwrap()), b"\x03\x01\x00\x01m\x01"),
+            (Control::Refuse("no".into()), b"\x04\x02no"),
+            (Control::Credit(258), b"\x05\x02\x01\x00\x00\x00\x00\x00\x00"),
+            (Control::Bye(ByeReason::Violation), b"\x06\x02"),
+        ];
+        for (message, bytes) in cases {
+            assert_eq!(written(&message), bytes, "{message:?}");
+            assert_eq!(Control::read(bytes), Ok(message));
+        }
+    }
+
+    #[test]
+    fn a_hello_of_another_version_still_names_its_version() {
+        assert_eq!(
+            Control::read(b"\x01NPLY\x09\x00whatever follows"),
+            Ok(Control::HelloOfVersion(9))
+        );
+    }
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let ours = hello();
+        assert_eq!(ours.mismatch(&ours), None);
+        let theirs = Hello {
+            build: BuildId::new("2.0").unwrap(),
+            codec: 9,
+            ..hello()
+        };
+        assert_eq!(
+            ours.mismatch(&theirs).unwrap().to_string(),
+            "build 1.0 here, 2.0 there: all players need one build"
+        );
+    }
+
+    #[test]
+    fn a_long_refusal_is_cut_between_characters() {
+        let long = Control::Refuse("ä".repeat(200));
+        assert_eq!(
+            Control::read(&written(&long)),
+            Ok(Control::Refuse("ä".repeat(127)))
+        );
+    }
+
+    #[test]
+    fn the_largest_schema_fits_a_control_message() {
+        let entries = (0..crate::limits::SCHEMA_ENTRIES_MAX).map(|i| SchemaEntry {
+            name: format!("{i:0width$}", width = 90),
+            lane: Lane::Reliable,
+        });
+        let bytes = written(&Control::Schema(Schema::new(entries.collect()).unwrap()));
+        assert!(bytes.len() <= CONTROL_MAX, "{}", bytes.len());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(message) = Control::read(&bytes) {
+                prop_assert_eq!(Control::read(&written(&message)), Ok(message));
+            }
+        }
+
+        #[test]
+        fn any_flip_of_a_hello_is_a_message_or_an_error(place in 0..30_usize, value: u8) {
+            let mut bytes = written(&Control::Hello(hello()));
+            let place = place % bytes.len();
+            bytes[place] = value;
+            drop(Control::read(&bytes));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The lobby server: introduces players to each other.

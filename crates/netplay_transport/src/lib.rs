@@ -1,0 +1,1 @@
+//! Runs peer links over WebRTC on a background runtime.
