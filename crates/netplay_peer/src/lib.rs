@@ -1,1 +1,24 @@
-//! The life of one peer: lobby connection and peer links as pure state machines.
+//! One player's view of the network, as pure state machines.
+//!
+//! [`Mesh`] is the whole of it: a [`lobby_client::LobbyClient`] that keeps the WebSocket to the lobby
+//! server up, and one [`link::Link`] per other member that negotiates a connection, exchanges the
+//! handshake, numbers and acknowledges datagrams, and notices when the other side is gone.
+//!
+//! Nothing here reads a clock, opens a socket, starts a thread or draws a random number. Every
+//! machine is driven the same way:
+//!
+//! 1. `handle(now, input)`;
+//! 2. `poll_output()` until it gives `None`, doing what each output says;
+//! 3. at `next_deadline()`, `handle(now, Tick)`.
+//!
+//! A shell does the I/O: `netplay_transport` with tokio and WebRTC, a test with a virtual network.
+
+#![forbid(unsafe_code)]
+
+pub mod link;
+pub mod lobby_client;
+pub mod mesh;
+
+pub use link::{CloseReason, Link, LinkConfig};
+pub use lobby_client::{JoinRequest, LobbyClient};
+pub use mesh::{Mesh, MeshEvent, MeshInput, MeshOutput};

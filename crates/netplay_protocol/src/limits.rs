@@ -21,8 +21,8 @@ pub const RELIABLE_MESSAGE_MAX: usize = 256 * 1024;
 pub const STREAM_WINDOW: u64 = 512 * 1024;
 
 /// What each packet of channel 2 counts against [`STREAM_WINDOW`] beyond its bytes, so that a flood
-/// of tiny packets is bounded too. It is about what a queued packet costs besides its content.
-pub const STREAM_PACKET_COST: u64 = 64;
+/// of tiny packets is bounded too: at most 1020 packets wait for a game that does not read.
+pub const STREAM_PACKET_COST: u64 = 512;
 
 /// Largest message on channel 0. A full schema is the largest that a well-behaved peer sends.
 pub const CONTROL_MAX: usize = 48 * 1024;

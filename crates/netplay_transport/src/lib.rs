@@ -1,1 +1,71 @@
 //! Runs peer links over WebRTC on a background runtime.
+//!
+//! A game holds a [`Session`]: it sends, receives and asks for lobbies, and never waits for the
+//! network. The other half runs on a [`Network`], a tokio runtime of its own: it keeps the WebSocket
+//! to the lobby server, makes connections, stamps packets as they arrive, answers pings, and keeps
+//! links alive even while the game loads or is stopped in a debugger.
+//!
+//! ```no_run
+//! use netplay_protocol::{BuildId, GameId, Lane, frame::MessageId, schema::Schema};
+//! use netplay_transport::{JoinRequest, LobbyOptions, Network, Polled, SessionConfig, SessionEvent};
+//!
+//! let network = Network::start()?;
+//! let config = SessionConfig::new(GameId::new("my-game")?, BuildId::new("1")?, Schema::default());
+//! let mut session = network.open(&config)?;
+//! session.join(JoinRequest::Quick(LobbyOptions { capacity: 2, public: true, name: String::new() }))?;
+//! loop {
+//!     while let Some(polled) = session.poll() {
+//!         match polled {
+//!             Polled::Event(SessionEvent::PeerConnected(peer)) => {
+//!                 session.send(peer, Lane::Reliable, MessageId(0), b"hello")?;
+//!             }
+//!             Polled::Event(event) => println!("{event:?}"),
+//!             Polled::Packet(packet) => {
+//!                 for message in packet.messages() {
+//!                     println!("{:?}: {:?}", message.from, message.payload);
+//!                 }
+//!             }
+//!         }
+//!     }
+//!     session.flush();
+//!     session.wait(std::time::Duration::from_millis(16));
+//! }
+//! # #[expect(unreachable_code, reason = "an endless example")]
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Guaranteed: reliable messages to one peer arrive once and in order while its link lives;
+//! unreliable ones at most once; every queue is bounded, with the policies in [`queues`]; the end of
+//! a network leaves no thread, task or socket. Not guaranteed: that a reliable message sent just
+//! before a link ends arrives.
+//!
+//! The WebRTC library (`webrtc` 0.21.1) is used with a remedy for each of its measured traps:
+//!
+//! | trap | remedy here |
+//! |---|---|
+//! | connecting takes 400 ms | a short check interval, negotiated channels, a few wakes once connected |
+//! | some connects under loss never open their channels | a deadline for each step, and a fresh attempt |
+//! | the tail of a burst of over 256 messages is parked | messages of one flush share packets; a datagram leaves every 50 ms |
+//! | bursts overflow the socket's default buffers | our own runtime asks for 4 MiB |
+//! | unbounded sending by default | credit for the reliable channel, and a limit on the library's buffer |
+//! | a stalled reader throttles all channels | every channel is always read; credit holds the sender back |
+//! | a dropped handle leaves its driver running | connections are always closed |
+//! | one wake per message | one wake per flush |
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod core;
+mod event;
+mod native;
+pub mod queues;
+mod session;
+mod stats;
+
+pub use config::{Addresses, LOCAL_SERVER, SessionConfig};
+pub use event::{CommandError, EndReason, Message, OpenError, SendError, SessionEvent};
+pub use native::Network;
+pub use netplay_peer::{CloseReason, JoinRequest};
+pub use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary};
+pub use session::{InboundPacket, Polled, Session};
+pub use stats::LinkStats;

@@ -1,0 +1,645 @@
+//! The life of one link to one other member.
+//!
+//! ```text
+//! negotiation ──► handshake ──► established ──► ended
+//!  (attempts)      (hello)      (datagrams,      (one typed reason,
+//!                                stream,          reported once)
+//!                                liveness)
+//! ```
+//!
+//! Guaranteed: a started link is established or ended within [`LINK_DEADLINE`] plus the handshake's
+//! deadline; it reports [`LinkEvent::Established`] at most once and [`LinkEvent::Closed`] exactly
+//! once; after that it says nothing more. Game messages are delivered between the two only.
+//! Not guaranteed: that reliable messages in flight at the end arrive.
+
+pub mod datagrams;
+pub mod driver;
+pub mod handshake;
+pub mod liveness;
+pub mod negotiation;
+pub mod stream;
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use netplay_protocol::control::{ByeReason, Control, Hello, Mismatch};
+use netplay_protocol::datagram::HEADER_LEN;
+use netplay_protocol::lobby::{Signal, SignalBody};
+use netplay_protocol::schema::Schema;
+use netplay_protocol::{Lane, Now};
+use thiserror::Error;
+
+use datagrams::{DatagramFlow, PathStats};
+use driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
+use handshake::{Handshake, Outcome};
+use liveness::{Change, Liveness, LivenessConfig};
+pub use negotiation::{LINK_DEADLINE, Step};
+use negotiation::{Negotiation, Output as Negotiated};
+use stream::StreamFlow;
+
+/// From open channels to a completed handshake; then a fresh attempt.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// A datagram leaves at least this often: it carries acks, keeps NAT bindings and shows that we are
+/// alive. It also bounds how long the WebRTC library may park the tail of a large burst.
+const KEEP_ALIVE: Duration = Duration::from_millis(50);
+
+/// A connection that was ended stays this long, so that the last control message gets out.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Why a link ended.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The other player left on purpose.
+    #[error("the player left")]
+    Left,
+    /// Nothing was heard for too long, or the connection broke.
+    #[error("the connection was lost")]
+    Lost,
+    /// No connection could be made in time.
+    #[error("no connection within {LINK_DEADLINE:?}: still waiting for {0}")]
+    ConnectTimeout(Step),
+    /// The two games do not fit.
+    #[error("{0}")]
+    Refused(Mismatch),
+    /// The other game refuses ours.
+    #[error("the other game refuses: {0}")]
+    RefusedByPeer(String),
+    /// The other side broke the protocol.
+    #[error("the other side broke the protocol: {0}")]
+    Violation(&'static str),
+    /// The other side began anew.
+    #[error("the other side began a new connection")]
+    Replaced,
+    /// We ended it.
+    #[error("we left")]
+    Ended,
+}
+
+/// What all links of a game share.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// What we say first.
+    pub hello: Hello,
+    /// The game's message types.
+    pub schema: Schema,
+    /// How long silence may last.
+    pub liveness: LivenessConfig,
+}
+
+/// What can happen to a link.
+#[derive(Debug)]
+pub enum LinkInput {
+    /// Begin to connect.
+    Start,
+    /// From the other member, through the lobby server.
+    Signal(Signal),
+    /// From the driver.
+    Driver(DriverEvent),
+    /// A packet arrived.
+    Packet {
+        /// On which connection; packets of an earlier one are dropped.
+        connection: ConnectionId,
+        /// On which channel.
+        channel: Channel,
+        /// Its bytes.
+        packet: Vec<u8>,
+    },
+    /// Our game sends a datagram: [`HEADER_LEN`] bytes of room, then frames.
+    SendDatagram(Vec<u8>),
+    /// Our game sends a packet of channel 2. Ask [`Link::can_send_stream`] first.
+    SendStream(Vec<u8>),
+    /// Measure the round trip now.
+    Ping,
+    /// Our game has consumed this much of channel 2 since the link was made.
+    Consumed(u64),
+    /// The lobby server lost (`true`) or regained its connection to the member.
+    Offline(bool),
+    /// End the link, for this reason.
+    Close(CloseReason),
+    /// Time passed.
+    Tick,
+}
+
+/// A packet to send: bare headers need no buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// A header without frames.
+    Bare([u8; HEADER_LEN]),
+    /// Anything else. The buffer goes back to its pool when it was sent.
+    Full(Vec<u8>),
+}
+
+impl AsRef<[u8]> for Packet {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Bare(bytes) => bytes,
+            Self::Full(bytes) => bytes,
+        }
+    }
+}
+
+/// What a link wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LinkOutput {
+    /// For the driver.
+    Driver(DriverCommand),
+    /// For the other member, through the lobby server.
+    Signal(Signal),
+    /// Send this.
+    Transmit {
+        /// On which connection.
+        connection: ConnectionId,
+        /// On which channel.
+        channel: Channel,
+        /// What.
+        packet: Packet,
+    },
+    /// For the game.
+    Event(LinkEvent),
+    /// A packet's buffer that is no longer needed, for a pool.
+    Unused(Vec<u8>),
+}
+
+/// What a game hears of a link.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// Messages can be sent and will be received.
+    Established,
+    /// Nothing heard for a while.
+    Interrupted,
+    /// Heard again.
+    Resumed,
+    /// Over.
+    Closed(CloseReason),
+    /// Game messages, checked.
+    Deliver(Delivery),
+    /// The answer to a ping.
+    Pong(Duration),
+}
+
+/// Game messages that arrived in one packet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// How they travelled.
+    pub lane: Lane,
+    /// When they arrived.
+    pub arrived: Now,
+    /// Holds the frames.
+    pub packet: Vec<u8>,
+    /// Where the frames begin.
+    pub offset: usize,
+    /// What to count as consumed once the game has read them; zero for datagrams.
+    pub cost: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Negotiating,
+    Greeting {
+        handshake: Handshake,
+        until: Now,
+    },
+    Established {
+        liveness: Liveness,
+        keep_alive_at: Now,
+    },
+    Lingering {
+        until: Now,
+    },
+    Ended,
+}
+
+/// One link.
+#[derive(Debug)]
+pub struct Link {
+    config: LinkConfig,
+    phase: Phase,
+    negotiation: Negotiation,
+    datagrams: DatagramFlow,
+    stream: StreamFlow,
+    offline: bool,
+    outputs: VecDeque<LinkOutput>,
+}
+
+impl Link {
+    /// A link that has not started; see [`Negotiation::new`] for the arguments.
+    pub fn new(config: LinkConfig, offers_first: bool, previous_attempt: u32) -> Self {
+        Self {
+            config,
+            phase: Phase::Negotiating,
+            negotiation: Negotiation::new(offers_first, previous_attempt),
+            datagrams: DatagramFlow::new(),
+            stream: StreamFlow::default(),
+            offline: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Whether messages can be sent.
+    pub const fn is_established(&self) -> bool {
+        matches!(self.phase, Phase::Established { .. })
+    }
+
+    /// Whether the link is over and nothing is left to do for it.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended) && self.outputs.is_empty()
+    }
+
+    /// Whether the link is over for the game, though its last words may still be on their way.
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Lingering { .. } | Phase::Ended)
+    }
+
+    /// The number of the current attempt.
+    pub const fn attempt(&self) -> u32 {
+        self.negotiation.attempt()
+    }
+
+    /// Whether a packet of channel 2 with `len` bytes may be sent now.
+    pub const fn can_send_stream(&self, len: usize) -> bool {
+        self.is_established() && self.stream.can_send(len)
+    }
+
+    /// What the path looks like.
+    pub const fn path(&self) -> PathStats {
+        self.datagrams.stats()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<LinkOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to send the next [`LinkInput::Tick`].
+    pub fn next_deadline(&self) -> Option<Now> {
+        match &self.phase {
+            Phase::Negotiating => self.negotiation.next_deadline(),
+            Phase::Greeting { until, .. } | Phase::Lingering { until } => Some(*until),
+            Phase::Established {
+                liveness,
+                keep_alive_at,
+            } => Some(liveness.next_deadline().min(*keep_alive_at)),
+            Phase::Ended => None,
+        }
+    }
+
+    /// Takes one input; then drain [`Self::poll_output`].
+    pub fn handle(&mut self, now: Now, input: LinkInput) {
+        if let Phase::Established { liveness, .. } = &mut self.phase {
+            liveness.driven(now);
+        }
+        match input {
+            LinkInput::Start => self.negotiate(now, negotiation::Input::Start),
+            LinkInput::Signal(signal) => self.signal(now, signal),
+            LinkInput::Driver(event) => self.driver(now, event),
+            LinkInput::Packet {
+                connection,
+                channel,
+                packet,
+            } => {
+                self.packet(now, connection, channel, packet);
+            }
+            LinkInput::SendDatagram(packet) => self.send_datagram(now, packet),
+            LinkInput::SendStream(packet) => self.send_stream(packet),
+            LinkInput::Ping => self.send_bare(now, true),
+            LinkInput::Consumed(consumed) => {
+                if self.is_established()
+                    && let Some(credit) = self.stream.consumed(consumed)
+                {
+                    self.send_control(&Control::Credit(credit));
+                }
+            }
+            LinkInput::Offline(offline) => {
+                self.offline = offline;
+                if let Phase::Established { liveness, .. } = &mut self.phase {
+                    liveness.set_offline(now, offline);
+                }
+            }
+            LinkInput::Close(reason) => self.close(now, reason),
+            LinkInput::Tick => self.tick(now),
+        }
+    }
+
+    /// Begins as the side that answers, whoever would offer first: an offer is here already.
+    pub fn wait_for_offer(&mut self, now: Now) {
+        self.negotiation.wait_for_offer(now);
+    }
+
+    /// Ends the link at once, without its last words; it reports nothing more.
+    pub fn abandon(&mut self) {
+        if !matches!(self.phase, Phase::Ended) {
+            self.drop_connection();
+        }
+    }
+
+    fn signal(&mut self, now: Now, signal: Signal) {
+        match self.phase {
+            Phase::Lingering { .. } | Phase::Ended => {}
+            // Its last word may overtake messages on the path; the path says goodbye too.
+            Phase::Established { .. } if signal.body == SignalBody::Bye => {}
+            _ => self.negotiate(now, negotiation::Input::Signal(signal)),
+        }
+    }
+
+    fn driver(&mut self, now: Now, event: DriverEvent) {
+        let failed = matches!(event, DriverEvent::Failed { .. });
+        let current = event.connection() == self.negotiation.connection();
+        match self.phase {
+            Phase::Lingering { .. } | Phase::Ended => {}
+            Phase::Greeting { .. } if failed && current => self.retry(now),
+            _ => self.negotiate(now, negotiation::Input::Driver(event)),
+        }
+    }
+
+    fn retry(&mut self, now: Now) {
+        self.phase = Phase::Negotiating;
+        self.negotiate(now, negotiation::Input::Retry);
+    }
+
+    fn negotiate(&mut self, now: Now, input: negotiation::Input) {
+        let attempt = self.negotiation.attempt();
+        self.negotiation.handle(now, input);
+        if self.negotiation.attempt() != attempt && matches!(self.phase, Phase::Greeting { .. }) {
+            self.phase = Phase::Negotiating;
+        }
+        while let Some(output) = self.negotiation.poll_output() {
+            match output {
+                Negotiated::Driver(command) => self.outputs.push_back(LinkOutput::Driver(command)),
+                Negotiated::Signal(signal) => self.outputs.push_back(LinkOutput::Signal(signal)),
+                Negotiated::Opened => self.greet(now),
+                Negotiated::Broken => self.end(CloseReason::Lost),
+                Negotiated::Bye => self.end(CloseReason::Left),
+                Negotiated::TimedOut(step) => self.end(CloseReason::ConnectTimeout(step)),
+                Negotiated::TooManyOffers => {
+                    self.end(CloseReason::Violation(
+                        "more offers than any honest player makes",
+                    ));
+                }
+            }
+        }
+    }
+
+    fn greet(&mut self, now: Now) {
+        let handshake = Handshake::new(self.config.hello.clone(), self.config.schema.clone());
+        let hello = handshake.hello();
+        self.phase = Phase::Greeting {
+            handshake,
+            until: now + HANDSHAKE,
+        };
+        self.send_control(&hello);
+    }
+
+    fn establish(&mut self, now: Now) {
+        let mut liveness = Liveness::new(self.config.liveness, now);
+        liveness.set_offline(now, self.offline);
+        self.phase = Phase::Established {
+            liveness,
+            keep_alive_at: now,
+        };
+        self.outputs
+            .push_back(LinkOutput::Event(LinkEvent::Established));
+        // The first exchange of datagrams gives a round-trip time at once.
+        self.send_bare(now, true);
+    }
+
+    fn packet(&mut self, now: Now, connection: ConnectionId, channel: Channel, packet: Vec<u8>) {
+        let current = connection == self.negotiation.connection();
+        if !current
+            || !matches!(
+                self.phase,
+                Phase::Greeting { .. } | Phase::Established { .. }
+            )
+        {
+            self.outputs.push_back(LinkOutput::Unused(packet));
+            return;
+        }
+        if channel != Channel::Control
+            && let Phase::Greeting { handshake, .. } = &mut self.phase
+        {
+            let outcome = handshake.game_packet();
+            self.greeted(now, outcome);
+            if !self.is_established() {
+                // Before its hello: no honest player sends that.
+                self.outputs.push_back(LinkOutput::Unused(packet));
+                return;
+            }
+        }
+        if let Phase::Established { liveness, .. } = &mut self.phase
+            && liveness.heard(now) == Some(Change::Resumed)
+        {
+            self.outputs
+                .push_back(LinkOutput::Event(LinkEvent::Resumed));
+        }
+        match channel {
+            Channel::Control => {
+                match Control::read(&packet) {
+                    Ok(message) => self.control(now, message),
+                    Err(_) => self.violation(now, "a malformed control message"),
+                }
+                self.outputs.push_back(LinkOutput::Unused(packet));
+            }
+            Channel::Datagrams => self.datagram(now, packet),
+            Channel::Stream => self.stream_packet(now, packet),
+        }
+    }
+
+    fn control(&mut self, now: Now, message: Control) {
+        match (message, &mut self.phase) {
+            (Control::Bye(_), _) => self.end(CloseReason::Left),
+            (Control::Credit(consumed), Phase::Established { .. }) => {
+                if !self.stream.credit(consumed) {
+                    self.violation(now, "credit for what was never sent");
+                }
+            }
+            (message, Phase::Greeting { handshake, .. }) => {
+                let (outcome, answer) = handshake.handle(message);
+                if let Some(answer) = answer {
+                    self.send_control(&answer);
+                }
+                self.greeted(now, outcome);
+            }
+            // A game packet stood in for this one.
+            (Control::Accept, _) => {}
+            _ => self.violation(now, "a handshake message after the handshake"),
+        }
+    }
+
+    fn greeted(&mut self, now: Now, outcome: Outcome) {
+        match outcome {
+            Outcome::Pending => {}
+            Outcome::Established => self.establish(now),
+            Outcome::Refused(mismatch) => self.linger(now, CloseReason::Refused(mismatch)),
+            Outcome::RefusedByPeer(text) => self.end(CloseReason::RefusedByPeer(text)),
+            Outcome::Violation(what) => self.violation(now, what),
+        }
+    }
+
+    fn datagram(&mut self, now: Now, packet: Vec<u8>) {
+        let Ok(received) = self.datagrams.receive(now, &packet) else {
+            self.violation(now, "a malformed datagram");
+            self.outputs.push_back(LinkOutput::Unused(packet));
+            return;
+        };
+        if received.ping || self.datagrams.ack_due() {
+            self.send_bare(now, false);
+        }
+        if let Some(rtt) = received.pong {
+            self.outputs
+                .push_back(LinkOutput::Event(LinkEvent::Pong(rtt)));
+        }
+        self.outputs.push_back(if received.frames {
+            LinkOutput::Event(LinkEvent::Deliver(Delivery {
+                lane: Lane::Unreliable,
+                arrived: now,
+                packet,
+                offset: HEADER_LEN,
+                cost: 0,
+            }))
+        } else {
+            LinkOutput::Unused(packet)
+        });
+    }
+
+    fn stream_packet(&mut self, now: Now, packet: Vec<u8>) {
+        match self.stream.receive(packet) {
+            Ok(None) => {}
+            Ok(Some(complete)) => {
+                self.outputs
+                    .push_back(LinkOutput::Event(LinkEvent::Deliver(Delivery {
+                        lane: Lane::Reliable,
+                        arrived: now,
+                        packet: complete.packet,
+                        offset: complete.offset,
+                        cost: complete.cost,
+                    })));
+            }
+            Err(stream::StreamError::Overrun) => self.violation(now, "more than its credit"),
+            Err(_) => self.violation(now, "a malformed packet on the reliable channel"),
+        }
+    }
+
+    fn send_datagram(&mut self, now: Now, mut packet: Vec<u8>) {
+        let Phase::Established { keep_alive_at, .. } = &mut self.phase else {
+            self.outputs.push_back(LinkOutput::Unused(packet));
+            return;
+        };
+        *keep_alive_at = now + KEEP_ALIVE;
+        self.datagrams.stamp(now, false, &mut packet);
+        self.transmit(Channel::Datagrams, Packet::Full(packet));
+    }
+
+    fn send_bare(&mut self, now: Now, ping: bool) {
+        let Phase::Established { keep_alive_at, .. } = &mut self.phase else {
+            return;
+        };
+        *keep_alive_at = now + KEEP_ALIVE;
+        let mut header = [0; HEADER_LEN];
+        self.datagrams.stamp(now, ping, &mut header);
+        self.transmit(Channel::Datagrams, Packet::Bare(header));
+    }
+
+    fn send_stream(&mut self, packet: Vec<u8>) {
+        if self.is_established() {
+            self.stream.note_sent(packet.len());
+            self.transmit(Channel::Stream, Packet::Full(packet));
+        } else {
+            self.outputs.push_back(LinkOutput::Unused(packet));
+        }
+    }
+
+    fn send_control(&mut self, message: &Control) {
+        let mut packet = Vec::new();
+        message.write(&mut packet);
+        self.transmit(Channel::Control, Packet::Full(packet));
+    }
+
+    fn transmit(&mut self, channel: Channel, packet: Packet) {
+        let connection = self.negotiation.connection();
+        self.outputs.push_back(LinkOutput::Transmit {
+            connection,
+            channel,
+            packet,
+        });
+    }
+
+    fn tick(&mut self, now: Now) {
+        match &mut self.phase {
+            Phase::Negotiating => self.negotiate(now, negotiation::Input::Tick),
+            Phase::Greeting { until, .. } => {
+                if now >= *until {
+                    self.retry(now);
+                }
+            }
+            Phase::Established {
+                liveness,
+                keep_alive_at,
+            } => {
+                let change = liveness.tick(now);
+                let keep_alive = now >= *keep_alive_at;
+                match change {
+                    Some(Change::Lost) => return self.end(CloseReason::Lost),
+                    Some(Change::Interrupted) => {
+                        self.outputs
+                            .push_back(LinkOutput::Event(LinkEvent::Interrupted));
+                    }
+                    Some(Change::Resumed) | None => {}
+                }
+                if keep_alive {
+                    self.send_bare(now, false);
+                }
+            }
+            Phase::Lingering { until } => {
+                if now >= *until {
+                    self.drop_connection();
+                }
+            }
+            Phase::Ended => {}
+        }
+    }
+
+    fn violation(&mut self, now: Now, what: &'static str) {
+        self.send_control(&Control::Bye(ByeReason::Violation));
+        self.linger(now, CloseReason::Violation(what));
+    }
+
+    fn close(&mut self, now: Now, reason: CloseReason) {
+        match self.phase {
+            Phase::Lingering { .. } | Phase::Ended => {}
+            Phase::Established { .. } => {
+                self.send_control(&Control::Bye(ByeReason::Left));
+                self.linger(now, reason);
+            }
+            Phase::Negotiating | Phase::Greeting { .. } => self.end(reason),
+        }
+    }
+
+    /// Reports the end; the connection stays a little so that the last message gets out.
+    fn linger(&mut self, now: Now, reason: CloseReason) {
+        self.outputs
+            .push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
+        self.phase = Phase::Lingering {
+            until: now + LINGER,
+        };
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        self.outputs
+            .push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
+        self.drop_connection();
+    }
+
+    fn drop_connection(&mut self) {
+        self.phase = Phase::Ended;
+        self.negotiation
+            .handle(Now::ZERO, negotiation::Input::Close);
+        while let Some(output) = self.negotiation.poll_output() {
+            match output {
+                Negotiated::Driver(command) => self.outputs.push_back(LinkOutput::Driver(command)),
+                Negotiated::Signal(signal) => self.outputs.push_back(LinkOutput::Signal(signal)),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! The player's side of the lobby server: one WebSocket, kept up.
+//!
+//! Guaranteed: until told to stop it keeps trying, with jittered back-off; a dropped socket resumes
+//! the same session, so the peer id stays and no frame is missed or repeated; the wish to be in a
+//! lobby is repeated until the server answers it. Not guaranteed: that a server which lost its
+//! memory still knows the lobby; then [`LobbyEvent::LobbyGone`] says so and links live on.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use netplay_protocol::lobby::{
+    ClientMessage, ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, Resume,
+    ServerFrame, ServerMessage, Signal,
+};
+use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// From opening the socket to the server's welcome.
+const CONNECT: Duration = Duration::from_secs(5);
+/// First pause after a failure; doubles up to the cap.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// Longest pause: a player at the keyboard does not wait longer.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Frames after which we say what we have seen, so that the server can forget them.
+const SEEN_EVERY: u64 = 16;
+/// Messages kept for a socket that is away; a mesh of 16 connects with fewer.
+const UNSENT_MAX: usize = 256;
+
+/// Which lobby a player wants to be in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinRequest {
+    /// A new one.
+    Create(LobbyOptions),
+    /// The one with this code.
+    Code(LobbyCode),
+    /// Any public one of this capacity, or a new one.
+    Quick(LobbyOptions),
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LobbyInput {
+    /// Connect and join.
+    Join(JoinRequest),
+    /// Ask for the public lobbies.
+    List,
+    /// Leave the lobby and end the session; the socket closes.
+    Leave,
+    /// Hand this to another member.
+    Signal {
+        /// The receiver.
+        to: PeerId,
+        /// What.
+        signal: Signal,
+    },
+    /// Tell the server that our link to a member is lost.
+    ReportLost(PeerId),
+    /// The socket is open.
+    SocketOpened,
+    /// A text frame arrived.
+    SocketText(String),
+    /// The socket closed or could not be opened; why, for people.
+    SocketClosed(String),
+    /// Time passed.
+    Tick,
+}
+
+/// What it wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LobbyOutput {
+    /// Open a socket to the server; answer with opened or closed.
+    OpenSocket,
+    /// Send a text frame.
+    SendText(String),
+    /// Close the socket, after what was sent. No answer needed.
+    CloseSocket,
+    /// For the mesh.
+    Event(LobbyEvent),
+}
+
+/// What the mesh hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LobbyEvent {
+    /// The server has a session for us.
+    Online {
+        /// Our id.
+        me: PeerId,
+    },
+    /// The server cannot be reached; we try again.
+    Offline {
+        /// Why, for people.
+        why: String,
+        /// When we try again, from now.
+        retry_in: Duration,
+    },
+    /// We are in a lobby.
+    Joined(LobbyState),
+    /// We are not let into the lobby; we do not try again by ourselves.
+    JoinRefused {
+        /// Why, for programs.
+        code: ErrorCode,
+        /// Why, for people.
+        text: String,
+    },
+    /// The server no longer knows the lobby that we are in.
+    LobbyGone,
+    /// Public lobbies.
+    Lobbies(Vec<LobbySummary>),
+    /// A member joined.
+    MemberJoined(PeerId),
+    /// A member is gone.
+    MemberLeft(PeerId, LeaveReason),
+    /// The server lost or regained its connection to a member.
+    MemberOffline(PeerId, bool),
+    /// Another host.
+    HostChanged(PeerId),
+    /// From another member.
+    Signal(PeerId, Signal),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Nobody wants us to connect.
+    Idle,
+    /// The socket is being opened, or the welcome is awaited.
+    Connecting { opened: bool, until: Now },
+    /// The server has welcomed us.
+    Online {
+        keep_alive_at: Now,
+        keep_alive: Duration,
+    },
+    /// A pause before the next try.
+    Pausing { until: Now },
+}
+
+/// Where we want to be, and where we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nowhere.
+    None,
+    /// Not yet there; asked under this number if online.
+    Wanted {
+        request: JoinRequest,
+        asked: Option<u32>,
+    },
+    /// There.
+    Member { code: LobbyCode },
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct LobbyClient {
+    game: GameId,
+    rng: ChaCha8Rng,
+    state: State,
+    place: Place,
+    session: Option<Resume>,
+    announced: u64,
+    failures: u32,
+    requests: u32,
+    list_wanted: bool,
+    unsent: VecDeque<ClientMessage>,
+    outputs: VecDeque<LobbyOutput>,
+}
+
+impl LobbyClient {
+    /// A client for a game's lobbies. `seed` spreads the back-off of many players.
+    pub fn new(game: GameId, seed: u64) -> Self {
+        Self {
+            game,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            state: State::Idle,
+            place: Place::None,
+            session: None,
+            announced: 0,
+            failures: 0,
+            requests: 0,
+            list_wanted: false,
+            unsent: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Whether the server has a session for us now.
+    pub const fn is_online(&self) -> bool {
+        matches!(self.state, State::Online { .. })
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<LobbyOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to send the next [`LobbyInput::Tick`].
+    pub const fn next_deadline(&self) -> Option<Now> {
+        match self.state {
+            State::Idle => None,
+            State::Connecting { until, .. } | State::Pausing { until } => Some(until),
+            State::Online { keep_alive_at, .. } => Some(keep_alive_at),
+        }
+    }
+
+    /// Takes one input; then drain [`Self::poll_output`].
+    pub fn handle(&mut self, now: Now, input: LobbyInput) {
+        match input {
+            LobbyInput::Join(request) => {
+                self.place = Place::Wanted {
+                    request,
+                    asked: None,
+                };
+                self.wake(now);
+            }
+            LobbyInput::List => {
+                self.list_wanted = true;
+                self.wake(now);
+            }
+            LobbyInput::Leave => self.leave(),
+            LobbyInput::Signal { to, signal } => self.say(ClientMessage::Signal { to, signal }),
+            LobbyInput::ReportLost(peer) => self.say(ClientMessage::ReportLost { peer }),
+            LobbyInput::SocketOpened => self.opened(),
+            LobbyInput::SocketText(text) => self.text(now, &text),
+            LobbyInput::SocketClosed(why) => self.closed(now, why),
+            LobbyInput::Tick => self.tick(now),
+        }
+    }
+
+    fn event(&mut self, event: LobbyEvent) {
+        self.outputs.push_back(LobbyOutput::Event(event));
+    }
+
+    fn send(&mut self, message: &ClientMessage) {
+        self.outputs
+            .push_back(LobbyOutput::SendText(message.to_json()));
+    }
+
+    /// Sends now, or when the socket is back. The oldest goes first when too much waits: what it
+    /// said about connecting is stale by then, and the link's deadlines repair it.
+    fn say(&mut self, message: ClientMessage) {
+        if self.is_online() {
+            self.send(&message);
+        } else if self.state != State::Idle {
+            if self.unsent.len() == UNSENT_MAX {
+                self.unsent.pop_front();
+            }
+            self.unsent.push_back(message);
+        }
+    }
+
+    fn connect(&mut self, now: Now) {
+        self.state = State::Connecting {
+            opened: false,
+            until: now + CONNECT,
+        };
+        self.outputs.push_back(LobbyOutput::OpenSocket);
+    }
+
+    /// Something is wanted: connect if idle, ask if online.
+    fn wake(&mut self, now: Now) {
+        match self.state {
+            State::Idle => self.connect(now),
+            State::Online { .. } => self.ask(),
+            State::Connecting { .. } | State::Pausing { .. } => {}
+        }
+    }
+
+    fn next_request(&mut self) -> u32 {
+        self.requests = self.requests.wrapping_add(1);
+        self.requests
+    }
+
+    /// Asks the server for what is wanted and not asked yet.
+    fn ask(&mut self) {
+        let number = self.next_request();
+        if let Place::Wanted { request, asked } = &mut self.place
+            && asked.is_none()
+        {
+            *asked = Some(number);
+            let message = match request.clone() {
+                JoinRequest::Create(options) => ClientMessage::Create {
+                    request: number,
+                    options,
+                },
+                JoinRequest::Code(code) => ClientMessage::Join {
+                    request: number,
+                    code,
+                },
+                JoinRequest::Quick(options) => ClientMessage::QuickJoin {
+                    request: number,
+                    options,
+                },
+            };
+            self.send(&message);
+        }
+        if core::mem::take(&mut self.list_wanted) {
+            let request = self.next_request();
+            self.send(&ClientMessage::List { request });
+        }
+    }
+
+    fn leave(&mut self) {
+        if self.is_online() {
+            self.send(&ClientMessage::Goodbye);
+        }
+        if self.state != State::Idle {
+            self.outputs.push_back(LobbyOutput::CloseSocket);
+        }
+        self.state = State::Idle;
+        self.place = Place::None;
+        self.session = None;
+        self.unsent.clear();
+        self.failures = 0;
+    }
+
+    fn opened(&mut self) {
+        if let State::Connecting { opened, .. } = &mut self.state {
+            *opened = true;
+            let hello = ClientMessage::Hello {
+                protocol: PROTOCOL_VERSION,
+                game: self.game.clone(),
+                resume: self.session.clone(),
+            };
+            self.send(&hello);
+        }
+    }
+
+    fn closed(&mut self, now: Now, why: String) {
+        if matches!(self.state, State::Idle | State::Pausing { .. }) {
+            return;
+        }
+        // Half to one-and-a-half of the exponential pause, so that many players spread out.
+        let pause = (BACKOFF_FIRST * 2_u32.saturating_pow(self.failures.min(10))).min(BACKOFF_MAX);
+        let retry_in = pause / 2 + pause.mul_f64(f64::from(self.rng.next_u32()) / 4_294_967_296.0);
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Pausing {
+            until: now + retry_in,
+        };
+        self.event(LobbyEvent::Offline { why, retry_in });
+    }
+
+    fn tick(&mut self, now: Now) {
+        match self.state {
+            State::Connecting { opened, until } if now >= until => {
+                self.outputs.push_back(LobbyOutput::CloseSocket);
+                let why = if opened {
+                    "the server does not answer as a Netplay lobby"
+                } else {
+                    "the server cannot be reached in time"
+                };
+                self.closed(now, why.into());
+            }
+            State::Pausing { until } if now >= until => self.connect(now),
+            State::Online {
+                keep_alive_at,
+                keep_alive,
+            } if now >= keep_alive_at => {
+                self.seen();
+                self.state = State::Online {
+                    keep_alive_at: now + keep_alive,
+                    keep_alive,
+                };
+            }
+            _ => {}
+        }
+    }
+
+    fn seen(&mut self) {
+        if let Some(session) = &self.session {
+            let seen = session.seen;
+            self.announced = seen;
+            self.send(&ClientMessage::KeepAlive { seen });
+        }
+    }
+
+    fn text(&mut self, now: Now, text: &str) {
+        if !matches!(
+            self.state,
+            State::Connecting { opened: true, .. } | State::Online { .. }
+        ) {
+            return;
+        }
+        match ServerFrame::from_json(text) {
+            Ok(frame) => self.frame(now, frame),
+            Err(error) => {
+                self.outputs.push_back(LobbyOutput::CloseSocket);
+                self.closed(
+                    now,
+                    format!("the server does not speak Netplay's protocol: {error}"),
+                );
+            }
+        }
+    }
+
+    fn frame(&mut self, now: Now, frame: ServerFrame) {
+        if frame.seq > 0 {
+            let Some(session) = &mut self.session else {
+                return;
+            };
+            // A repeated frame after a resume.
+            if frame.seq <= session.seen {
+                return;
+            }
+            session.seen = frame.seq;
+            if frame.seq - self.announced >= SEEN_EVERY {
+                self.seen();
+            }
+        }
+        match frame.message {
+            ServerMessage::Welcome {
+                peer,
+                token,
+                resumed,
+                keep_alive_ms,
+                ..
+            } => {
+                let keep_alive = Duration::from_millis(u64::from(keep_alive_ms.clamp(250, 60_000)));
+                self.welcome(now, peer, token, resumed, keep_alive);
+            }
+            ServerMessage::Joined { lobby, .. } => {
+                self.place = Place::Member { code: lobby.code };
+                self.event(LobbyEvent::Joined(lobby));
+            }
+            ServerMessage::Lobbies { lobbies, .. } => self.event(LobbyEvent::Lobbies(lobbies)),
+            ServerMessage::Left { .. } => {}
+            ServerMessage::MemberJoined { peer } => self.event(LobbyEvent::MemberJoined(peer)),
+            ServerMessage::MemberLeft { peer, reason } => {
+                self.event(LobbyEvent::MemberLeft(peer, reason));
+            }
+            ServerMessage::MemberOffline { peer } => {
+                self.event(LobbyEvent::MemberOffline(peer, true));
+            }
+            ServerMessage::MemberOnline { peer } => {
+                self.event(LobbyEvent::MemberOffline(peer, false));
+            }
+            ServerMessage::HostChanged { host } => self.event(LobbyEvent::HostChanged(host)),
+            ServerMessage::Signal { from, signal } => self.event(LobbyEvent::Signal(from, signal)),
+            ServerMessage::Error {
+                request,
+                code,
+                text,
+                retry_after_ms,
+            } => {
+                self.refused(now, request, code, text, retry_after_ms);
+            }
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        token: netplay_protocol::lobby::ResumeToken,
+        resumed: bool,
+        keep_alive: Duration,
+    ) {
+        self.failures = 0;
+        self.state = State::Online {
+            keep_alive_at: now + keep_alive,
+            keep_alive,
+        };
+        let seen = self
+            .session
+            .as_ref()
+            .filter(|_| resumed)
+            .map_or(0, |session| session.seen);
+        self.announced = seen;
+        self.session = Some(Resume { peer, token, seen });
+        self.event(LobbyEvent::Online { me: peer });
+        if resumed {
+            // An unanswered question may have been lost with the old socket. Asking again is safe:
+            // the server refuses a second join, and that refusal is ignored once we are a member.
+            if let Place::Wanted { asked, .. } = &mut self.place {
+                *asked = None;
+            }
+            for message in core::mem::take(&mut self.unsent) {
+                self.send(&message);
+            }
+        } else {
+            self.unsent.clear();
+            match &mut self.place {
+                Place::None => {}
+                Place::Wanted { asked, .. } => *asked = None,
+                Place::Member { code } => {
+                    let request = JoinRequest::Code(*code);
+                    self.place = Place::Wanted {
+                        request,
+                        asked: None,
+                    };
+                    self.event(LobbyEvent::LobbyGone);
+                }
+            }
+        }
+        self.ask();
+    }
+
+    fn refused(
+        &mut self,
+        now: Now,
+        request: Option<u32>,
+        code: ErrorCode,
+        text: String,
+        retry_after_ms: Option<u32>,
+    ) {
+        let ours = match &self.place {
+            Place::Wanted { asked, .. } => asked.is_some() && *asked == request,
+            _ => false,
+        };
+        match (code, retry_after_ms) {
+            // Not now: keep the wish, and come back when the server says.
+            (ErrorCode::ServerFull | ErrorCode::RateLimited, Some(after))
+                if ours || !self.is_online() =>
+            {
+                self.outputs.push_back(LobbyOutput::CloseSocket);
+                let retry_in = Duration::from_millis(after.into()).min(BACKOFF_MAX * 6);
+                self.state = State::Pausing {
+                    until: now + retry_in,
+                };
+                self.event(LobbyEvent::Offline {
+                    why: text,
+                    retry_in,
+                });
+            }
+            (ErrorCode::Superseded, _) => {
+                self.outputs.push_back(LobbyOutput::CloseSocket);
+                self.state = State::Idle;
+                self.session = None;
+                self.event(LobbyEvent::JoinRefused { code, text });
+            }
+            (ErrorCode::AlreadyInLobby, _) if ours => {}
+            (ErrorCode::Version, _) => {
+                self.place = Place::None;
+                self.outputs.push_back(LobbyOutput::CloseSocket);
+                self.state = State::Idle;
+                self.event(LobbyEvent::JoinRefused { code, text });
+            }
+            _ if ours => {
+                self.place = Place::None;
+                self.event(LobbyEvent::JoinRefused { code, text });
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,464 @@
+//! One player: the lobby connection and a link to every other member.
+//!
+//! The lobby introduces; links connect. When the lobby server is lost, links live on. When a link is
+//! lost, the server is told, so that the seat of a killed player becomes free at once.
+//!
+//! | lobby says | the mesh does |
+//! |---|---|
+//! | joined, with members | starts a link to each member that is online |
+//! | a member joined, or is back online | starts a link, unless there is one |
+//! | a signal from a member | hands it to its link; a fresh offer makes one if needed |
+//! | a member went offline | its link waits less long in silence |
+//! | a member left | closes its link |
+
+use std::collections::{BTreeMap, VecDeque};
+
+use netplay_protocol::limits::LOBBY_MEMBERS_MAX;
+use netplay_protocol::lobby::{LobbyState, Signal, SignalBody};
+use netplay_protocol::{Now, PeerId};
+
+use crate::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
+use crate::link::{CloseReason, Link, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet};
+use crate::lobby_client::{JoinRequest, LobbyClient, LobbyEvent, LobbyInput, LobbyOutput};
+
+/// What can happen.
+#[derive(Debug)]
+pub enum MeshInput {
+    /// Connect to the server and join.
+    Join(JoinRequest),
+    /// Ask for the public lobbies.
+    List,
+    /// Leave the lobby, end all links and the session.
+    Leave,
+    /// The socket to the server is open.
+    SocketOpened,
+    /// A text frame arrived on it.
+    SocketText(String),
+    /// It closed, or could not be opened.
+    SocketClosed(String),
+    /// From the driver of a peer.
+    Driver {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        event: DriverEvent,
+    },
+    /// A packet arrived.
+    Packet {
+        /// From whom.
+        peer: PeerId,
+        /// On which connection.
+        connection: ConnectionId,
+        /// On which channel.
+        channel: Channel,
+        /// What.
+        packet: Vec<u8>,
+    },
+    /// Something for one link: sending, pings, credit, closing.
+    Link {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        input: LinkInput,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What it wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MeshOutput {
+    /// Open a socket to the server.
+    OpenSocket,
+    /// Send a text frame on it.
+    SendText(String),
+    /// Close it, after what was sent.
+    CloseSocket,
+    /// For the driver of a peer.
+    Driver {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        command: DriverCommand,
+    },
+    /// Send a packet.
+    Transmit {
+        /// To whom.
+        peer: PeerId,
+        /// On which connection.
+        connection: ConnectionId,
+        /// On which channel.
+        channel: Channel,
+        /// What.
+        packet: Packet,
+    },
+    /// For the game.
+    Event(MeshEvent),
+    /// A packet's buffer that is no longer needed, for a pool.
+    Unused(Vec<u8>),
+}
+
+/// What a game hears.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MeshEvent {
+    /// About the lobby; never [`LobbyEvent::Signal`].
+    Lobby(LobbyEvent),
+    /// Another member is there, and a link to it is being made.
+    PeerFound(PeerId),
+    /// About the link to a peer.
+    Link {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        event: LinkEvent,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Member {
+    link: Option<Link>,
+    /// The last attempt number used with this member.
+    attempt: u32,
+    offline: bool,
+    /// The two games do not fit: trying again would not help.
+    refused: bool,
+    /// It left the lobby; only its link's last words remain.
+    gone: bool,
+}
+
+/// The machine of one player.
+#[derive(Debug)]
+pub struct Mesh {
+    link_config: LinkConfig,
+    lobby: LobbyClient,
+    me: Option<PeerId>,
+    members: BTreeMap<PeerId, Member>,
+    outputs: VecDeque<MeshOutput>,
+}
+
+impl Mesh {
+    /// A player of the game that `link_config.hello` names. `seed` spreads the back-off of many
+    /// players.
+    pub fn new(link_config: LinkConfig, seed: u64) -> Self {
+        Self {
+            lobby: LobbyClient::new(link_config.hello.game.clone(), seed),
+            link_config,
+            me: None,
+            members: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The link to a peer, if there is one that is not over.
+    pub fn link(&self, peer: PeerId) -> Option<&Link> {
+        self.members
+            .get(&peer)?
+            .link
+            .as_ref()
+            .filter(|link| !link.is_closed())
+    }
+
+    /// Whether nothing is left to do: all links ended, no socket wanted.
+    pub fn is_idle(&self) -> bool {
+        self.next_deadline().is_none() && self.outputs.is_empty()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<MeshOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to send the next [`MeshInput::Tick`].
+    pub fn next_deadline(&self) -> Option<Now> {
+        let links = self
+            .members
+            .values()
+            .filter_map(|member| member.link.as_ref());
+        links
+            .filter_map(Link::next_deadline)
+            .chain(self.lobby.next_deadline())
+            .min()
+    }
+
+    /// Takes one input; then drain [`Self::poll_output`].
+    pub fn handle(&mut self, now: Now, input: MeshInput) {
+        match input {
+            MeshInput::Join(request) => self.lobby(now, LobbyInput::Join(request)),
+            MeshInput::List => self.lobby(now, LobbyInput::List),
+            MeshInput::Leave => self.leave(now),
+            MeshInput::SocketOpened => self.lobby(now, LobbyInput::SocketOpened),
+            MeshInput::SocketText(text) => self.lobby(now, LobbyInput::SocketText(text)),
+            MeshInput::SocketClosed(why) => self.lobby(now, LobbyInput::SocketClosed(why)),
+            MeshInput::Driver { peer, event } => self.drive(now, peer, LinkInput::Driver(event)),
+            MeshInput::Packet {
+                peer,
+                connection,
+                channel,
+                packet,
+            } => {
+                self.drive(
+                    now,
+                    peer,
+                    LinkInput::Packet {
+                        connection,
+                        channel,
+                        packet,
+                    },
+                );
+            }
+            MeshInput::Link { peer, input } => self.drive(now, peer, input),
+            MeshInput::Tick => self.tick(now),
+        }
+    }
+
+    fn event(&mut self, event: MeshEvent) {
+        self.outputs.push_back(MeshOutput::Event(event));
+    }
+
+    fn tick(&mut self, now: Now) {
+        if self
+            .lobby
+            .next_deadline()
+            .is_some_and(|deadline| now >= deadline)
+        {
+            self.lobby(now, LobbyInput::Tick);
+        }
+        let due = |member: &Member| {
+            let deadline = member.link.as_ref().and_then(Link::next_deadline);
+            deadline.is_some_and(|deadline| now >= deadline)
+        };
+        while let Some(peer) = self
+            .members
+            .iter()
+            .find(|(_, m)| due(m))
+            .map(|(peer, _)| *peer)
+        {
+            self.drive(now, peer, LinkInput::Tick);
+        }
+    }
+
+    fn leave(&mut self, now: Now) {
+        let peers: Vec<_> = self.members.keys().copied().collect();
+        for peer in peers {
+            self.drive(now, peer, LinkInput::Close(CloseReason::Ended));
+        }
+        self.lobby(now, LobbyInput::Leave);
+    }
+
+    fn lobby(&mut self, now: Now, input: LobbyInput) {
+        self.lobby.handle(now, input);
+        while let Some(output) = self.lobby.poll_output() {
+            match output {
+                LobbyOutput::OpenSocket => self.outputs.push_back(MeshOutput::OpenSocket),
+                LobbyOutput::SendText(text) => self.outputs.push_back(MeshOutput::SendText(text)),
+                LobbyOutput::CloseSocket => self.outputs.push_back(MeshOutput::CloseSocket),
+                LobbyOutput::Event(event) => self.lobby_event(now, event),
+            }
+        }
+    }
+
+    fn lobby_event(&mut self, now: Now, event: LobbyEvent) {
+        match event {
+            LobbyEvent::Signal(peer, signal) => return self.signal(now, peer, signal),
+            LobbyEvent::Online { me } => self.me = Some(me),
+            LobbyEvent::Joined(ref lobby) => {
+                let lobby = lobby.clone();
+                self.event(MeshEvent::Lobby(event));
+                return self.joined(now, &lobby);
+            }
+            LobbyEvent::MemberJoined(peer) => {
+                self.event(MeshEvent::Lobby(event));
+                return self.found(now, peer, false);
+            }
+            LobbyEvent::MemberOffline(peer, offline) => {
+                self.event(MeshEvent::Lobby(event));
+                return self.found(now, peer, offline);
+            }
+            LobbyEvent::MemberLeft(peer, _) => {
+                self.drive(now, peer, LinkInput::Close(CloseReason::Left));
+                self.forget(peer);
+            }
+            _ => {}
+        }
+        self.event(MeshEvent::Lobby(event));
+    }
+
+    fn joined(&mut self, now: Now, lobby: &LobbyState) {
+        for member in &lobby.members {
+            self.found(now, member.peer, !member.online);
+        }
+    }
+
+    /// A member exists: notes whether the server has a connection to it, and starts a link if it
+    /// can be reached and has none.
+    fn found(&mut self, now: Now, peer: PeerId, offline: bool) {
+        let Some(me) = self.me else { return };
+        let full = self.members.len() >= usize::from(LOBBY_MEMBERS_MAX);
+        if peer == me || (full && !self.members.contains_key(&peer)) {
+            return;
+        }
+        let member = self.members.entry(peer).or_default();
+        member.offline = offline;
+        member.gone = false;
+        if member.link.is_some() {
+            self.drive(now, peer, LinkInput::Offline(offline));
+        } else if !offline && !member.refused {
+            self.start(now, peer, LinkInput::Start);
+        }
+    }
+
+    /// Makes a link and begins with `first`.
+    fn start(&mut self, now: Now, peer: PeerId, first: LinkInput) {
+        let (Some(me), Some(member)) = (self.me, self.members.get_mut(&peer)) else {
+            return;
+        };
+        let mut link = Link::new(self.link_config.clone(), me < peer, member.attempt);
+        if !matches!(first, LinkInput::Start) {
+            link.wait_for_offer(now);
+        }
+        link.handle(now, LinkInput::Offline(member.offline));
+        member.link = Some(link);
+        self.event(MeshEvent::PeerFound(peer));
+        self.drive(now, peer, first);
+    }
+
+    fn signal(&mut self, now: Now, peer: PeerId, signal: Signal) {
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        let offers = matches!(signal.body, SignalBody::Offer { .. });
+        let fresh = offers && signal.attempt > member.attempt;
+        match &mut member.link {
+            // The other side began anew: what was in flight on the old connection is gone, so the
+            // game must hear that this link ended.
+            Some(link) if fresh && link.is_established() => {
+                link.handle(now, LinkInput::Close(CloseReason::Replaced));
+                self.drain(peer);
+                self.replace(now, peer, signal);
+            }
+            Some(link) if fresh && link.is_closed() => self.replace(now, peer, signal),
+            Some(_) => self.drive(now, peer, LinkInput::Signal(signal)),
+            None if fresh && !member.refused => {
+                self.start(now, peer, LinkInput::Signal(signal));
+            }
+            None => {}
+        }
+    }
+
+    fn replace(&mut self, now: Now, peer: PeerId, signal: Signal) {
+        self.abandon(peer);
+        let member = self.members.get(&peer);
+        if member.is_some_and(|member| !member.refused) {
+            self.start(now, peer, LinkInput::Signal(signal));
+        }
+    }
+
+    /// Drops a link at once, without its last words.
+    fn abandon(&mut self, peer: PeerId) {
+        if let Some(member) = self.members.get_mut(&peer)
+            && let Some(link) = &mut member.link
+        {
+            link.abandon();
+            self.drain(peer);
+        }
+    }
+
+    fn drive(&mut self, now: Now, peer: PeerId, input: LinkInput) {
+        match self
+            .members
+            .get_mut(&peer)
+            .and_then(|member| member.link.as_mut())
+        {
+            Some(link) => {
+                link.handle(now, input);
+                self.drain(peer);
+            }
+            None => {
+                if let LinkInput::Packet { packet, .. }
+                | LinkInput::SendDatagram(packet)
+                | LinkInput::SendStream(packet) = input
+                {
+                    self.outputs.push_back(MeshOutput::Unused(packet));
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self, peer: PeerId) {
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        let Some(link) = &mut member.link else { return };
+        member.attempt = member.attempt.max(link.attempt());
+        let mut signals = Vec::new();
+        let mut lost = false;
+        while let Some(output) = link.poll_output() {
+            self.outputs.push_back(match output {
+                LinkOutput::Driver(command) => MeshOutput::Driver { peer, command },
+                LinkOutput::Transmit {
+                    connection,
+                    channel,
+                    packet,
+                } => MeshOutput::Transmit {
+                    peer,
+                    connection,
+                    channel,
+                    packet,
+                },
+                LinkOutput::Unused(buffer) => MeshOutput::Unused(buffer),
+                LinkOutput::Signal(signal) => {
+                    signals.push(signal);
+                    continue;
+                }
+                LinkOutput::Event(event) => {
+                    if let LinkEvent::Closed(reason) = &event {
+                        lost |= *reason == CloseReason::Lost;
+                        member.refused |= matches!(
+                            reason,
+                            CloseReason::Refused(_)
+                                | CloseReason::RefusedByPeer(_)
+                                | CloseReason::Violation(_)
+                        );
+                    }
+                    MeshOutput::Event(MeshEvent::Link { peer, event })
+                }
+            });
+        }
+        if link.is_ended() {
+            member.link = None;
+            if member.gone {
+                self.members.remove(&peer);
+            }
+        }
+        // These go through the lobby client, whose outputs are ours.
+        for signal in signals {
+            self.tell(LobbyInput::Signal { to: peer, signal });
+        }
+        if lost {
+            self.tell(LobbyInput::ReportLost(peer));
+        }
+    }
+
+    /// Says something to the server; saying never depends on the time.
+    fn tell(&mut self, input: LobbyInput) {
+        self.lobby.handle(Now::ZERO, input);
+        while let Some(output) = self.lobby.poll_output() {
+            if let LobbyOutput::SendText(text) = output {
+                self.outputs.push_back(MeshOutput::SendText(text));
+            }
+        }
+    }
+
+    fn forget(&mut self, peer: PeerId) {
+        // A lingering link keeps its member until it has ended; see `drain`.
+        if self
+            .members
+            .get(&peer)
+            .is_some_and(|member| member.link.is_none())
+        {
+            self.members.remove(&peer);
+        } else if let Some(member) = self.members.get_mut(&peer) {
+            member.gone = true;
+        }
+    }
+}

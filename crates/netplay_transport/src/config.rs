@@ -1,0 +1,177 @@
+//! What a session needs to know.
+
+use core::time::Duration;
+
+use netplay_peer::LinkConfig;
+use netplay_peer::link::liveness::LivenessConfig;
+use netplay_protocol::codec::{Bincode, Codec};
+use netplay_protocol::control::{Hello, lane_table};
+use netplay_protocol::schema::Schema;
+use netplay_protocol::{BuildId, GameId, PROTOCOL_VERSION, lobby};
+
+use crate::event::OpenError;
+
+/// The address of a lobby server on this machine, as `netplay-server` listens by default.
+pub const LOCAL_SERVER: &str = "ws://127.0.0.1:3536";
+
+/// Which of this machine's addresses other players may connect to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addresses {
+    /// Every network interface, and loopback for players on the same machine.
+    #[default]
+    All,
+    /// Loopback only: all players run on this machine.
+    Loopback,
+}
+
+impl Addresses {
+    pub(crate) fn to_bind(self) -> Vec<String> {
+        let addresses: &[&str] = match self {
+            // A wildcard stands for every interface but loopback.
+            Self::All => &["0.0.0.0:0", "[::]:0", "127.0.0.1:0"],
+            Self::Loopback => &["127.0.0.1:0"],
+        };
+        addresses
+            .iter()
+            .map(|address| (*address).to_owned())
+            .collect()
+    }
+}
+
+/// What a session needs to know about the game and the network.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// The lobby server, `ws://HOST[:PORT]`.
+    pub server: String,
+    /// Which game. Players of different games never meet.
+    pub game: GameId,
+    /// Which build of it. Players of different builds refuse each other.
+    pub build: BuildId,
+    /// The game's messages.
+    pub schema: Schema,
+    /// The codec of the messages' payloads.
+    pub codec: u8,
+    /// Which of this machine's addresses other players may connect to.
+    pub addresses: Addresses,
+    /// Silence after which a peer is reported as interrupted; 1 s by default.
+    pub interrupted_after: Duration,
+    /// Silence after which a peer is lost; 15 s by default.
+    pub lost_after: Duration,
+    /// Silence after which a peer is lost whose connection to the lobby server is closed too; 2 s
+    /// by default.
+    pub lost_after_offline: Duration,
+}
+
+impl SessionConfig {
+    /// A session of this game on a server of this machine, with the defaults for the rest.
+    pub fn new(game: GameId, build: BuildId, schema: Schema) -> Self {
+        let liveness = LivenessConfig::default();
+        Self {
+            server: LOCAL_SERVER.into(),
+            game,
+            build,
+            schema,
+            codec: Bincode::ID,
+            addresses: Addresses::default(),
+            interrupted_after: liveness.interrupted_after,
+            lost_after: liveness.lost_after,
+            lost_after_offline: liveness.lost_after_offline,
+        }
+    }
+
+    pub(crate) fn link_config(&self) -> LinkConfig {
+        LinkConfig {
+            hello: Hello {
+                version: PROTOCOL_VERSION,
+                codec: self.codec,
+                game: self.game.clone(),
+                build: self.build.clone(),
+                schema_hash: self.schema.hash(),
+                lanes: lane_table(),
+            },
+            schema: self.schema.clone(),
+            liveness: LivenessConfig {
+                interrupted_after: self.interrupted_after,
+                lost_after: self.lost_after,
+                lost_after_offline: self.lost_after_offline,
+            },
+        }
+    }
+
+    /// The WebSocket's full URL.
+    pub(crate) fn socket_url(&self) -> Result<String, OpenError> {
+        let url = self.server.trim();
+        let wrong = |why: &str| OpenError::Url {
+            url: url.to_owned(),
+            why: why.to_owned(),
+        };
+        let rest = match url.split_once("://") {
+            Some(("ws", rest)) => rest,
+            Some(("wss", _)) => {
+                return Err(wrong("wss needs TLS, which this version does not have yet"));
+            }
+            Some(_) => return Err(wrong("the scheme has to be ws")),
+            None => return Err(wrong("it does not begin with ws://")),
+        };
+        let authority = rest.trim_end_matches('/');
+        if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
+            return Err(wrong("host and port only, no path"));
+        }
+        if authority
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control())
+        {
+            return Err(wrong("it holds a space"));
+        }
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        match port.filter(|_| !authority.ends_with(']')) {
+            Some(port) if port.parse::<u16>().is_err() => Err(wrong("the port is no number")),
+            Some(_) => Ok(format!("ws://{authority}{}", lobby::PATH)),
+            None => Ok(format!("ws://{authority}:3536{}", lobby::PATH)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(server: &str) -> Result<String, OpenError> {
+        let game = GameId::new("g").unwrap();
+        let build = BuildId::new("1").unwrap();
+        let mut config = SessionConfig::new(game, build, Schema::default());
+        config.server = server.into();
+        config.socket_url()
+    }
+
+    #[test]
+    fn server_addresses_get_the_default_port_and_the_path() {
+        assert_eq!(
+            url("ws://10.0.0.1:80").unwrap(),
+            "ws://10.0.0.1:80/netplay/v1"
+        );
+        assert_eq!(url("ws://host/").unwrap(), "ws://host:3536/netplay/v1");
+        assert_eq!(url(" ws://[::1] ").unwrap(), "ws://[::1]:3536/netplay/v1");
+        assert_eq!(url("ws://[::1]:9").unwrap(), "ws://[::1]:9/netplay/v1");
+    }
+
+    #[test]
+    fn what_is_no_server_address_is_refused_with_a_reason() {
+        for wrong in [
+            "",
+            "host:1",
+            "http://host",
+            "wss://host",
+            "ws://",
+            "ws://host/x",
+            "ws://h:x",
+            "ws://a b",
+        ] {
+            let error = url(wrong).unwrap_err();
+            assert!(
+                error.to_string().contains("ws://192.168.1.20:3536"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The network's half of a session, without I/O: queues in, [`Mesh`] in the middle, outputs for a
+//! shell. The native shell and the in-memory one drive this same half.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use netplay_peer::link::{CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput};
+use netplay_peer::lobby_client::LobbyEvent;
+use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput};
+use netplay_protocol::{Lane, Now, PeerId};
+
+use crate::event::{EndReason, SessionEvent};
+use crate::queues::{
+    Arrival, COMMANDS, EVENTS_MAX, PeerReceiver, Pool, Shared, TO_GAME, peer_queues,
+};
+use crate::session::{Command, GameEnds, Session, ToGame, Wake};
+use crate::stats::LinkStats;
+
+/// A peer whose link is established.
+struct Peer {
+    queues: PeerReceiver,
+    /// Taken from the queue, and waiting for the other side's credit.
+    next_stream: Option<Vec<u8>>,
+    stats: LinkStats,
+    pings: u32,
+}
+
+/// The network's half of one session.
+pub(crate) struct SessionCore {
+    mesh: Mesh,
+    peers: BTreeMap<PeerId, Peer>,
+    commands: Receiver<Command>,
+    to_game: Sender<ToGame>,
+    shared: Arc<Shared>,
+    /// What found the hand-over to the game full. Stream packets in it are bounded by credit,
+    /// events by [`EVENTS_MAX`].
+    backlog: VecDeque<ToGame>,
+    backlog_events: usize,
+    outputs: VecDeque<MeshOutput>,
+    leaving: bool,
+    ring: bool,
+}
+
+/// Makes both halves of a session.
+pub(crate) fn session(
+    config: LinkConfig,
+    seed: u64,
+    waker: Arc<dyn Wake>,
+) -> (Session, SessionCore) {
+    let (commands, commands_out) = bounded(COMMANDS);
+    let (to_game, from_network) = bounded(TO_GAME);
+    let shared = Arc::new(Shared::new());
+    let ends = GameEnds {
+        commands,
+        from_network,
+        shared: shared.clone(),
+        waker,
+    };
+    let core = SessionCore {
+        mesh: Mesh::new(config, seed),
+        peers: BTreeMap::new(),
+        commands: commands_out,
+        to_game,
+        shared,
+        backlog: VecDeque::new(),
+        backlog_events: 0,
+        outputs: VecDeque::new(),
+        leaving: false,
+        ring: false,
+    };
+    (Session::new(ends), core)
+}
+
+impl SessionCore {
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    /// Whether the session has begun to end.
+    pub(crate) const fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Whether the session is over and its last words are said.
+    pub(crate) fn is_over(&self) -> bool {
+        self.leaving && self.mesh.is_idle() && self.outputs.is_empty()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Now> {
+        self.mesh.next_deadline()
+    }
+
+    /// The next output for the shell; never [`MeshOutput::Event`].
+    pub(crate) fn poll_output(&mut self) -> Option<MeshOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Takes something from the shell.
+    pub(crate) fn handle(&mut self, now: Now, input: MeshInput) {
+        let received = match &input {
+            MeshInput::Packet {
+                peer,
+                packet,
+                channel,
+                ..
+            } => Some((*peer, *channel, packet.len())),
+            _ => None,
+        };
+        self.mesh.handle(now, input);
+        if let Some((peer, channel, len)) = received
+            && let Some(peer) = self.peers.get_mut(&peer)
+        {
+            peer.stats.bytes_received += len as u64;
+            if channel == netplay_peer::link::driver::Channel::Stream {
+                peer.stats.stream_packets_received += 1;
+            }
+        }
+        self.drain();
+    }
+
+    /// Takes what the game has handed over, and what time has brought. To be called after a wake
+    /// and at the deadline.
+    pub(crate) fn pump(&mut self, now: Now) {
+        self.take_commands(now);
+        self.take_messages(now);
+        if self
+            .mesh
+            .next_deadline()
+            .is_some_and(|deadline| now >= deadline)
+        {
+            self.mesh.handle(now, MeshInput::Tick);
+            self.drain();
+            self.publish_stats();
+        }
+        self.refill();
+    }
+
+    fn take_commands(&mut self, now: Now) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Join(request)) => self.mesh.handle(now, MeshInput::Join(request)),
+                Ok(Command::List) => self.mesh.handle(now, MeshInput::List),
+                Ok(Command::Disconnect(peer)) => {
+                    let input = LinkInput::Close(CloseReason::Ended);
+                    self.mesh.handle(now, MeshInput::Link { peer, input });
+                }
+                Ok(Command::Ping(peer)) => {
+                    if let Some(entry) = self.peers.get_mut(&peer) {
+                        entry.pings += 1;
+                        let input = LinkInput::Ping;
+                        self.mesh.handle(now, MeshInput::Link { peer, input });
+                    }
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.take_messages(now);
+                    self.leave(now);
+                    break;
+                }
+            }
+            self.drain();
+        }
+    }
+
+    /// Ends the session: says goodbye and closes everything.
+    pub(crate) fn leave(&mut self, now: Now) {
+        if !core::mem::replace(&mut self.leaving, true) {
+            self.mesh.handle(now, MeshInput::Leave);
+            self.drain();
+        }
+    }
+
+    fn take_messages(&mut self, now: Now) {
+        for (&peer, entry) in &mut self.peers {
+            let consumed = entry.queues.shared.consumed.load(Ordering::Acquire);
+            let input = LinkInput::Consumed(consumed);
+            self.mesh.handle(now, MeshInput::Link { peer, input });
+            while let Ok(packet) = entry.queues.datagrams.try_recv() {
+                entry.stats.bytes_sent += packet.len() as u64;
+                let input = LinkInput::SendDatagram(packet);
+                self.mesh.handle(now, MeshInput::Link { peer, input });
+            }
+            while let Some(packet) = entry
+                .next_stream
+                .take()
+                .or_else(|| entry.queues.stream.try_recv().ok())
+            {
+                let link = self.mesh.link(peer);
+                if !link.is_some_and(|link| link.can_send_stream(packet.len())) {
+                    entry.next_stream = Some(packet);
+                    break;
+                }
+                entry
+                    .queues
+                    .shared
+                    .stream_bytes
+                    .fetch_sub(packet.len(), Ordering::AcqRel);
+                entry.stats.stream_packets_sent += 1;
+                entry.stats.bytes_sent += packet.len() as u64;
+                let input = LinkInput::SendStream(packet);
+                self.mesh.handle(now, MeshInput::Link { peer, input });
+            }
+        }
+        self.drain();
+    }
+
+    fn publish_stats(&mut self) {
+        for (peer, entry) in &mut self.peers {
+            if let Some(link) = self.mesh.link(*peer) {
+                entry.stats.set_path(link.path());
+            }
+            let dropped = &entry.queues.shared.datagrams_dropped;
+            entry.stats.datagrams_dropped = dropped.load(Ordering::Relaxed);
+            entry.queues.shared.set_stats(entry.stats);
+        }
+    }
+
+    /// Sorts the mesh's outputs: events for the game, the rest for the shell.
+    fn drain(&mut self) {
+        while let Some(output) = self.mesh.poll_output() {
+            match output {
+                MeshOutput::Event(MeshEvent::Lobby(event)) => {
+                    if let Some(event) = lobby_event(event) {
+                        self.tell(event);
+                    }
+                }
+                MeshOutput::Event(MeshEvent::PeerFound(peer)) => {
+                    self.tell(SessionEvent::PeerFound(peer));
+                }
+                MeshOutput::Event(MeshEvent::Link { peer, event }) => self.link_event(peer, event),
+                MeshOutput::Unused(buffer) => self.shared.pool.give(buffer),
+                output => self.outputs.push_back(output),
+            }
+        }
+        if core::mem::take(&mut self.ring) {
+            self.shared.bell.ring();
+        }
+    }
+
+    fn link_event(&mut self, peer: PeerId, event: LinkEvent) {
+        match event {
+            LinkEvent::Deliver(delivery) => self.deliver(peer, delivery),
+            LinkEvent::Established => {
+                let (sender, queues) = peer_queues();
+                let stats = LinkStats::default();
+                self.peers.insert(
+                    peer,
+                    Peer {
+                        queues,
+                        next_stream: None,
+                        stats,
+                        pings: 0,
+                    },
+                );
+                self.push(ToGame::Queues(peer, sender));
+                self.tell(SessionEvent::PeerConnected(peer));
+            }
+            LinkEvent::Interrupted => self.tell(SessionEvent::PeerInterrupted(peer)),
+            LinkEvent::Resumed => self.tell(SessionEvent::PeerResumed(peer)),
+            LinkEvent::Closed(reason) => {
+                self.peers.remove(&peer);
+                self.tell(SessionEvent::PeerClosed { peer, reason });
+            }
+            LinkEvent::Pong(rtt) => {
+                if let Some(entry) = self.peers.get_mut(&peer)
+                    && entry.pings > 0
+                {
+                    entry.pings -= 1;
+                    self.tell(SessionEvent::Pong { peer, rtt });
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, peer: PeerId, delivery: Delivery) {
+        let arrival = Arrival { peer, delivery };
+        match arrival.delivery.lane {
+            Lane::Unreliable => {
+                self.shared.push_datagram(arrival);
+                self.ring = true;
+            }
+            Lane::Reliable => self.push(ToGame::Stream(arrival)),
+        }
+    }
+
+    fn tell(&mut self, event: SessionEvent) {
+        self.push(ToGame::Event(event));
+    }
+
+    fn push(&mut self, item: ToGame) {
+        self.ring = true;
+        if self.backlog.is_empty() {
+            match self.to_game.try_send(item) {
+                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
+                Err(TrySendError::Full(item)) => self.keep(item),
+            }
+        } else {
+            self.keep(item);
+        }
+    }
+
+    /// The game does not look. An interruption that is over by the time it does is no news.
+    fn keep(&mut self, item: ToGame) {
+        if let ToGame::Event(SessionEvent::PeerResumed(resumed)) = &item {
+            let last = self.backlog.iter().rposition(|kept| {
+                matches!(kept, ToGame::Event(SessionEvent::PeerInterrupted(peer)) if peer == resumed)
+            });
+            if let Some(place) = last {
+                self.backlog.remove(place);
+                self.backlog_events -= 1;
+                return;
+            }
+        }
+        if !matches!(item, ToGame::Stream(_)) {
+            self.backlog_events += 1;
+        }
+        if self.backlog_events <= EVENTS_MAX {
+            self.backlog.push_back(item);
+        } else if self.backlog_events == EVENTS_MAX + 1 {
+            self.backlog.push_back(ToGame::Event(SessionEvent::Ended(
+                EndReason::EventsOverflowed,
+            )));
+        }
+    }
+
+    /// Hands over what waited, as far as there is room, and ends a session whose game is gone.
+    fn refill(&mut self) {
+        let mut handed_over = false;
+        while let Some(item) = self.backlog.pop_front() {
+            let is_event = !matches!(item, ToGame::Stream(_));
+            match self.to_game.try_send(item) {
+                Ok(()) => {
+                    handed_over = true;
+                    self.backlog_events -= usize::from(is_event);
+                }
+                Err(TrySendError::Full(item)) => {
+                    self.backlog.push_front(item);
+                    break;
+                }
+                Err(TrySendError::Disconnected(_)) => self.backlog_events -= usize::from(is_event),
+            }
+        }
+        if handed_over {
+            self.shared.bell.ring();
+        }
+    }
+
+    /// Whether so many events wait that the session has to end.
+    pub(crate) const fn overflowed(&self) -> bool {
+        self.backlog_events > EVENTS_MAX
+    }
+}
+
+fn lobby_event(event: LobbyEvent) -> Option<SessionEvent> {
+    Some(match event {
+        LobbyEvent::Online { me } => SessionEvent::Online { me },
+        LobbyEvent::Offline { why, retry_in } => SessionEvent::Offline { why, retry_in },
+        LobbyEvent::Joined(lobby) => SessionEvent::Joined(lobby),
+        LobbyEvent::JoinRefused { code, text } => SessionEvent::JoinRefused { code, text },
+        LobbyEvent::LobbyGone => SessionEvent::LobbyGone,
+        LobbyEvent::Lobbies(lobbies) => SessionEvent::Lobbies(lobbies),
+        LobbyEvent::HostChanged(host) => SessionEvent::HostChanged(host),
+        LobbyEvent::MemberLeft(peer, reason) => SessionEvent::PeerLeft { peer, reason },
+        LobbyEvent::MemberJoined(_) | LobbyEvent::MemberOffline(..) | LobbyEvent::Signal(..) => {
+            return None;
+        }
+    })
+}

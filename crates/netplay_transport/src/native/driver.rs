@@ -1,0 +1,331 @@
+//! One WebRTC connection: carries out a link's commands, reports what happens, hands packets over.
+//! The only module that names the WebRTC library's connection types.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use netplay_peer::link::driver::{Channel, ConnectionId, DriverEvent, Phase};
+use netplay_protocol::lobby::SignalBody;
+use netplay_protocol::{PeerId, limits};
+use rtc::ice::mdns::MulticastDnsMode;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceCandidateInit,
+    RTCIceConnectionState, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
+    RTCSessionDescription, SettingEngineBuilder,
+};
+
+use super::runtime::IoRuntime;
+use super::task::{Inbox, Stamped};
+use crate::config::Addresses;
+
+/// Between ICE checks. The library's default of 200 ms costs up to 400 ms per connect.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// Checks per candidate pair: with the interval above, ten seconds for a peer that is slow.
+const CHECKS: u16 = 1000;
+/// The link's own liveness decides; ICE must give up later than that.
+const ICE_DISCONNECTED: Duration = Duration::from_secs(10);
+const ICE_FAILED: Duration = Duration::from_secs(30);
+const ICE_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Above the window of channel 2, so that it is credit that stops a sender, never the library.
+const SEND_BUFFER: usize = 2 * limits::STREAM_WINDOW as usize;
+/// The library's loop does not flush what its last steps queued until something wakes it; a few
+/// wakes after the connection is up save up to 200 ms.
+const NUDGES: u32 = 5;
+const NUDGE_EVERY: Duration = Duration::from_millis(2);
+
+/// A link's commands for one connection.
+#[derive(Debug)]
+pub(super) enum ConnectionCommand {
+    SetAnswer(String),
+    AddCandidate(SignalBody),
+}
+
+/// The channels of one connection, in the order of their ids.
+pub(super) type Channels = [Arc<dyn DataChannel>; 3];
+
+/// Who a connection belongs to, and where it reports.
+#[derive(Clone)]
+struct Reporter {
+    peer: PeerId,
+    connection: ConnectionId,
+    inbox: mpsc::Sender<Inbox>,
+}
+
+impl Reporter {
+    fn event(&self, event: DriverEvent) -> Inbox {
+        Inbox::Driver {
+            peer: self.peer,
+            event,
+        }
+    }
+
+    /// From a callback on the library's driver task, which must not wait. What does not fit is
+    /// repaired by the link's deadlines.
+    fn report_now(&self, event: DriverEvent) {
+        if self.inbox.try_send(self.event(event)).is_err() {
+            tracing::debug!(peer = ?self.peer, "a connection event was dropped");
+        }
+    }
+
+    async fn report(&self, event: DriverEvent) {
+        drop(self.inbox.send(self.event(event)).await);
+    }
+
+    fn failed(&self, why: impl ToString) -> DriverEvent {
+        DriverEvent::Failed {
+            connection: self.connection,
+            why: why.to_string(),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Reporter {
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        match event.candidate.to_json() {
+            Ok(init) => self.report_now(DriverEvent::Candidate {
+                connection: self.connection,
+                candidate: SignalBody::Candidate {
+                    candidate: init.candidate,
+                    mid: init.sdp_mid,
+                    mline: init.sdp_mline_index,
+                },
+            }),
+            Err(error) => tracing::debug!(%error, "a candidate has no text form"),
+        }
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        if state == RTCIceConnectionState::Connected {
+            let phase = Phase::Securing;
+            self.report_now(DriverEvent::Progress {
+                connection: self.connection,
+                phase,
+            });
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        match state {
+            RTCPeerConnectionState::Connected => {
+                let phase = Phase::OpeningChannels;
+                self.report_now(DriverEvent::Progress {
+                    connection: self.connection,
+                    phase,
+                });
+            }
+            RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
+                self.report_now(self.failed("the WebRTC connection failed"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a connection begins with.
+pub(super) enum Begin {
+    Offer,
+    Answer(String),
+}
+
+/// Runs one connection until its command queue closes, then closes it.
+pub(super) async fn run(
+    peer: PeerId,
+    connection: ConnectionId,
+    begin: Begin,
+    addresses: Addresses,
+    mut commands: mpsc::Receiver<ConnectionCommand>,
+    inbox: mpsc::Sender<Inbox>,
+) {
+    let reporter = Reporter {
+        peer,
+        connection,
+        inbox,
+    };
+    let pc = match build(&reporter, &addresses).await {
+        Ok(pc) => pc,
+        Err(error) => return reporter.report(reporter.failed(error)).await,
+    };
+    // Aborted when dropped, before the connection is closed.
+    let mut readers = JoinSet::new();
+    match describe(pc.as_ref(), &reporter, begin, &mut readers).await {
+        Ok(sdp) => {
+            reporter
+                .report(DriverEvent::Described { connection, sdp })
+                .await
+        }
+        Err(error) => reporter.report(reporter.failed(error)).await,
+    }
+    while let Some(command) = commands.recv().await {
+        let result = match command {
+            ConnectionCommand::SetAnswer(sdp) => match RTCSessionDescription::answer(sdp) {
+                Ok(answer) => pc.set_remote_description(answer).await,
+                Err(error) => Err(error),
+            },
+            ConnectionCommand::AddCandidate(body) => {
+                // One bad candidate does not spoil the others.
+                if let Err(error) = add_candidate(pc.as_ref(), body).await {
+                    tracing::debug!(?peer, %error, "a candidate was refused");
+                }
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            reporter.report(reporter.failed(error)).await;
+        }
+    }
+    readers.shutdown().await;
+    if let Err(error) = pc.close().await {
+        tracing::debug!(?peer, %error, "closing a connection");
+    }
+}
+
+type WebRtcResult<T> = webrtc::error::Result<T>;
+
+async fn build(
+    reporter: &Reporter,
+    addresses: &Addresses,
+) -> WebRtcResult<Box<dyn PeerConnection>> {
+    let settings = SettingEngineBuilder::new()
+        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
+        .with_ice_timeouts(
+            Some(ICE_DISCONNECTED),
+            Some(ICE_FAILED),
+            Some(ICE_KEEP_ALIVE),
+        )
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .with_include_loopback_candidate(true)
+        .build();
+    let pc = PeerConnectionBuilder::new()
+        .with_setting_engine(settings)
+        .with_runtime(Arc::new(IoRuntime))
+        .with_handler(Arc::new(reporter.clone()))
+        .with_udp_addrs(addresses.to_bind())
+        .with_data_channel_send_buffer_limit(SEND_BUFFER)
+        .build()
+        .await?;
+    Ok(Box::new(pc))
+}
+
+/// Opens the channels, starts their readers and makes our description.
+async fn describe(
+    pc: &dyn PeerConnection,
+    reporter: &Reporter,
+    begin: Begin,
+    readers: &mut JoinSet<()>,
+) -> WebRtcResult<String> {
+    let channels = [
+        open(pc, Channel::Control).await?,
+        open(pc, Channel::Datagrams).await?,
+        open(pc, Channel::Stream).await?,
+    ];
+    for (channel, data_channel) in Channel::ALL.into_iter().zip(&channels) {
+        readers.spawn(read(data_channel.clone(), channel, reporter.clone()));
+    }
+    let (peer, connection) = (reporter.peer, reporter.connection);
+    drop(
+        reporter
+            .inbox
+            .send(Inbox::Channels {
+                peer,
+                connection,
+                channels,
+            })
+            .await,
+    );
+    let description = match begin {
+        Begin::Offer => pc.create_offer(None).await?,
+        Begin::Answer(sdp) => {
+            pc.set_remote_description(RTCSessionDescription::offer(sdp)?)
+                .await?;
+            pc.create_answer(None).await?
+        }
+    };
+    let sdp = description.sdp.clone();
+    pc.set_local_description(description).await?;
+    Ok(sdp)
+}
+
+/// Wakes the library's loop a few times. Any setter does; this one changes nothing.
+pub(super) async fn nudge(channel: Arc<dyn DataChannel>) {
+    for _ in 0..NUDGES {
+        if channel.set_buffered_amount_low_threshold(0).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(NUDGE_EVERY).await;
+    }
+}
+
+async fn open(pc: &dyn PeerConnection, channel: Channel) -> WebRtcResult<Arc<dyn DataChannel>> {
+    let unreliable = channel == Channel::Datagrams;
+    let init = RTCDataChannelInit {
+        ordered: !unreliable,
+        max_retransmits: unreliable.then_some(0),
+        negotiated: Some(channel as u16),
+        ..Default::default()
+    };
+    pc.create_data_channel("", Some(init)).await
+}
+
+async fn add_candidate(pc: &dyn PeerConnection, body: SignalBody) -> WebRtcResult<()> {
+    let SignalBody::Candidate {
+        candidate,
+        mid,
+        mline,
+    } = body
+    else {
+        return Ok(());
+    };
+    let init = RTCIceCandidateInit {
+        candidate,
+        sdp_mid: mid,
+        sdp_mline_index: mline,
+        ..Default::default()
+    };
+    pc.add_ice_candidate(init).await
+}
+
+/// Reads one channel until it closes. Packets are stamped here, as soon as they are seen.
+async fn read(data_channel: Arc<dyn DataChannel>, channel: Channel, reporter: Reporter) {
+    let Reporter {
+        peer,
+        connection,
+        inbox,
+    } = reporter;
+    while let Some(event) = data_channel.poll().await {
+        let item = match event {
+            DataChannelEvent::OnOpen => Inbox::Open {
+                peer,
+                connection,
+                channel,
+            },
+            DataChannelEvent::OnMessage(message) => Inbox::Packet {
+                stamped: Stamped::now(),
+                peer,
+                connection,
+                channel,
+                packet: message.data,
+            },
+            DataChannelEvent::OnClose => {
+                let why = "a data channel closed".to_owned();
+                Inbox::Driver {
+                    peer,
+                    event: DriverEvent::Failed { connection, why },
+                }
+            }
+            _ => continue,
+        };
+        if inbox.send(item).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends a packet on a channel; false if it was not taken.
+pub(super) async fn transmit(channel: &dyn DataChannel, packet: &[u8]) -> bool {
+    channel.try_send(BytesMut::from(packet)).await.is_ok()
+}

@@ -1,0 +1,384 @@
+//! The task of one session: everything that arrives goes into [`SessionCore`], and what it wants
+//! done is done here. It owns the socket and the connections of the session; when it ends, nothing
+//! of them is left.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use netplay_peer::link::Packet;
+use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent, Phase};
+use netplay_peer::{MeshInput, MeshOutput};
+use netplay_protocol::{Now, PeerId};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use super::driver::{self, Begin, Channels, ConnectionCommand};
+use super::socket;
+use crate::config::Addresses;
+use crate::core::SessionCore;
+use crate::session::Wake;
+
+/// What arrives from sockets and connections and is not taken yet. When it is full, their readers
+/// wait, and with them the peers' channels.
+const INBOX: usize = 1024;
+/// Commands that wait for one connection: more candidates than a link passes on.
+const CONNECTION_COMMANDS: usize = 128;
+/// Taken from the inbox before the outputs are done, so that a burst costs one turn.
+const BATCH: usize = 64;
+/// From the end of a session to the end of its task, whatever the network does.
+const LEAVE: Duration = Duration::from_millis(800);
+
+/// When a packet was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamped(Instant);
+
+impl Stamped {
+    pub(super) fn now() -> Self {
+        Self(Instant::now())
+    }
+}
+
+/// From sockets and connections.
+pub(super) enum Inbox {
+    SocketOpened {
+        generation: u64,
+    },
+    SocketText {
+        generation: u64,
+        text: String,
+    },
+    SocketClosed {
+        generation: u64,
+        why: String,
+    },
+    Channels {
+        peer: PeerId,
+        connection: ConnectionId,
+        channels: Channels,
+    },
+    Open {
+        peer: PeerId,
+        connection: ConnectionId,
+        channel: Channel,
+    },
+    Driver {
+        peer: PeerId,
+        event: DriverEvent,
+    },
+    Packet {
+        stamped: Stamped,
+        peer: PeerId,
+        connection: ConnectionId,
+        channel: Channel,
+        packet: BytesMut,
+    },
+}
+
+impl Wake for Notify {
+    fn wake(&self) {
+        self.notify_one();
+    }
+}
+
+struct Connection {
+    id: ConnectionId,
+    commands: mpsc::Sender<ConnectionCommand>,
+    channels: Option<Channels>,
+    /// One bit per channel.
+    open: u8,
+}
+
+/// The shell of one session.
+pub(super) struct SessionTask {
+    core: SessionCore,
+    started: Instant,
+    url: String,
+    addresses: Addresses,
+    wake: Arc<Notify>,
+    inbox: mpsc::Sender<Inbox>,
+    arrivals: mpsc::Receiver<Inbox>,
+    socket: Option<mpsc::Sender<String>>,
+    generation: u64,
+    connections: BTreeMap<PeerId, Connection>,
+    tasks: JoinSet<()>,
+}
+
+impl SessionTask {
+    pub(super) fn new(
+        core: SessionCore,
+        url: String,
+        addresses: Addresses,
+        wake: Arc<Notify>,
+    ) -> Self {
+        let (inbox, arrivals) = mpsc::channel(INBOX);
+        Self {
+            core,
+            started: Instant::now(),
+            url,
+            addresses,
+            wake,
+            inbox,
+            arrivals,
+            socket: None,
+            generation: 0,
+            connections: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, instant: Instant) -> Now {
+        let since = instant.saturating_duration_since(self.started);
+        Now::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Runs until the game has dropped its half, or has not looked for too long.
+    pub(super) async fn run(mut self, stop: Arc<Notify>) {
+        let mut leave_by = None;
+        loop {
+            let now = self.now();
+            self.core.pump(now);
+            if leave_by.is_none() && self.core.overflowed() {
+                self.core.leave(now);
+            }
+            self.perform().await;
+            if self.core.is_leaving() {
+                let by = *leave_by.get_or_insert(Instant::now() + LEAVE);
+                if self.core.is_over() || Instant::now() >= by {
+                    break;
+                }
+            }
+            let deadline = self
+                .core
+                .next_deadline()
+                .map(|deadline| self.started + Duration::from_micros(deadline.as_micros()));
+            let deadline = [deadline, leave_by].into_iter().flatten().min();
+            tokio::select! {
+                Some(item) = self.arrivals.recv() => {
+                    self.take(item);
+                    for _ in 1..BATCH {
+                        let Ok(item) = self.arrivals.try_recv() else { break };
+                        self.take(item);
+                    }
+                }
+                () = self.wake.notified() => {}
+                () = stop.notified(), if leave_by.is_none() => {
+                    let now = self.now();
+                    self.core.leave(now);
+                }
+                () = sleep_until(deadline) => {}
+            }
+            while self.tasks.try_join_next().is_some() {}
+        }
+        self.finish().await;
+    }
+
+    /// Closes what is still open. Connections close themselves once their queues are gone.
+    async fn finish(mut self) {
+        self.socket = None;
+        self.connections.clear();
+        self.arrivals.close();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(LEAVE, all).await.is_err() {
+            tracing::warn!("a connection did not close in time");
+        }
+    }
+
+    fn take(&mut self, item: Inbox) {
+        let now = self.now();
+        let input = match item {
+            Inbox::Packet {
+                stamped,
+                peer,
+                connection,
+                channel,
+                packet,
+            } => {
+                let mut buffer = match channel {
+                    Channel::Stream => self.core.pool().large(),
+                    Channel::Control | Channel::Datagrams => self.core.pool().small(),
+                };
+                buffer.extend_from_slice(&packet);
+                let input = MeshInput::Packet {
+                    peer,
+                    connection,
+                    channel,
+                    packet: buffer,
+                };
+                return self.core.handle(self.at(stamped.0), input);
+            }
+            Inbox::SocketOpened { generation } if generation == self.generation => {
+                MeshInput::SocketOpened
+            }
+            Inbox::SocketText { generation, text } if generation == self.generation => {
+                MeshInput::SocketText(text)
+            }
+            Inbox::SocketClosed { generation, why } if generation == self.generation => {
+                MeshInput::SocketClosed(why)
+            }
+            Inbox::SocketOpened { .. } | Inbox::SocketText { .. } | Inbox::SocketClosed { .. } => {
+                return;
+            }
+            Inbox::Channels {
+                peer,
+                connection,
+                channels,
+            } => {
+                if let Some(entry) = self.connection(peer, connection) {
+                    entry.channels = Some(channels);
+                }
+                return;
+            }
+            Inbox::Open {
+                peer,
+                connection,
+                channel,
+            } => {
+                let Some(entry) = self.connection(peer, connection) else {
+                    return;
+                };
+                entry.open |= 1 << channel as u8;
+                if entry.open != 0b111 {
+                    return;
+                }
+                MeshInput::Driver {
+                    peer,
+                    event: DriverEvent::ChannelsOpen { connection },
+                }
+            }
+            Inbox::Driver { peer, event } => {
+                if let DriverEvent::Progress {
+                    connection,
+                    phase: Phase::OpeningChannels,
+                } = event
+                {
+                    self.nudge(peer, connection);
+                }
+                MeshInput::Driver { peer, event }
+            }
+        };
+        self.core.handle(now, input);
+    }
+
+    fn nudge(&mut self, peer: PeerId, connection: ConnectionId) {
+        let entry = self.connection(peer, connection);
+        let channels = entry.and_then(|entry| entry.channels.as_ref());
+        if let Some(channel) = channels.map(|channels| channels[0].clone()) {
+            self.tasks.spawn(driver::nudge(channel));
+        }
+    }
+
+    fn connection(&mut self, peer: PeerId, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections
+            .get_mut(&peer)
+            .filter(|connection| connection.id == id)
+    }
+
+    async fn perform(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                MeshOutput::Transmit {
+                    peer,
+                    connection,
+                    channel,
+                    packet,
+                } => {
+                    self.transmit(peer, connection, channel, packet).await;
+                }
+                MeshOutput::Driver { peer, command } => self.command(peer, command),
+                MeshOutput::OpenSocket => self.open_socket(),
+                MeshOutput::SendText(text) => {
+                    if let Some(socket) = &self.socket
+                        && socket.try_send(text).is_err()
+                    {
+                        tracing::debug!("the lobby socket does not take more");
+                        self.socket = None;
+                    }
+                }
+                MeshOutput::CloseSocket => self.socket = None,
+                MeshOutput::Event(_) | MeshOutput::Unused(_) => {}
+            }
+        }
+    }
+
+    async fn transmit(&mut self, peer: PeerId, id: ConnectionId, channel: Channel, packet: Packet) {
+        let entry = self.connection(peer, id);
+        if let Some(channels) = entry.and_then(|entry| entry.channels.as_ref()) {
+            let taken = driver::transmit(channels[channel as usize].as_ref(), packet.as_ref());
+            if !taken.await && channel != Channel::Datagrams {
+                // Credit keeps these below the library's limit, so the connection is closing.
+                tracing::debug!(?peer, "a reliable packet was not taken");
+            }
+        }
+        if let Packet::Full(buffer) = packet {
+            self.core.pool().give(buffer);
+        }
+    }
+
+    fn open_socket(&mut self) {
+        self.generation += 1;
+        let (outgoing, queue) = mpsc::channel(socket::OUTGOING);
+        self.socket = Some(outgoing);
+        let run = socket::run(self.url.clone(), self.generation, queue, self.inbox.clone());
+        self.tasks.spawn(run);
+    }
+
+    fn command(&mut self, peer: PeerId, command: DriverCommand) {
+        match command {
+            DriverCommand::Offer { connection } => self.begin(peer, connection, Begin::Offer),
+            DriverCommand::Answer { connection, sdp } => {
+                self.begin(peer, connection, Begin::Answer(sdp));
+            }
+            DriverCommand::SetAnswer { connection, sdp } => {
+                self.pass(peer, connection, ConnectionCommand::SetAnswer(sdp));
+            }
+            DriverCommand::AddCandidate {
+                connection,
+                candidate,
+            } => {
+                self.pass(peer, connection, ConnectionCommand::AddCandidate(candidate));
+            }
+            DriverCommand::Drop { connection } => {
+                if self.connection(peer, connection).is_some() {
+                    self.connections.remove(&peer);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, peer: PeerId, id: ConnectionId, begin: Begin) {
+        let (commands, queue) = mpsc::channel(CONNECTION_COMMANDS);
+        let inbox = self.inbox.clone();
+        self.tasks
+            .spawn(driver::run(peer, id, begin, self.addresses, queue, inbox));
+        self.connections.insert(
+            peer,
+            Connection {
+                id,
+                commands,
+                channels: None,
+                open: 0,
+            },
+        );
+    }
+
+    fn pass(&mut self, peer: PeerId, id: ConnectionId, command: ConnectionCommand) {
+        if let Some(entry) = self.connection(peer, id)
+            && entry.commands.try_send(command).is_err()
+        {
+            tracing::debug!(?peer, "a connection does not take more commands");
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,439 @@
+//! The game's half of a session: sending, receiving, commands. Never blocks on the network.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use netplay_peer::JoinRequest;
+use netplay_protocol::frame::{Frames, MessageId, frame_len, put_frame};
+use netplay_protocol::limits::{DATAGRAM_MAX, STREAM_PACKET_MAX, STREAM_WINDOW};
+use netplay_protocol::stream::{WHOLE_HEADER_LEN, split, start_whole};
+use netplay_protocol::{Lane, PeerId, datagram};
+
+use crate::event::{CommandError, EndReason, Message, SendError, SessionEvent};
+use crate::queues::{Arrival, LinkShared, PeerSender, Pool, STREAM_TO_PEER_BYTES, Shared};
+use crate::stats::LinkStats;
+
+/// From the game to the network thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Join(JoinRequest),
+    List,
+    Disconnect(PeerId),
+    Ping(PeerId),
+}
+
+/// From the network thread to the game, in order.
+#[derive(Debug)]
+pub(crate) enum ToGame {
+    Event(SessionEvent),
+    /// Comes before [`SessionEvent::PeerConnected`].
+    Queues(PeerId, PeerSender),
+    Stream(Arrival),
+}
+
+/// Wakes the network thread of one session.
+pub(crate) trait Wake: Send + Sync {
+    fn wake(&self);
+}
+
+/// The game's ends of a session's queues.
+pub(crate) struct GameEnds {
+    pub(crate) commands: Sender<Command>,
+    pub(crate) from_network: Receiver<ToGame>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) waker: Arc<dyn Wake>,
+}
+
+/// One player's presence in (at most) one lobby: what the game holds.
+///
+/// Messages are collected by [`Self::send`] and leave with [`Self::flush`], those to one peer
+/// together. What has arrived comes from [`Self::poll`]. Dropping the session leaves the lobby and closes all links.
+pub struct Session {
+    commands: Sender<Command>,
+    from_network: Receiver<ToGame>,
+    shared: Arc<Shared>,
+    waker: Arc<dyn Wake>,
+    peers: BTreeMap<PeerId, Outbox>,
+    /// A datagram that has to wait for an event about its sender.
+    held: Option<Arrival>,
+    /// Cost of the reliable messages read since the network thread was last told.
+    unannounced: u64,
+    ended: bool,
+    /// Keeps the runtime for as long as the session lives.
+    network: Option<crate::native::Network>,
+}
+
+impl core::fmt::Debug for Session {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Session")
+            .field("peers", &self.peers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the game has written to one peer and not flushed, and its end of the queues.
+struct Outbox {
+    sender: PeerSender,
+    datagram: Vec<u8>,
+    stream: Vec<u8>,
+    /// Full packets of channel 2 that found the hand-over full.
+    waiting: VecDeque<Vec<u8>>,
+    stats: LinkStats,
+}
+
+impl Outbox {
+    fn new(sender: PeerSender) -> Self {
+        Self {
+            sender,
+            datagram: Vec::new(),
+            stream: Vec::new(),
+            waiting: VecDeque::new(),
+            stats: LinkStats::default(),
+        }
+    }
+
+    fn unreliable(&mut self, id: MessageId, payload: &[u8], pool: &Pool) {
+        if !self.datagram.is_empty()
+            && self.datagram.len() + frame_len(id, payload.len()) > DATAGRAM_MAX
+        {
+            self.seal_datagram(pool);
+        }
+        if self.datagram.is_empty() {
+            if self.datagram.capacity() == 0 {
+                self.datagram = pool.small();
+            }
+            self.datagram.resize(datagram::HEADER_LEN, 0);
+        }
+        put_frame(&mut self.datagram, id, payload);
+    }
+
+    fn reliable(&mut self, id: MessageId, payload: &[u8], pool: &Pool) -> Result<(), SendError> {
+        let len = frame_len(id, payload.len());
+        let shared = self.sender.shared.clone();
+        let bytes = &shared.stream_bytes;
+        if bytes.load(Ordering::Acquire) + len > STREAM_TO_PEER_BYTES {
+            return Err(SendError::QueueFull);
+        }
+        if len + WHOLE_HEADER_LEN > STREAM_PACKET_MAX {
+            self.seal_stream();
+            let mut frame = pool.large();
+            put_frame(&mut frame, id, payload);
+            split(
+                &frame,
+                || pool.large(),
+                |packet| {
+                    bytes.fetch_add(packet.len(), Ordering::AcqRel);
+                    self.waiting.push_back(packet);
+                },
+            );
+            pool.give(frame);
+            return Ok(());
+        }
+        if !self.stream.is_empty() && self.stream.len() + len > STREAM_PACKET_MAX {
+            self.seal_stream();
+        }
+        let before = self.stream.len();
+        if before == 0 {
+            if self.stream.capacity() == 0 {
+                self.stream = pool.large();
+            }
+            start_whole(&mut self.stream);
+        }
+        put_frame(&mut self.stream, id, payload);
+        let added = self.stream.len() - before;
+        bytes.fetch_add(added, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn seal_datagram(&mut self, pool: &Pool) {
+        if !self.datagram.is_empty() {
+            self.sender
+                .push_datagram(core::mem::take(&mut self.datagram), pool);
+        }
+    }
+
+    fn seal_stream(&mut self) {
+        if !self.stream.is_empty() {
+            self.waiting.push_back(core::mem::take(&mut self.stream));
+        }
+    }
+
+    /// Hands over what there is; true if anything went.
+    fn flush(&mut self, pool: &Pool) -> bool {
+        let mut went = !self.datagram.is_empty();
+        self.seal_datagram(pool);
+        self.seal_stream();
+        while let Some(packet) = self.waiting.pop_front() {
+            match self.sender.stream.try_send(packet) {
+                Ok(()) => went = true,
+                Err(TrySendError::Full(packet) | TrySendError::Disconnected(packet)) => {
+                    self.waiting.push_front(packet);
+                    break;
+                }
+            }
+        }
+        went
+    }
+}
+
+impl Session {
+    pub(crate) fn new(ends: GameEnds) -> Self {
+        Self {
+            commands: ends.commands,
+            from_network: ends.from_network,
+            shared: ends.shared,
+            waker: ends.waker,
+            peers: BTreeMap::new(),
+            held: None,
+            unannounced: 0,
+            ended: false,
+            network: None,
+        }
+    }
+
+    pub(crate) fn keep(&mut self, network: crate::native::Network) {
+        self.network = Some(network);
+    }
+
+    fn command(&self, command: Command) -> Result<(), CommandError> {
+        if self.ended {
+            return Err(CommandError::Ended);
+        }
+        self.commands
+            .try_send(command)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => CommandError::Busy,
+                TrySendError::Disconnected(_) => CommandError::Ended,
+            })?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Asks to be in a lobby; the answer is [`SessionEvent::Joined`] or
+    /// [`SessionEvent::JoinRefused`]. A session is in one lobby at most: open another for another.
+    ///
+    /// # Errors
+    /// [`CommandError`] if too many commands wait or the session is over; so do the others.
+    pub fn join(&self, request: JoinRequest) -> Result<(), CommandError> {
+        self.command(Command::Join(request))
+    }
+
+    /// Asks for the public lobbies; the answer is [`SessionEvent::Lobbies`].
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn list(&self) -> Result<(), CommandError> {
+        self.command(Command::List)
+    }
+
+    /// Ends the link to one peer.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn disconnect(&self, peer: PeerId) -> Result<(), CommandError> {
+        self.command(Command::Disconnect(peer))
+    }
+
+    /// Measures the round trip to a peer's network thread now; the answer is
+    /// [`SessionEvent::Pong`]. Its game need not run for that.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn ping(&self, peer: PeerId) -> Result<(), CommandError> {
+        self.command(Command::Ping(peer))
+    }
+
+    /// Peers to which messages can be sent, in the order of their ids.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.peers.keys().copied()
+    }
+
+    /// Queues an encoded message for one peer. It leaves with the next [`Self::flush`].
+    ///
+    /// # Errors
+    /// [`SendError`]: not connected, too large for the lane, or too many reliable messages wait.
+    /// Nothing is queued then.
+    pub fn send(
+        &mut self,
+        to: PeerId,
+        lane: Lane,
+        id: MessageId,
+        payload: &[u8],
+    ) -> Result<(), SendError> {
+        let max = lane.message_max();
+        if payload.len() > max {
+            return Err(SendError::TooLarge {
+                len: payload.len(),
+                max,
+                lane,
+            });
+        }
+        let outbox = self.peers.get_mut(&to).ok_or(SendError::NotConnected)?;
+        match lane {
+            Lane::Unreliable => {
+                outbox.unreliable(id, payload, &self.shared.pool);
+                Ok(())
+            }
+            Lane::Reliable => outbox.reliable(id, payload, &self.shared.pool),
+        }
+    }
+
+    /// Hands everything queued to the network thread, with one wake for all of it.
+    pub fn flush(&mut self) {
+        // Below this, the network thread finds out in time by itself.
+        let mut wake = self.unannounced >= STREAM_WINDOW / 4;
+        if wake {
+            self.unannounced = 0;
+        }
+        for outbox in self.peers.values_mut() {
+            wake |= outbox.flush(&self.shared.pool);
+        }
+        if wake {
+            self.waker.wake();
+        }
+    }
+
+    /// Statistics of the link to a peer.
+    pub fn stats(&mut self, peer: PeerId) -> Option<LinkStats> {
+        let outbox = self.peers.get_mut(&peer)?;
+        if let Some(stats) = outbox.sender.shared.try_stats() {
+            outbox.stats = stats;
+        }
+        Some(outbox.stats)
+    }
+
+    /// Datagrams from peers that were dropped because the game did not read for too long.
+    pub fn inbound_dropped(&self) -> u64 {
+        self.shared.inbound_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until something has arrived, at most for `timeout`. For programs without a frame loop.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        !self.from_network.is_empty() || self.shared.bell.wait(timeout)
+    }
+
+    /// The next thing that happened: events and reliable messages in the order in which they
+    /// happened, then datagrams. `None` when there is nothing left.
+    pub fn poll(&mut self) -> Option<Polled> {
+        if let Some(polled) = self.next_in_order() {
+            return Some(polled);
+        }
+        loop {
+            let arrival = self.held.take().or_else(|| self.shared.pop_datagram())?;
+            if self.peers.contains_key(&arrival.peer) {
+                return Some(Polled::Packet(self.inbound(arrival, None)));
+            }
+            // Of a peer that connected this moment: the event is in the other queue by now. Or of
+            // one that is gone: nobody waits for it.
+            if let Some(polled) = self.next_in_order() {
+                self.held = Some(arrival);
+                return Some(polled);
+            }
+            self.shared.pool.give(arrival.delivery.packet);
+        }
+    }
+
+    fn next_in_order(&mut self) -> Option<Polled> {
+        loop {
+            match self.from_network.try_recv() {
+                Ok(ToGame::Event(event)) => {
+                    if let SessionEvent::PeerClosed { peer, .. } = &event {
+                        self.peers.remove(peer);
+                    }
+                    self.ended |= matches!(event, SessionEvent::Ended(_));
+                    return Some(Polled::Event(event));
+                }
+                Ok(ToGame::Queues(peer, sender)) => {
+                    self.peers.insert(peer, Outbox::new(sender));
+                }
+                Ok(ToGame::Stream(arrival)) => {
+                    let link = self.peers.get(&arrival.peer);
+                    let link = link.map(|outbox| outbox.sender.shared.clone());
+                    self.unannounced += arrival.delivery.cost;
+                    return Some(Polled::Packet(self.inbound(arrival, link)));
+                }
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => {
+                    if core::mem::replace(&mut self.ended, true) {
+                        return None;
+                    }
+                    return Some(Polled::Event(SessionEvent::Ended(EndReason::TaskFailed)));
+                }
+            }
+        }
+    }
+
+    fn inbound(&self, arrival: Arrival, link: Option<Arc<LinkShared>>) -> InboundPacket {
+        InboundPacket {
+            arrival,
+            shared: self.shared.clone(),
+            link,
+        }
+    }
+}
+
+/// What [`Session::poll`] gives.
+#[derive(Debug)]
+pub enum Polled {
+    /// Something happened.
+    Event(SessionEvent),
+    /// Messages arrived.
+    Packet(InboundPacket),
+}
+
+/// The messages that one packet brought. Dropping it gives its sender room for more.
+pub struct InboundPacket {
+    arrival: Arrival,
+    shared: Arc<Shared>,
+    link: Option<Arc<LinkShared>>,
+}
+
+impl core::fmt::Debug for InboundPacket {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("InboundPacket")
+            .field("from", &self.arrival.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl InboundPacket {
+    /// The messages, in the order in which they were sent.
+    pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
+        let Arrival { peer, delivery } = &self.arrival;
+        // The network thread has checked the frames.
+        Frames::new(&delivery.packet[delivery.offset..])
+            .flatten()
+            .map(|frame| Message {
+                from: *peer,
+                lane: delivery.lane,
+                arrived: delivery.arrived,
+                id: frame.id,
+                payload: frame.payload,
+            })
+    }
+}
+
+impl Drop for InboundPacket {
+    fn drop(&mut self) {
+        if let Some(link) = &self.link {
+            link.consumed
+                .fetch_add(self.arrival.delivery.cost, Ordering::AcqRel);
+        }
+        self.shared
+            .pool
+            .give(core::mem::take(&mut self.arrival.delivery.packet));
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.flush();
+        // The network thread sees that the queue has no sender any more, and leaves.
+        let (disconnected, _) = crossbeam_channel::bounded(0);
+        self.commands = disconnected;
+        self.waker.wake();
+    }
+}
