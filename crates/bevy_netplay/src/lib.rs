@@ -1,1 +1,173 @@
-//! Peer-to-peer multiplayer for Bevy: the plugin group that a game imports.
+//! Peer-to-peer multiplayer for Bevy: players who find each other, and typed messages between them.
+//!
+//! ```no_run
+//! # use bevy::prelude::*;
+//! # use bevy_netplay::prelude::*;
+//! # use serde::{Deserialize, Serialize};
+//! #[derive(Serialize, Deserialize)]
+//! struct Shout(String);
+//!
+//! App::new()
+//!     .add_plugins((MinimalPlugins, NetplayPlugins::new("my-game")))
+//!     .add_net_message::<Shout>(Lane::Reliable)
+//!     .add_systems(Startup, |mut commands: Commands| { commands.spawn(JoinLobby::quick(2)); })
+//!     .add_systems(Update, hear)
+//!     .add_observer(|_: On<PeerConnected>, mut out: NetWriter<Shout>| {
+//!         out.to_all(Shout("hey".into()));
+//!     })
+//!     .run();
+//!
+//! fn hear(mut inbox: MessageReader<Received<Shout>>) {
+//!     for shout in inbox.read() { info!("{}: {}", shout.from, shout.message.0); }
+//! }
+//! ```
+//!
+//! A lobby is an entity: spawn [`JoinLobby`], and despawn it to leave. Each other player is an entity
+//! related to it by [`PeerOf`], with [`Peer`], [`LinkState`] and [`PeerStats`]. What happens to them
+//! is an entity event, observed with `On<…>`; what players send is a message, read with
+//! `MessageReader<Received<M>>`.
+//!
+//! | event | on | means |
+//! |---|---|---|
+//! | [`LobbyJoined`] | lobby | we are in; its code is in [`Lobby`] |
+//! | [`LobbyFailed`] | lobby | we are not, for this reason; the plugin does not try again |
+//! | [`LobbyOffline`], [`LobbyOnline`] | lobby | the server is away or back; a match goes on meanwhile |
+//! | [`HostChanged`] | lobby | another player leads |
+//! | [`PeerConnected`] | peer | messages flow |
+//! | [`PeerInterrupted`], [`PeerResumed`] | peer | silence for a second; it is back |
+//! | [`PeerDisconnected`] | peer | the link is over, for this reason; the entity goes |
+//!
+//! The network runs on a thread of its own, which answers pings and keeps links alive whatever the
+//! game does. The game's side is two places in the frame:
+//!
+//! | schedule | set | what happens |
+//! |---|---|---|
+//! | `PreUpdate` | [`NetplaySystems::Receive`] | events are triggered, messages written |
+//! | `PostUpdate` | [`NetplaySystems::Send`] | what the frame's systems wrote leaves, one packet per peer if it fits |
+//!
+//! Guaranteed: reliable messages arrive once and in order while the link lives; every queue is
+//! bounded; no error of the network reaches Bevy's panic handler. Not guaranteed: that a reliable
+//! message sent just before a link ends arrives.
+
+#![forbid(unsafe_code)]
+
+mod diagnostics;
+mod error;
+mod lobby;
+mod message;
+mod peer;
+mod receive;
+mod settings;
+pub mod test_kit;
+
+use bevy_app::{App, Plugin, PluginGroup, PluginGroupBuilder, PostUpdate, PreUpdate};
+use bevy_ecs::prelude::*;
+
+pub use diagnostics::{
+    JITTER, LOSS, MESSAGES_RECEIVED, MESSAGES_SENT, NetplayDiagnosticsPlugin, PEERS, RTT,
+};
+pub use error::LobbyError;
+pub use lobby::{
+    HostChanged, JoinLobby, Lobby, LobbyConnection, LobbyFailed, LobbyJoined, LobbyOffline,
+    LobbyOnline,
+};
+pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, SentTo};
+pub use netplay_protocol::{Lane, LobbyCode, PeerId};
+pub use netplay_transport::{
+    Addresses, CloseReason, ErrorCode, LinkStats, Network, SendError as QueueError,
+};
+pub use peer::{
+    LinkState, LobbyPeers, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerOf,
+    PeerResumed, PeerStats,
+};
+pub use settings::{NetplayNetwork, NetplaySettings};
+
+/// What most games need.
+pub mod prelude {
+    pub use crate::{
+        AddNetMessage, JoinLobby, Lane, LinkState, Lobby, LobbyCode, LobbyFailed, LobbyJoined,
+        LobbyOffline, LobbyPeers, NetWriter, NetplayPlugins, NetplaySettings, NetplaySystems, Peer,
+        PeerConnected, PeerDisconnected, PeerId, PeerInterrupted, PeerOf, PeerResumed, PeerStats,
+        Received,
+    };
+}
+
+/// Where the plugin does its work.
+#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NetplaySystems {
+    /// In `PreUpdate`: events are triggered, messages written.
+    Receive,
+    /// In `PostUpdate`: what was written leaves.
+    Send,
+}
+
+/// Everything a game needs: [`NetplayPlugin`] and [`NetplayDiagnosticsPlugin`].
+#[derive(Clone, Debug)]
+pub struct NetplayPlugins {
+    settings: NetplaySettings,
+}
+
+impl NetplayPlugins {
+    /// For the game with this name; players of different games never meet.
+    pub fn new(game: impl Into<String>) -> Self {
+        Self { settings: NetplaySettings::new(game) }
+    }
+
+    /// The build that all players of a match must share.
+    #[must_use]
+    pub fn build_id(mut self, build: impl Into<String>) -> Self {
+        self.settings.build = build.into();
+        self
+    }
+
+    /// The lobby server, `ws://HOST[:PORT]`.
+    #[must_use]
+    pub fn server(mut self, server: impl Into<String>) -> Self {
+        self.settings.server = server.into();
+        self
+    }
+
+    /// All players run on this machine.
+    #[must_use]
+    pub const fn on_this_machine(mut self) -> Self {
+        self.settings.addresses = Addresses::Loopback;
+        self
+    }
+}
+
+impl PluginGroup for NetplayPlugins {
+    fn build(self) -> PluginGroupBuilder {
+        PluginGroupBuilder::start::<Self>()
+            .add(NetplayPlugin { settings: self.settings })
+            .add(NetplayDiagnosticsPlugin)
+    }
+}
+
+/// Lobbies, links and messages.
+#[derive(Clone, Debug)]
+pub struct NetplayPlugin {
+    settings: NetplaySettings,
+}
+
+impl Plugin for NetplayPlugin {
+    fn build(&self, app: &mut App) {
+        app.insert_resource(self.settings.clone())
+            .init_resource::<message::MessageRegistry>()
+            .init_resource::<message::SendCounts>()
+            .register_type::<LinkState>()
+            .register_type::<LobbyConnection>()
+            .add_observer(receive::peer_despawned)
+            .add_systems(
+                PreUpdate,
+                (receive::open_sessions, receive::receive).chain().in_set(NetplaySystems::Receive),
+            )
+            .add_systems(
+                PostUpdate,
+                (receive::flush, receive::refresh_stats).chain().in_set(NetplaySystems::Send),
+            );
+    }
+
+    fn finish(&self, app: &mut App) {
+        app.world_mut().resource_mut::<message::MessageRegistry>().number();
+    }
+}

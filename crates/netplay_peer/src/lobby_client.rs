@@ -126,10 +126,7 @@ enum State {
     /// The socket is being opened, or the welcome is awaited.
     Connecting { opened: bool, until: Now },
     /// The server has welcomed us.
-    Online {
-        keep_alive_at: Now,
-        keep_alive: Duration,
-    },
+    Online { keep_alive_at: Now, keep_alive: Duration },
     /// A pause before the next try.
     Pausing { until: Now },
 }
@@ -140,10 +137,7 @@ enum Place {
     /// Nowhere.
     None,
     /// Not yet there; asked under this number if online.
-    Wanted {
-        request: JoinRequest,
-        asked: Option<u32>,
-    },
+    Wanted { request: JoinRequest, asked: Option<u32> },
     /// There.
     Member { code: LobbyCode },
 }
@@ -205,10 +199,7 @@ impl LobbyClient {
     pub fn handle(&mut self, now: Now, input: LobbyInput) {
         match input {
             LobbyInput::Join(request) => {
-                self.place = Place::Wanted {
-                    request,
-                    asked: None,
-                };
+                self.place = Place::Wanted { request, asked: None };
                 self.wake(now);
             }
             LobbyInput::List => {
@@ -230,8 +221,7 @@ impl LobbyClient {
     }
 
     fn send(&mut self, message: &ClientMessage) {
-        self.outputs
-            .push_back(LobbyOutput::SendText(message.to_json()));
+        self.outputs.push_back(LobbyOutput::SendText(message.to_json()));
     }
 
     /// Sends now, or when the socket is back. The oldest goes first when too much waits: what it
@@ -248,10 +238,7 @@ impl LobbyClient {
     }
 
     fn connect(&mut self, now: Now) {
-        self.state = State::Connecting {
-            opened: false,
-            until: now + CONNECT,
-        };
+        self.state = State::Connecting { opened: false, until: now + CONNECT };
         self.outputs.push_back(LobbyOutput::OpenSocket);
     }
 
@@ -277,18 +264,11 @@ impl LobbyClient {
         {
             *asked = Some(number);
             let message = match request.clone() {
-                JoinRequest::Create(options) => ClientMessage::Create {
-                    request: number,
-                    options,
-                },
-                JoinRequest::Code(code) => ClientMessage::Join {
-                    request: number,
-                    code,
-                },
-                JoinRequest::Quick(options) => ClientMessage::QuickJoin {
-                    request: number,
-                    options,
-                },
+                JoinRequest::Create(options) => ClientMessage::Create { request: number, options },
+                JoinRequest::Code(code) => ClientMessage::Join { request: number, code },
+                JoinRequest::Quick(options) => {
+                    ClientMessage::QuickJoin { request: number, options }
+                }
             };
             self.send(&message);
         }
@@ -332,9 +312,7 @@ impl LobbyClient {
         let pause = (BACKOFF_FIRST * 2_u32.saturating_pow(self.failures.min(10))).min(BACKOFF_MAX);
         let retry_in = pause / 2 + pause.mul_f64(f64::from(self.rng.next_u32()) / 4_294_967_296.0);
         self.failures = self.failures.saturating_add(1);
-        self.state = State::Pausing {
-            until: now + retry_in,
-        };
+        self.state = State::Pausing { until: now + retry_in };
         self.event(LobbyEvent::Offline { why, retry_in });
     }
 
@@ -350,15 +328,9 @@ impl LobbyClient {
                 self.closed(now, why.into());
             }
             State::Pausing { until } if now >= until => self.connect(now),
-            State::Online {
-                keep_alive_at,
-                keep_alive,
-            } if now >= keep_alive_at => {
+            State::Online { keep_alive_at, keep_alive } if now >= keep_alive_at => {
                 self.seen();
-                self.state = State::Online {
-                    keep_alive_at: now + keep_alive,
-                    keep_alive,
-                };
+                self.state = State::Online { keep_alive_at: now + keep_alive, keep_alive };
             }
             _ => {}
         }
@@ -373,20 +345,14 @@ impl LobbyClient {
     }
 
     fn text(&mut self, now: Now, text: &str) {
-        if !matches!(
-            self.state,
-            State::Connecting { opened: true, .. } | State::Online { .. }
-        ) {
+        if !matches!(self.state, State::Connecting { opened: true, .. } | State::Online { .. }) {
             return;
         }
         match ServerFrame::from_json(text) {
             Ok(frame) => self.frame(now, frame),
             Err(error) => {
                 self.outputs.push_back(LobbyOutput::CloseSocket);
-                self.closed(
-                    now,
-                    format!("the server does not speak Netplay's protocol: {error}"),
-                );
+                self.closed(now, format!("the server does not speak Netplay's protocol: {error}"));
             }
         }
     }
@@ -406,13 +372,7 @@ impl LobbyClient {
             }
         }
         match frame.message {
-            ServerMessage::Welcome {
-                peer,
-                token,
-                resumed,
-                keep_alive_ms,
-                ..
-            } => {
+            ServerMessage::Welcome { peer, token, resumed, keep_alive_ms, .. } => {
                 let keep_alive = Duration::from_millis(u64::from(keep_alive_ms.clamp(250, 60_000)));
                 self.welcome(now, peer, token, resumed, keep_alive);
             }
@@ -434,12 +394,7 @@ impl LobbyClient {
             }
             ServerMessage::HostChanged { host } => self.event(LobbyEvent::HostChanged(host)),
             ServerMessage::Signal { from, signal } => self.event(LobbyEvent::Signal(from, signal)),
-            ServerMessage::Error {
-                request,
-                code,
-                text,
-                retry_after_ms,
-            } => {
+            ServerMessage::Error { request, code, text, retry_after_ms } => {
                 self.refused(now, request, code, text, retry_after_ms);
             }
         }
@@ -454,15 +409,8 @@ impl LobbyClient {
         keep_alive: Duration,
     ) {
         self.failures = 0;
-        self.state = State::Online {
-            keep_alive_at: now + keep_alive,
-            keep_alive,
-        };
-        let seen = self
-            .session
-            .as_ref()
-            .filter(|_| resumed)
-            .map_or(0, |session| session.seen);
+        self.state = State::Online { keep_alive_at: now + keep_alive, keep_alive };
+        let seen = self.session.as_ref().filter(|_| resumed).map_or(0, |session| session.seen);
         self.announced = seen;
         self.session = Some(Resume { peer, token, seen });
         self.event(LobbyEvent::Online { me: peer });
@@ -482,10 +430,7 @@ impl LobbyClient {
                 Place::Wanted { asked, .. } => *asked = None,
                 Place::Member { code } => {
                     let request = JoinRequest::Code(*code);
-                    self.place = Place::Wanted {
-                        request,
-                        asked: None,
-                    };
+                    self.place = Place::Wanted { request, asked: None };
                     self.event(LobbyEvent::LobbyGone);
                 }
             }
@@ -512,13 +457,8 @@ impl LobbyClient {
             {
                 self.outputs.push_back(LobbyOutput::CloseSocket);
                 let retry_in = Duration::from_millis(after.into()).min(BACKOFF_MAX * 6);
-                self.state = State::Pausing {
-                    until: now + retry_in,
-                };
-                self.event(LobbyEvent::Offline {
-                    why: text,
-                    retry_in,
-                });
+                self.state = State::Pausing { until: now + retry_in };
+                self.event(LobbyEvent::Offline { why: text, retry_in });
             }
             (ErrorCode::Superseded, _) => {
                 self.outputs.push_back(LobbyOutput::CloseSocket);

@@ -151,11 +151,7 @@ impl Mesh {
 
     /// The link to a peer, if there is one that is not over.
     pub fn link(&self, peer: PeerId) -> Option<&Link> {
-        self.members
-            .get(&peer)?
-            .link
-            .as_ref()
-            .filter(|link| !link.is_closed())
+        self.members.get(&peer)?.link.as_ref().filter(|link| !link.is_closed())
     }
 
     /// Whether nothing is left to do: all links ended, no socket wanted.
@@ -170,14 +166,8 @@ impl Mesh {
 
     /// When to send the next [`MeshInput::Tick`].
     pub fn next_deadline(&self) -> Option<Now> {
-        let links = self
-            .members
-            .values()
-            .filter_map(|member| member.link.as_ref());
-        links
-            .filter_map(Link::next_deadline)
-            .chain(self.lobby.next_deadline())
-            .min()
+        let links = self.members.values().filter_map(|member| member.link.as_ref());
+        links.filter_map(Link::next_deadline).chain(self.lobby.next_deadline()).min()
     }
 
     /// Takes one input; then drain [`Self::poll_output`].
@@ -190,21 +180,8 @@ impl Mesh {
             MeshInput::SocketText(text) => self.lobby(now, LobbyInput::SocketText(text)),
             MeshInput::SocketClosed(why) => self.lobby(now, LobbyInput::SocketClosed(why)),
             MeshInput::Driver { peer, event } => self.drive(now, peer, LinkInput::Driver(event)),
-            MeshInput::Packet {
-                peer,
-                connection,
-                channel,
-                packet,
-            } => {
-                self.drive(
-                    now,
-                    peer,
-                    LinkInput::Packet {
-                        connection,
-                        channel,
-                        packet,
-                    },
-                );
+            MeshInput::Packet { peer, connection, channel, packet } => {
+                self.drive(now, peer, LinkInput::Packet { connection, channel, packet });
             }
             MeshInput::Link { peer, input } => self.drive(now, peer, input),
             MeshInput::Tick => self.tick(now),
@@ -216,23 +193,14 @@ impl Mesh {
     }
 
     fn tick(&mut self, now: Now) {
-        if self
-            .lobby
-            .next_deadline()
-            .is_some_and(|deadline| now >= deadline)
-        {
+        if self.lobby.next_deadline().is_some_and(|deadline| now >= deadline) {
             self.lobby(now, LobbyInput::Tick);
         }
         let due = |member: &Member| {
             let deadline = member.link.as_ref().and_then(Link::next_deadline);
             deadline.is_some_and(|deadline| now >= deadline)
         };
-        while let Some(peer) = self
-            .members
-            .iter()
-            .find(|(_, m)| due(m))
-            .map(|(peer, _)| *peer)
-        {
+        while let Some(peer) = self.members.iter().find(|(_, m)| due(m)).map(|(peer, _)| *peer) {
             self.drive(now, peer, LinkInput::Tick);
         }
     }
@@ -364,11 +332,7 @@ impl Mesh {
     }
 
     fn drive(&mut self, now: Now, peer: PeerId, input: LinkInput) {
-        match self
-            .members
-            .get_mut(&peer)
-            .and_then(|member| member.link.as_mut())
-        {
+        match self.members.get_mut(&peer).and_then(|member| member.link.as_mut()) {
             Some(link) => {
                 link.handle(now, input);
                 self.drain(peer);
@@ -395,16 +359,9 @@ impl Mesh {
         while let Some(output) = link.poll_output() {
             self.outputs.push_back(match output {
                 LinkOutput::Driver(command) => MeshOutput::Driver { peer, command },
-                LinkOutput::Transmit {
-                    connection,
-                    channel,
-                    packet,
-                } => MeshOutput::Transmit {
-                    peer,
-                    connection,
-                    channel,
-                    packet,
-                },
+                LinkOutput::Transmit { connection, channel, packet } => {
+                    MeshOutput::Transmit { peer, connection, channel, packet }
+                }
                 LinkOutput::Unused(buffer) => MeshOutput::Unused(buffer),
                 LinkOutput::Signal(signal) => {
                     signals.push(signal);
@@ -451,11 +408,7 @@ impl Mesh {
 
     fn forget(&mut self, peer: PeerId) {
         // A lingering link keeps its member until it has ended; see `drain`.
-        if self
-            .members
-            .get(&peer)
-            .is_some_and(|member| member.link.is_none())
-        {
+        if self.members.get(&peer).is_some_and(|member| member.link.is_none()) {
             self.members.remove(&peer);
         } else if let Some(member) = self.members.get_mut(&peer) {
             member.gone = true;

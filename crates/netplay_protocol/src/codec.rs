@@ -86,11 +86,7 @@ impl Codec for Bincode {
 
     fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>, max: usize) -> Result<(), EncodeError> {
         let start = out.len();
-        let mut bounded = Bounded {
-            out,
-            room: max,
-            overflow: false,
-        };
+        let mut bounded = Bounded { out, room: max, overflow: false };
         let result = bincode::serde::encode_into_writer(value, &mut bounded, CONFIG);
         let overflow = bounded.overflow;
         result.map_err(|error| {
@@ -125,13 +121,7 @@ mod tests {
     enum Sample {
         Empty,
         Text(String),
-        Numbers {
-            small: u8,
-            large: u64,
-            real: f32,
-            list: Vec<i16>,
-            maybe: Option<bool>,
-        },
+        Numbers { small: u8, large: u64, real: f32, list: Vec<i16>, maybe: Option<bool> },
     }
 
     fn encode(value: &Sample) -> Vec<u8> {
@@ -143,10 +133,7 @@ mod tests {
     #[test]
     fn golden_bytes() {
         assert_eq!(encode(&Sample::Empty), [0]);
-        assert_eq!(
-            encode(&Sample::Text("hey".into())),
-            [1, 3, b'h', b'e', b'y']
-        );
+        assert_eq!(encode(&Sample::Text("hey".into())), [1, 3, b'h', b'e', b'y']);
         let numbers = Sample::Numbers {
             small: 7,
             large: 1000,
@@ -154,10 +141,7 @@ mod tests {
             list: vec![-1, 2],
             maybe: Some(true),
         };
-        assert_eq!(
-            encode(&numbers),
-            [2, 7, 251, 232, 3, 0, 0, 128, 63, 2, 1, 4, 1, 1]
-        );
+        assert_eq!(encode(&numbers), [2, 7, 251, 232, 3, 0, 0, 128, 63, 2, 1, 4, 1, 1]);
         assert_eq!(Bincode::decode(&encode(&numbers)), Ok(numbers));
     }
 
@@ -165,10 +149,7 @@ mod tests {
     fn a_value_beyond_its_room_is_refused_and_leaves_nothing_behind() {
         let mut out = vec![9];
         let text = Sample::Text("x".repeat(100));
-        assert_eq!(
-            Bincode::encode(&text, &mut out, 101),
-            Err(EncodeError::TooLarge { max: 101 })
-        );
+        assert_eq!(Bincode::encode(&text, &mut out, 101), Err(EncodeError::TooLarge { max: 101 }));
         assert_eq!(out, [9]);
         assert_eq!(Bincode::encode(&text, &mut out, 102), Ok(()));
         assert_eq!(out.len(), 103);
@@ -176,19 +157,13 @@ mod tests {
 
     #[test]
     fn left_over_bytes_are_refused() {
-        assert_eq!(
-            Bincode::decode::<Sample>(&[0, 0]),
-            Err(DecodeError::TrailingBytes(1))
-        );
+        assert_eq!(Bincode::decode::<Sample>(&[0, 0]), Err(DecodeError::TrailingBytes(1)));
     }
 
     #[test]
     fn a_claimed_length_of_four_billion_is_an_error() {
         let hostile = [1, 252, 0xFF, 0xFF, 0xFF, 0xFF];
-        assert!(matches!(
-            Bincode::decode::<Sample>(&hostile),
-            Err(DecodeError::Deserialize(_))
-        ));
+        assert!(matches!(Bincode::decode::<Sample>(&hostile), Err(DecodeError::Deserialize(_))));
     }
 
     proptest! {

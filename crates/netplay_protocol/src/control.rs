@@ -39,13 +39,7 @@ pub struct LaneEntry {
 
 /// The lanes of this build.
 pub fn lane_table() -> Vec<LaneEntry> {
-    Lane::ALL
-        .iter()
-        .map(|lane| LaneEntry {
-            id: lane.id(),
-            kind: lane.id(),
-        })
-        .collect()
+    Lane::ALL.iter().map(|lane| LaneEntry { id: lane.id(), kind: lane.id() }).collect()
 }
 
 /// The first thing that each side says.
@@ -118,30 +112,15 @@ impl Hello {
     /// The first difference that needs no schema table, in the order of [`Mismatch`]'s variants.
     pub fn mismatch(&self, theirs: &Self) -> Option<Mismatch> {
         if self.version != theirs.version {
-            Some(Mismatch::Version {
-                ours: self.version,
-                theirs: theirs.version,
-            })
+            Some(Mismatch::Version { ours: self.version, theirs: theirs.version })
         } else if self.game != theirs.game {
-            Some(Mismatch::Game {
-                ours: self.game.clone(),
-                theirs: theirs.game.clone(),
-            })
+            Some(Mismatch::Game { ours: self.game.clone(), theirs: theirs.game.clone() })
         } else if self.build != theirs.build {
-            Some(Mismatch::Build {
-                ours: self.build.clone(),
-                theirs: theirs.build.clone(),
-            })
+            Some(Mismatch::Build { ours: self.build.clone(), theirs: theirs.build.clone() })
         } else if self.codec != theirs.codec {
-            Some(Mismatch::Codec {
-                ours: self.codec,
-                theirs: theirs.codec,
-            })
+            Some(Mismatch::Codec { ours: self.codec, theirs: theirs.codec })
         } else if self.lanes != theirs.lanes {
-            Some(Mismatch::Lanes {
-                ours: self.lanes.clone(),
-                theirs: theirs.lanes.clone(),
-            })
+            Some(Mismatch::Lanes { ours: self.lanes.clone(), theirs: theirs.lanes.clone() })
         } else {
             None
         }
@@ -212,10 +191,7 @@ impl Control {
     /// [`ReadError`]: not one well-formed message.
     pub fn read(bytes: &[u8]) -> Result<Self, ReadError> {
         if bytes.len() > CONTROL_MAX {
-            return Err(ReadError::TooLong {
-                len: bytes.len(),
-                max: CONTROL_MAX,
-            });
+            return Err(ReadError::TooLong { len: bytes.len(), max: CONTROL_MAX });
         }
         let mut reader = Reader::new(bytes);
         let message = match reader.u8()? {
@@ -229,17 +205,11 @@ impl Control {
                 1 => ByeReason::Replaced,
                 2 => ByeReason::Violation,
                 value => {
-                    return Err(ReadError::Unknown {
-                        what: "bye reason",
-                        value: value.into(),
-                    });
+                    return Err(ReadError::Unknown { what: "bye reason", value: value.into() });
                 }
             }),
             tag => {
-                return Err(ReadError::Unknown {
-                    what: "control message",
-                    value: tag.into(),
-                });
+                return Err(ReadError::Unknown { what: "control message", value: tag.into() });
             }
         };
         reader.finish()?;
@@ -248,10 +218,7 @@ impl Control {
 
     fn read_hello(mut reader: Reader<'_>) -> Result<Self, ReadError> {
         if reader.bytes(MAGIC.len())? != MAGIC {
-            return Err(ReadError::Unknown {
-                what: "hello",
-                value: 0,
-            });
+            return Err(ReadError::Unknown { what: "hello", value: 0 });
         }
         let version = reader.u16()?;
         if version != crate::PROTOCOL_VERSION {
@@ -263,27 +230,14 @@ impl Control {
         let schema_hash = reader.u64()?;
         let count = usize::from(reader.u8()?);
         if count > LANES_MAX {
-            return Err(ReadError::TooLong {
-                len: count,
-                max: LANES_MAX,
-            });
+            return Err(ReadError::TooLong { len: count, max: LANES_MAX });
         }
         let mut lanes = Vec::with_capacity(count);
         for _ in 0..count {
-            lanes.push(LaneEntry {
-                id: reader.u8()?,
-                kind: reader.u8()?,
-            });
+            lanes.push(LaneEntry { id: reader.u8()?, kind: reader.u8()? });
         }
         reader.finish()?;
-        Ok(Self::Hello(Hello {
-            version,
-            codec,
-            game,
-            build,
-            schema_hash,
-            lanes,
-        }))
+        Ok(Self::Hello(Hello { version, codec, game, build, schema_hash, lanes }))
     }
 }
 
@@ -334,10 +288,7 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_every_message() {
-        let schema = Schema::new(vec![SchemaEntry {
-            name: "m".into(),
-            lane: Lane::Reliable,
-        }]);
+        let schema = Schema::new(vec![SchemaEntry { name: "m".into(), lane: Lane::Reliable }]);
         let cases: [(Control, &[u8]); 7] = [
             (
                 Control::Hello(hello()),
@@ -368,11 +319,7 @@ mod tests {
     fn the_first_difference_is_named() {
         let ours = hello();
         assert_eq!(ours.mismatch(&ours), None);
-        let theirs = Hello {
-            build: BuildId::new("2.0").unwrap(),
-            codec: 9,
-            ..hello()
-        };
+        let theirs = Hello { build: BuildId::new("2.0").unwrap(), codec: 9, ..hello() };
         assert_eq!(
             ours.mismatch(&theirs).unwrap().to_string(),
             "build 1.0 here, 2.0 there: all players need one build"
@@ -382,10 +329,7 @@ mod tests {
     #[test]
     fn a_long_refusal_is_cut_between_characters() {
         let long = Control::Refuse("ä".repeat(200));
-        assert_eq!(
-            Control::read(&written(&long)),
-            Ok(Control::Refuse("ä".repeat(127)))
-        );
+        assert_eq!(Control::read(&written(&long)), Ok(Control::Refuse("ä".repeat(127))));
     }
 
     #[test]

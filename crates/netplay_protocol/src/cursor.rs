@@ -63,19 +63,13 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`ReadError::Truncated`] if there are fewer.
     pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], ReadError> {
-        let (head, tail) = self
-            .bytes
-            .split_at_checked(len)
-            .ok_or(ReadError::Truncated)?;
+        let (head, tail) = self.bytes.split_at_checked(len).ok_or(ReadError::Truncated)?;
         self.bytes = tail;
         Ok(head)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
-        let (head, tail) = self
-            .bytes
-            .split_first_chunk::<N>()
-            .ok_or(ReadError::Truncated)?;
+        let (head, tail) = self.bytes.split_first_chunk::<N>().ok_or(ReadError::Truncated)?;
         self.bytes = tail;
         Ok(*head)
     }
@@ -132,11 +126,7 @@ impl<'a> Reader<'a> {
             let byte = self.u8()?;
             value |= u32::from(byte & 0x7F) << shift;
             if byte & 0x80 == 0 {
-                return if byte == 0 && shift > 0 {
-                    Err(ReadError::Overlong)
-                } else {
-                    Ok(value)
-                };
+                return if byte == 0 && shift > 0 { Err(ReadError::Overlong) } else { Ok(value) };
             }
         }
         Err(ReadError::Overlong)
@@ -220,14 +210,8 @@ mod tests {
 
     #[test]
     fn a_varint_has_one_spelling() {
-        assert_eq!(
-            Reader::new(&[0x80, 0x00]).varint(),
-            Err(ReadError::Overlong)
-        );
-        assert_eq!(
-            Reader::new(&[0xFF, 0xFF, 0xFF, 0x01]).varint(),
-            Err(ReadError::Overlong)
-        );
+        assert_eq!(Reader::new(&[0x80, 0x00]).varint(), Err(ReadError::Overlong));
+        assert_eq!(Reader::new(&[0xFF, 0xFF, 0xFF, 0x01]).varint(), Err(ReadError::Overlong));
         assert_eq!(Reader::new(&[0xFF]).varint(), Err(ReadError::Truncated));
         assert_eq!(Reader::new(&[0x00]).varint(), Ok(0));
     }
@@ -235,10 +219,7 @@ mod tests {
     #[test]
     fn texts_are_bounded_and_utf8() {
         assert_eq!(Reader::new(b"\x03abc").text(3), Ok("abc"));
-        assert_eq!(
-            Reader::new(b"\x03abc").text(2),
-            Err(ReadError::TooLong { len: 3, max: 2 })
-        );
+        assert_eq!(Reader::new(b"\x03abc").text(2), Err(ReadError::TooLong { len: 3, max: 2 }));
         assert_eq!(Reader::new(b"\x03ab").text(3), Err(ReadError::Truncated));
         assert_eq!(Reader::new(b"\x01\xFF").text(3), Err(ReadError::Text));
     }

@@ -133,10 +133,7 @@ impl Header {
         let absent_but_set = (flags & FLAG_ACKS == 0 && (base.0 != 0 || hold != 0 || bits != 0))
             || (flags & FLAG_TICK == 0 && tick != 0);
         if flags & !FLAGS_KNOWN != 0 || absent_but_set {
-            return Err(ReadError::Unknown {
-                what: "datagram flags",
-                value: flags.into(),
-            });
+            return Err(ReadError::Unknown { what: "datagram flags", value: flags.into() });
         }
         let acks = (flags & FLAG_ACKS != 0).then(|| Acks {
             base,
@@ -206,10 +203,7 @@ mod tests {
     #[test]
     fn a_long_hold_is_sent_as_unknown() {
         let mut header = header();
-        header.acks = header.acks.map(|acks| Acks {
-            hold: Some(Duration::from_secs(2)),
-            ..acks
-        });
+        header.acks = header.acks.map(|acks| Acks { hold: Some(Duration::from_secs(2)), ..acks });
         let mut bytes = [0; HEADER_LEN];
         header.write(&mut bytes);
         let read = Header::read(&mut Reader::new(&bytes)).unwrap();
@@ -224,10 +218,7 @@ mod tests {
         bytes[0] = 0;
         bytes[14] = 1;
         assert!(Header::read(&mut Reader::new(&bytes)).is_err());
-        assert_eq!(
-            Header::read(&mut Reader::new(&bytes[..15])),
-            Err(ReadError::Truncated)
-        );
+        assert_eq!(Header::read(&mut Reader::new(&bytes[..15])), Err(ReadError::Truncated));
     }
 
     #[test]

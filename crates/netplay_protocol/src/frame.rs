@@ -32,10 +32,7 @@ pub const fn frame_len(id: MessageId, len: usize) -> usize {
 /// # Panics
 /// If the payload exceeds [`RELIABLE_MESSAGE_MAX`]; senders check the size of their lane first.
 pub fn put_frame(out: &mut Vec<u8>, id: MessageId, payload: &[u8]) {
-    assert!(
-        payload.len() <= RELIABLE_MESSAGE_MAX,
-        "senders check the size first"
-    );
+    assert!(payload.len() <= RELIABLE_MESSAGE_MAX, "senders check the size first");
     put_varint(out, id.0.into());
     put_varint(out, payload.len() as u32);
     out.extend_from_slice(payload);
@@ -50,9 +47,7 @@ pub struct Frames<'a> {
 impl<'a> Frames<'a> {
     /// The frames in `bytes`.
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            reader: Reader::new(bytes),
-        }
+        Self { reader: Reader::new(bytes) }
     }
 
     /// Checks all frames without looking at their payloads.
@@ -66,22 +61,13 @@ impl<'a> Frames<'a> {
     fn read(&mut self) -> Result<Frame<'a>, ReadError> {
         let id = self.reader.varint()?;
         if id as usize >= SCHEMA_ENTRIES_MAX {
-            return Err(ReadError::Unknown {
-                what: "message id",
-                value: id,
-            });
+            return Err(ReadError::Unknown { what: "message id", value: id });
         }
         let len = self.reader.varint()? as usize;
         if len > RELIABLE_MESSAGE_MAX {
-            return Err(ReadError::TooLong {
-                len,
-                max: RELIABLE_MESSAGE_MAX,
-            });
+            return Err(ReadError::TooLong { len, max: RELIABLE_MESSAGE_MAX });
         }
-        Ok(Frame {
-            id: MessageId(id as u16),
-            payload: self.reader.bytes(len)?,
-        })
+        Ok(Frame { id: MessageId(id as u16), payload: self.reader.bytes(len)? })
     }
 }
 
@@ -116,20 +102,11 @@ mod tests {
         assert_eq!(
             frames,
             [
-                Frame {
-                    id: MessageId(5),
-                    payload: b"hi"
-                },
-                Frame {
-                    id: MessageId(200),
-                    payload: b""
-                }
+                Frame { id: MessageId(5), payload: b"hi" },
+                Frame { id: MessageId(200), payload: b"" }
             ]
         );
-        assert_eq!(
-            frame_len(MessageId(5), 2) + frame_len(MessageId(200), 0),
-            out.len()
-        );
+        assert_eq!(frame_len(MessageId(5), 2) + frame_len(MessageId(200), 0), out.len());
     }
 
     #[test]

@@ -73,15 +73,9 @@ pub enum InvalidId {
 
 fn check_id(what: &'static str, text: &str) -> Result<(), InvalidId> {
     if text.is_empty() || text.len() > ID_MAX {
-        return Err(InvalidId::Length {
-            what,
-            len: text.len(),
-        });
+        return Err(InvalidId::Length { what, len: text.len() });
     }
-    match text
-        .chars()
-        .find(|c| !c.is_ascii_alphanumeric() && !"-_.+".contains(*c))
-    {
+    match text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.+".contains(*c)) {
         Some(found) => Err(InvalidId::Character { what, found }),
         None => Ok(()),
     }
@@ -185,11 +179,7 @@ impl FromStr for LobbyCode {
             symbols[count] = symbol;
             count += 1;
         }
-        if count == Self::LEN {
-            Ok(Self(symbols))
-        } else {
-            Err(wrong())
-        }
+        if count == Self::LEN { Ok(Self(symbols)) } else { Err(wrong()) }
     }
 }
 
@@ -238,52 +228,27 @@ mod tests {
         let shown = code.to_string();
         assert_eq!(shown.len(), 9);
         assert_eq!(shown.parse(), Ok(code));
-        assert_eq!(
-            format!("  {}\n", shown.to_lowercase().replace('-', "")).parse(),
-            Ok(code)
-        );
+        assert_eq!(format!("  {}\n", shown.to_lowercase().replace('-', "")).parse(), Ok(code));
     }
 
     #[test]
     fn wrong_codes_are_refused_with_the_text_that_was_typed() {
-        for wrong in [
-            "",
-            "ABCD",
-            "ABCD-EFG0",
-            "ABCD-EFGHJ",
-            "ABCD EFGH",
-            "ÄBCD-EFGH",
-        ] {
-            assert_eq!(
-                wrong.parse::<LobbyCode>(),
-                Err(InvalidId::Code(wrong.into()))
-            );
+        for wrong in ["", "ABCD", "ABCD-EFG0", "ABCD-EFGHJ", "ABCD EFGH", "ÄBCD-EFGH"] {
+            assert_eq!(wrong.parse::<LobbyCode>(), Err(InvalidId::Code(wrong.into())));
         }
     }
 
     #[test]
     fn game_ids_are_short_plain_words() {
         assert!(GameId::new("my-game_2.0+beta").is_ok());
-        assert_eq!(
-            GameId::new(""),
-            Err(InvalidId::Length {
-                what: "a game id",
-                len: 0
-            })
-        );
+        assert_eq!(GameId::new(""), Err(InvalidId::Length { what: "a game id", len: 0 }));
         assert_eq!(
             GameId::new("x".repeat(65)),
-            Err(InvalidId::Length {
-                what: "a game id",
-                len: 65
-            })
+            Err(InvalidId::Length { what: "a game id", len: 65 })
         );
         assert_eq!(
             GameId::new("a game"),
-            Err(InvalidId::Character {
-                what: "a game id",
-                found: ' '
-            })
+            Err(InvalidId::Character { what: "a game id", found: ' ' })
         );
     }
 

@@ -77,10 +77,7 @@ impl Schema {
 
     /// The number of the type with this name.
     pub fn id_of(&self, name: &str) -> Option<MessageId> {
-        let place = self
-            .entries
-            .binary_search_by(|entry| entry.name.as_str().cmp(name))
-            .ok()?;
+        let place = self.entries.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
         Some(MessageId(u16::try_from(place).ok()?))
     }
 
@@ -112,37 +109,25 @@ impl Schema {
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
         let count = usize::from(reader.u16()?);
         if count > SCHEMA_ENTRIES_MAX {
-            return Err(ReadError::TooLong {
-                len: count,
-                max: SCHEMA_ENTRIES_MAX,
-            });
+            return Err(ReadError::TooLong { len: count, max: SCHEMA_ENTRIES_MAX });
         }
         let mut entries = Vec::new();
         for _ in 0..count {
             let name = reader.text(TYPE_NAME_MAX)?.to_owned();
             let lane = reader.u8()?;
-            let lane = Lane::from_id(lane).ok_or(ReadError::Unknown {
-                what: "lane",
-                value: lane.into(),
-            })?;
+            let lane = Lane::from_id(lane)
+                .ok_or(ReadError::Unknown { what: "lane", value: lane.into() })?;
             entries.push(SchemaEntry { name, lane });
         }
         let sorted = entries.is_sorted();
         let schema = Self::new(entries).map_err(|_| ReadError::Text)?;
-        if sorted {
-            Ok(schema)
-        } else {
-            Err(ReadError::Text)
-        }
+        if sorted { Ok(schema) } else { Err(ReadError::Text) }
     }
 
     /// What differs between our table and theirs; `None` if nothing does.
     pub fn difference(&self, theirs: &Self) -> Option<SchemaDifference> {
         let missing_in = |ours: &Self, theirs: &Self| {
-            let missing = ours
-                .entries
-                .iter()
-                .filter(|entry| theirs.id_of(&entry.name).is_none());
+            let missing = ours.entries.iter().filter(|entry| theirs.id_of(&entry.name).is_none());
             missing.map(|entry| entry.name.clone()).collect::<Vec<_>>()
         };
         let lanes = self.entries.iter().filter_map(|ours| {
@@ -192,19 +177,11 @@ impl fmt::Display for SchemaDifference {
             separator = "; ";
         }
         if !self.only_theirs.is_empty() {
-            write!(
-                f,
-                "{separator}only they have {}",
-                self.only_theirs.join(", ")
-            )?;
+            write!(f, "{separator}only they have {}", self.only_theirs.join(", "))?;
             separator = "; ";
         }
         for lane in &self.lanes {
-            write!(
-                f,
-                "{separator}{} is {} here and {} there",
-                lane.name, lane.ours, lane.theirs
-            )?;
+            write!(f, "{separator}{} is {} here and {} there", lane.name, lane.ours, lane.theirs)?;
             separator = "; ";
         }
         Ok(())
@@ -217,10 +194,7 @@ mod tests {
 
     fn schema(entries: &[(&str, Lane)]) -> Schema {
         let entries = entries.iter();
-        let entries = entries.map(|(name, lane)| SchemaEntry {
-            name: (*name).into(),
-            lane: *lane,
-        });
+        let entries = entries.map(|(name, lane)| SchemaEntry { name: (*name).into(), lane: *lane });
         Schema::new(entries.collect()).unwrap()
     }
 
@@ -260,10 +234,7 @@ mod tests {
         assert!(Schema::read(&mut Reader::new(&[2, 0, 1, b'b', 1, 1, b'a', 0])).is_err());
         assert!(Schema::read(&mut Reader::new(&[2, 0, 1, b'a', 1, 1, b'a', 1])).is_err());
         assert!(Schema::read(&mut Reader::new(&[0xFF, 0xFF])).is_err());
-        let twice = SchemaEntry {
-            name: "a".into(),
-            lane: Lane::Reliable,
-        };
+        let twice = SchemaEntry { name: "a".into(), lane: Lane::Reliable };
         assert_eq!(
             Schema::new(vec![twice.clone(), twice]),
             Err(SchemaError::Duplicate("a".into()))

@@ -78,10 +78,7 @@ impl<'a> StreamPacket<'a> {
     /// frames that do not parse.
     pub fn read(packet: &'a [u8]) -> Result<Self, ReadError> {
         if packet.len() > STREAM_PACKET_MAX {
-            return Err(ReadError::TooLong {
-                len: packet.len(),
-                max: STREAM_PACKET_MAX,
-            });
+            return Err(ReadError::TooLong { len: packet.len(), max: STREAM_PACKET_MAX });
         }
         let mut reader = Reader::new(packet);
         match reader.u8()? {
@@ -92,25 +89,16 @@ impl<'a> StreamPacket<'a> {
             FIRST => {
                 let total = reader.u32()? as usize;
                 if total > TOTAL_MAX {
-                    return Err(ReadError::TooLong {
-                        len: total,
-                        max: TOTAL_MAX,
-                    });
+                    return Err(ReadError::TooLong { len: total, max: TOTAL_MAX });
                 }
                 if reader.is_empty() {
                     return Err(ReadError::Truncated);
                 }
-                Ok(Self::First {
-                    total,
-                    piece: reader.rest(),
-                })
+                Ok(Self::First { total, piece: reader.rest() })
             }
             NEXT if reader.is_empty() => Err(ReadError::Truncated),
             NEXT => Ok(Self::Next(reader.rest())),
-            kind => Err(ReadError::Unknown {
-                what: "stream packet",
-                value: kind.into(),
-            }),
+            kind => Err(ReadError::Unknown { what: "stream packet", value: kind.into() }),
         }
     }
 }
@@ -128,15 +116,10 @@ mod tests {
         start_whole(&mut whole);
         put_frame(&mut whole, MessageId(1), b"x");
         assert_eq!(whole, [0, 1, 1, b'x']);
-        assert_eq!(
-            StreamPacket::read(&whole),
-            Ok(StreamPacket::Whole(&[1, 1, b'x']))
-        );
+        assert_eq!(StreamPacket::read(&whole), Ok(StreamPacket::Whole(&[1, 1, b'x'])));
 
         let mut packets = Vec::new();
-        split(&vec![7; STREAM_PACKET_MAX], Vec::new, |packet| {
-            packets.push(packet)
-        });
+        split(&vec![7; STREAM_PACKET_MAX], Vec::new, |packet| packets.push(packet));
         assert_eq!(packets.len(), 2);
         assert_eq!(packets[0][..6], [1, 0x00, 0x40, 0, 0, 7]);
         assert_eq!(packets[1][..], [2, 7, 7, 7, 7, 7]);
@@ -144,21 +127,11 @@ mod tests {
 
     #[test]
     fn malformed_packets_are_refused() {
-        for bytes in [
-            &[][..],
-            &[0, 1],
-            &[1, 0, 0, 0],
-            &[1, 1, 0, 0, 0],
-            &[2],
-            &[3, 1],
-        ] {
+        for bytes in [&[][..], &[0, 1], &[1, 0, 0, 0], &[1, 1, 0, 0, 0], &[2], &[3, 1]] {
             assert!(StreamPacket::read(bytes).is_err(), "{bytes:?}");
         }
         let huge = [1, 0xFF, 0xFF, 0xFF, 0xFF, 1];
-        assert!(matches!(
-            StreamPacket::read(&huge),
-            Err(ReadError::TooLong { .. })
-        ));
+        assert!(matches!(StreamPacket::read(&huge), Err(ReadError::TooLong { .. })));
     }
 
     proptest! {

@@ -68,10 +68,7 @@ mod tests {
     #[test]
     fn arithmetic_saturates_instead_of_wrapping() {
         assert_eq!(Now::ZERO - Duration::from_secs(1), Now::ZERO);
-        assert_eq!(
-            Now::from_micros(u64::MAX) + Duration::MAX,
-            Now::from_micros(u64::MAX)
-        );
+        assert_eq!(Now::from_micros(u64::MAX) + Duration::MAX, Now::from_micros(u64::MAX));
         assert_eq!(Now::ZERO.since(Now::from_millis(5)), Duration::ZERO);
     }
 

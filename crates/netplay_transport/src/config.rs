@@ -31,10 +31,7 @@ impl Addresses {
             Self::All => &["0.0.0.0:0", "[::]:0", "127.0.0.1:0"],
             Self::Loopback => &["127.0.0.1:0"],
         };
-        addresses
-            .iter()
-            .map(|address| (*address).to_owned())
-            .collect()
+        addresses.iter().map(|address| (*address).to_owned()).collect()
     }
 }
 
@@ -101,10 +98,7 @@ impl SessionConfig {
     /// The WebSocket's full URL.
     pub(crate) fn socket_url(&self) -> Result<String, OpenError> {
         let url = self.server.trim();
-        let wrong = |why: &str| OpenError::Url {
-            url: url.to_owned(),
-            why: why.to_owned(),
-        };
+        let wrong = |why: &str| OpenError::Url { url: url.to_owned(), why: why.to_owned() };
         let rest = match url.split_once("://") {
             Some(("ws", rest)) => rest,
             Some(("wss", _)) => {
@@ -117,10 +111,7 @@ impl SessionConfig {
         if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
             return Err(wrong("host and port only, no path"));
         }
-        if authority
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control())
-        {
+        if authority.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(wrong("it holds a space"));
         }
         let port = authority.rsplit_once(':').map(|(_, port)| port);
@@ -146,10 +137,7 @@ mod tests {
 
     #[test]
     fn server_addresses_get_the_default_port_and_the_path() {
-        assert_eq!(
-            url("ws://10.0.0.1:80").unwrap(),
-            "ws://10.0.0.1:80/netplay/v1"
-        );
+        assert_eq!(url("ws://10.0.0.1:80").unwrap(), "ws://10.0.0.1:80/netplay/v1");
         assert_eq!(url("ws://host/").unwrap(), "ws://host:3536/netplay/v1");
         assert_eq!(url(" ws://[::1] ").unwrap(), "ws://[::1]:3536/netplay/v1");
         assert_eq!(url("ws://[::1]:9").unwrap(), "ws://[::1]:9/netplay/v1");
@@ -168,10 +156,7 @@ mod tests {
             "ws://a b",
         ] {
             let error = url(wrong).unwrap_err();
-            assert!(
-                error.to_string().contains("ws://192.168.1.20:3536"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("ws://192.168.1.20:3536"), "{error}");
         }
     }
 }

@@ -55,11 +55,12 @@
 #![forbid(unsafe_code)]
 
 mod config;
-mod core;
 mod event;
+pub mod memory;
 mod native;
 pub mod queues;
 mod session;
+mod session_core;
 mod stats;
 
 pub use config::{Addresses, LOCAL_SERVER, SessionConfig};

@@ -58,10 +58,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new() -> Self {
-        Self {
-            small: bounded(SPARE_SMALL),
-            large: bounded(SPARE_LARGE),
-        }
+        Self { small: bounded(SPARE_SMALL), large: bounded(SPARE_LARGE) }
     }
 
     /// An empty buffer for a datagram.
@@ -137,29 +134,16 @@ pub(crate) fn peer_queues() -> (PeerSender, PeerReceiver) {
     let (datagrams, datagrams_out) = bounded(DATAGRAMS_TO_PEER);
     let (stream, stream_out) = bounded(STREAM_TO_PEER);
     let shared = Arc::new(LinkShared::default());
-    let sender = PeerSender {
-        datagrams,
-        oldest: datagrams_out.clone(),
-        stream,
-        shared: shared.clone(),
-    };
-    (
-        sender,
-        PeerReceiver {
-            datagrams: datagrams_out,
-            stream: stream_out,
-            shared,
-        },
-    )
+    let sender =
+        PeerSender { datagrams, oldest: datagrams_out.clone(), stream, shared: shared.clone() };
+    (sender, PeerReceiver { datagrams: datagrams_out, stream: stream_out, shared })
 }
 
 impl PeerSender {
     /// Queues a datagram; drops and counts the oldest when full.
     pub(crate) fn push_datagram(&self, packet: Vec<u8>, pool: &Pool) {
         push_dropping_oldest(&self.datagrams, &self.oldest, packet, |oldest| {
-            self.shared
-                .datagrams_dropped
-                .fetch_add(1, Ordering::Relaxed);
+            self.shared.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
             pool.give(oldest);
         });
     }

@@ -68,9 +68,7 @@ pub struct Session {
 
 impl core::fmt::Debug for Session {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Session")
-            .field("peers", &self.peers.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("peers", &self.peers.len()).finish_non_exhaustive()
     }
 }
 
@@ -150,8 +148,7 @@ impl Outbox {
 
     fn seal_datagram(&mut self, pool: &Pool) {
         if !self.datagram.is_empty() {
-            self.sender
-                .push_datagram(core::mem::take(&mut self.datagram), pool);
+            self.sender.push_datagram(core::mem::take(&mut self.datagram), pool);
         }
     }
 
@@ -202,12 +199,10 @@ impl Session {
         if self.ended {
             return Err(CommandError::Ended);
         }
-        self.commands
-            .try_send(command)
-            .map_err(|error| match error {
-                TrySendError::Full(_) => CommandError::Busy,
-                TrySendError::Disconnected(_) => CommandError::Ended,
-            })?;
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => CommandError::Busy,
+            TrySendError::Disconnected(_) => CommandError::Ended,
+        })?;
         self.waker.wake();
         Ok(())
     }
@@ -265,11 +260,7 @@ impl Session {
     ) -> Result<(), SendError> {
         let max = lane.message_max();
         if payload.len() > max {
-            return Err(SendError::TooLarge {
-                len: payload.len(),
-                max,
-                lane,
-            });
+            return Err(SendError::TooLarge { len: payload.len(), max, lane });
         }
         let outbox = self.peers.get_mut(&to).ok_or(SendError::NotConnected)?;
         match lane {
@@ -367,11 +358,7 @@ impl Session {
     }
 
     fn inbound(&self, arrival: Arrival, link: Option<Arc<LinkShared>>) -> InboundPacket {
-        InboundPacket {
-            arrival,
-            shared: self.shared.clone(),
-            link,
-        }
+        InboundPacket { arrival, shared: self.shared.clone(), link }
     }
 }
 
@@ -393,9 +380,7 @@ pub struct InboundPacket {
 
 impl core::fmt::Debug for InboundPacket {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("InboundPacket")
-            .field("from", &self.arrival.peer)
-            .finish_non_exhaustive()
+        f.debug_struct("InboundPacket").field("from", &self.arrival.peer).finish_non_exhaustive()
     }
 }
 
@@ -404,27 +389,22 @@ impl InboundPacket {
     pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
         let Arrival { peer, delivery } = &self.arrival;
         // The network thread has checked the frames.
-        Frames::new(&delivery.packet[delivery.offset..])
-            .flatten()
-            .map(|frame| Message {
-                from: *peer,
-                lane: delivery.lane,
-                arrived: delivery.arrived,
-                id: frame.id,
-                payload: frame.payload,
-            })
+        Frames::new(&delivery.packet[delivery.offset..]).flatten().map(|frame| Message {
+            from: *peer,
+            lane: delivery.lane,
+            arrived: delivery.arrived,
+            id: frame.id,
+            payload: frame.payload,
+        })
     }
 }
 
 impl Drop for InboundPacket {
     fn drop(&mut self) {
         if let Some(link) = &self.link {
-            link.consumed
-                .fetch_add(self.arrival.delivery.cost, Ordering::AcqRel);
+            link.consumed.fetch_add(self.arrival.delivery.cost, Ordering::AcqRel);
         }
-        self.shared
-            .pool
-            .give(core::mem::take(&mut self.arrival.delivery.packet));
+        self.shared.pool.give(core::mem::take(&mut self.arrival.delivery.packet));
     }
 }
 

@@ -125,12 +125,8 @@ impl DatagramFlow {
             self.unjudged = slot.sequence.next();
             self.judge(arrived);
         }
-        self.sent[usize::from(sequence.0) % SENT] = Sent {
-            sequence,
-            at: now,
-            acked: false,
-            open: true,
-        };
+        self.sent[usize::from(sequence.0) % SENT] =
+            Sent { sequence, at: now, acked: false, open: true };
         if ping {
             self.pinged = Some(sequence);
         }
@@ -141,13 +137,7 @@ impl DatagramFlow {
             bits: self.bits,
             hold: Some(now.since(arrived)),
         });
-        let header = Header {
-            sequence,
-            departure: Departure::at(now),
-            acks,
-            ping,
-            tick: None,
-        };
+        let header = Header { sequence, departure: Departure::at(now), acks, ping, tick: None };
         let room = packet.first_chunk_mut::<HEADER_LEN>();
         header.write(room.expect("packets are made with room for the header"));
     }
@@ -186,11 +176,7 @@ impl DatagramFlow {
             self.newest = Some((sequence, now));
             return self.count_fresh();
         }
-        let bit = if ahead == 0 {
-            None
-        } else {
-            1_u32.checked_shl((-(ahead + 1)) as u32)
-        };
+        let bit = if ahead == 0 { None } else { 1_u32.checked_shl((-(ahead + 1)) as u32) };
         match bit {
             Some(bit) if ahead > -WINDOW && self.bits & bit == 0 => {
                 self.bits |= bit;
@@ -239,9 +225,7 @@ impl DatagramFlow {
                 self.judge(acked);
             }
         }
-        let answers = self
-            .pinged
-            .is_some_and(|pinged| acks.base.ahead_of(pinged) >= 0);
+        let answers = self.pinged.is_some_and(|pinged| acks.base.ahead_of(pinged) >= 0);
         if answers && sample.is_some() {
             self.pinged = None;
             return sample;
@@ -300,10 +284,7 @@ mod tests {
         let answer = packet(&mut b, Now::from_millis(115));
         a.receive(Now::from_millis(130), &answer).unwrap();
         let rtt = a.stats().rtt.unwrap();
-        assert!(
-            rtt.abs_diff(Duration::from_millis(30)) < Duration::from_micros(17),
-            "{rtt:?}"
-        );
+        assert!(rtt.abs_diff(Duration::from_millis(30)) < Duration::from_micros(17), "{rtt:?}");
     }
 
     #[test]
@@ -323,14 +304,8 @@ mod tests {
         let (mut a, mut b) = (DatagramFlow::new(), DatagramFlow::new());
         let packets: Vec<_> = (0..35).map(|_| packet(&mut a, Now::ZERO)).collect();
         assert!(b.receive(Now::ZERO, &packets[34]).unwrap().frames);
-        assert!(
-            b.receive(Now::ZERO, &packets[2]).unwrap().frames,
-            "32 behind: in the window"
-        );
-        assert!(
-            !b.receive(Now::ZERO, &packets[1]).unwrap().frames,
-            "33 behind: too old to tell"
-        );
+        assert!(b.receive(Now::ZERO, &packets[2]).unwrap().frames, "32 behind: in the window");
+        assert!(!b.receive(Now::ZERO, &packets[1]).unwrap().frames, "33 behind: too old to tell");
     }
 
     #[test]
@@ -353,11 +328,7 @@ mod tests {
     fn forged_acks_teach_nothing() {
         let mut a = DatagramFlow::new();
         let mut forged = vec![0; HEADER_LEN];
-        let acks = Acks {
-            base: Sequence(500),
-            bits: u32::MAX,
-            hold: Some(Duration::ZERO),
-        };
+        let acks = Acks { base: Sequence(500), bits: u32::MAX, hold: Some(Duration::ZERO) };
         let header = Header {
             sequence: Sequence(9),
             departure: Departure::default(),

@@ -36,13 +36,7 @@ pub struct Handshake {
 impl Handshake {
     /// A handshake for a game with these message types; `hello` carries their hash.
     pub const fn new(hello: Hello, schema: Schema) -> Self {
-        Self {
-            hello,
-            schema,
-            accepted: false,
-            was_accepted: false,
-            awaiting_schema: false,
-        }
+        Self { hello, schema, accepted: false, was_accepted: false, awaiting_schema: false }
     }
 
     /// What to say first.
@@ -76,16 +70,13 @@ impl Handshake {
                 self.accepted = true;
                 (self.outcome(), Some(Control::Accept))
             }
-            Control::HelloOfVersion(theirs) => refuse(Mismatch::Version {
-                ours: self.hello.version,
-                theirs,
-            }),
+            Control::HelloOfVersion(theirs) => {
+                refuse(Mismatch::Version { ours: self.hello.version, theirs })
+            }
             Control::Schema(theirs) if self.awaiting_schema => {
                 // Equal tables with unequal hashes: a forged hash. Nothing to name, but no match.
                 let difference = self.schema.difference(&theirs);
-                refuse(Mismatch::Schema(
-                    difference.unwrap_or_else(SchemaDifference::default),
-                ))
+                refuse(Mismatch::Schema(difference.unwrap_or_else(SchemaDifference::default)))
             }
             Control::Accept => {
                 self.was_accepted = true;
@@ -99,11 +90,7 @@ impl Handshake {
     }
 
     const fn outcome(&self) -> Outcome {
-        if self.accepted && self.was_accepted {
-            Outcome::Established
-        } else {
-            Outcome::Pending
-        }
+        if self.accepted && self.was_accepted { Outcome::Established } else { Outcome::Pending }
     }
 }
 
@@ -122,10 +109,8 @@ mod tests {
 
     fn side(build: &str, messages: &[&str]) -> Handshake {
         let entries = messages.iter();
-        let entries = entries.map(|name| SchemaEntry {
-            name: (*name).into(),
-            lane: Lane::Reliable,
-        });
+        let entries =
+            entries.map(|name| SchemaEntry { name: (*name).into(), lane: Lane::Reliable });
         let schema = Schema::new(entries.collect()).unwrap();
         let hello = Hello {
             version: 1,
@@ -166,10 +151,7 @@ mod tests {
     #[test]
     fn equal_games_establish() {
         let (mut a, mut b) = (side("1", &["m"]), side("1", &["m"]));
-        assert_eq!(
-            run(&mut a, &mut b),
-            (Outcome::Established, Outcome::Established)
-        );
+        assert_eq!(run(&mut a, &mut b), (Outcome::Established, Outcome::Established));
     }
 
     #[test]
@@ -179,17 +161,11 @@ mod tests {
         let build = |text: &str| BuildId::new(text).unwrap();
         assert_eq!(
             end_a,
-            Outcome::Refused(Mismatch::Build {
-                ours: build("1"),
-                theirs: build("2")
-            })
+            Outcome::Refused(Mismatch::Build { ours: build("1"), theirs: build("2") })
         );
         assert_eq!(
             end_b,
-            Outcome::Refused(Mismatch::Build {
-                ours: build("2"),
-                theirs: build("1")
-            })
+            Outcome::Refused(Mismatch::Build { ours: build("2"), theirs: build("1") })
         );
     }
 
@@ -197,14 +173,10 @@ mod tests {
     fn other_message_types_are_named_on_both_sides() {
         let (mut a, mut b) = (side("1", &["m", "new"]), side("1", &["m", "old"]));
         let (end_a, end_b) = run(&mut a, &mut b);
-        let Outcome::Refused(Mismatch::Schema(difference)) = end_a else {
-            panic!("{end_a:?}")
-        };
+        let Outcome::Refused(Mismatch::Schema(difference)) = end_a else { panic!("{end_a:?}") };
         assert_eq!(difference.only_ours, ["new"]);
         assert_eq!(difference.only_theirs, ["old"]);
-        let Outcome::Refused(Mismatch::Schema(difference)) = end_b else {
-            panic!("{end_b:?}")
-        };
+        let Outcome::Refused(Mismatch::Schema(difference)) = end_b else { panic!("{end_b:?}") };
         assert_eq!(difference.only_ours, ["old"]);
         assert_eq!(difference.only_theirs, ["new"]);
     }
@@ -212,10 +184,7 @@ mod tests {
     #[test]
     fn another_version_is_named() {
         let (outcome, answer) = side("1", &[]).handle(Control::HelloOfVersion(9));
-        assert_eq!(
-            outcome,
-            Outcome::Refused(Mismatch::Version { ours: 1, theirs: 9 })
-        );
+        assert_eq!(outcome, Outcome::Refused(Mismatch::Version { ours: 1, theirs: 9 }));
         assert!(matches!(answer, Some(Control::Refuse(_))));
     }
 

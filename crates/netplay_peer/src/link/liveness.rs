@@ -58,13 +58,7 @@ pub struct Liveness {
 impl Liveness {
     /// Starts watching; the peer was heard just now.
     pub const fn new(config: LivenessConfig, now: Now) -> Self {
-        Self {
-            config,
-            heard: now,
-            driven: now,
-            offline_since: None,
-            interrupted: false,
-        }
+        Self { config, heard: now, driven: now, offline_since: None, interrupted: false }
     }
 
     /// A valid packet arrived.
@@ -105,8 +99,7 @@ impl Liveness {
         if self.interrupted {
             self.lost_at()
         } else {
-            self.lost_at()
-                .min(self.heard + self.config.interrupted_after)
+            self.lost_at().min(self.heard + self.config.interrupted_after)
         }
     }
 
@@ -165,10 +158,7 @@ mod tests {
         let mut live = Liveness::new(LivenessConfig::default(), at(0));
         run(&mut live, 0, 500);
         live.set_offline(at(500), true);
-        assert_eq!(
-            run(&mut live, 500, 5000),
-            [(1000, Change::Interrupted), (2500, Change::Lost)]
-        );
+        assert_eq!(run(&mut live, 500, 5000), [(1000, Change::Interrupted), (2500, Change::Lost)]);
     }
 
     #[test]
@@ -188,9 +178,6 @@ mod tests {
         run(&mut live, 0, 400);
         live.driven(at(60_400));
         assert_eq!(live.tick(at(60_400)), None);
-        assert_eq!(
-            run(&mut live, 60_500, 61_400),
-            [(61_000, Change::Interrupted)]
-        );
+        assert_eq!(run(&mut live, 60_500, 61_400), [(61_000, Change::Interrupted)]);
     }
 }

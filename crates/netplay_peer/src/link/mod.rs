@@ -197,17 +197,9 @@ pub struct Delivery {
 #[derive(Debug)]
 enum Phase {
     Negotiating,
-    Greeting {
-        handshake: Handshake,
-        until: Now,
-    },
-    Established {
-        liveness: Liveness,
-        keep_alive_at: Now,
-    },
-    Lingering {
-        until: Now,
-    },
+    Greeting { handshake: Handshake, until: Now },
+    Established { liveness: Liveness, keep_alive_at: Now },
+    Lingering { until: Now },
     Ended,
 }
 
@@ -277,10 +269,9 @@ impl Link {
         match &self.phase {
             Phase::Negotiating => self.negotiation.next_deadline(),
             Phase::Greeting { until, .. } | Phase::Lingering { until } => Some(*until),
-            Phase::Established {
-                liveness,
-                keep_alive_at,
-            } => Some(liveness.next_deadline().min(*keep_alive_at)),
+            Phase::Established { liveness, keep_alive_at } => {
+                Some(liveness.next_deadline().min(*keep_alive_at))
+            }
             Phase::Ended => None,
         }
     }
@@ -294,11 +285,7 @@ impl Link {
             LinkInput::Start => self.negotiate(now, negotiation::Input::Start),
             LinkInput::Signal(signal) => self.signal(now, signal),
             LinkInput::Driver(event) => self.driver(now, event),
-            LinkInput::Packet {
-                connection,
-                channel,
-                packet,
-            } => {
+            LinkInput::Packet { connection, channel, packet } => {
                 self.packet(now, connection, channel, packet);
             }
             LinkInput::SendDatagram(packet) => self.send_datagram(now, packet),
@@ -373,9 +360,7 @@ impl Link {
                 Negotiated::Bye => self.end(CloseReason::Left),
                 Negotiated::TimedOut(step) => self.end(CloseReason::ConnectTimeout(step)),
                 Negotiated::TooManyOffers => {
-                    self.end(CloseReason::Violation(
-                        "more offers than any honest player makes",
-                    ));
+                    self.end(CloseReason::Violation("more offers than any honest player makes"));
                 }
             }
         }
@@ -384,34 +369,22 @@ impl Link {
     fn greet(&mut self, now: Now) {
         let handshake = Handshake::new(self.config.hello.clone(), self.config.schema.clone());
         let hello = handshake.hello();
-        self.phase = Phase::Greeting {
-            handshake,
-            until: now + HANDSHAKE,
-        };
+        self.phase = Phase::Greeting { handshake, until: now + HANDSHAKE };
         self.send_control(&hello);
     }
 
     fn establish(&mut self, now: Now) {
         let mut liveness = Liveness::new(self.config.liveness, now);
         liveness.set_offline(now, self.offline);
-        self.phase = Phase::Established {
-            liveness,
-            keep_alive_at: now,
-        };
-        self.outputs
-            .push_back(LinkOutput::Event(LinkEvent::Established));
+        self.phase = Phase::Established { liveness, keep_alive_at: now };
+        self.outputs.push_back(LinkOutput::Event(LinkEvent::Established));
         // The first exchange of datagrams gives a round-trip time at once.
         self.send_bare(now, true);
     }
 
     fn packet(&mut self, now: Now, connection: ConnectionId, channel: Channel, packet: Vec<u8>) {
         let current = connection == self.negotiation.connection();
-        if !current
-            || !matches!(
-                self.phase,
-                Phase::Greeting { .. } | Phase::Established { .. }
-            )
-        {
+        if !current || !matches!(self.phase, Phase::Greeting { .. } | Phase::Established { .. }) {
             self.outputs.push_back(LinkOutput::Unused(packet));
             return;
         }
@@ -429,8 +402,7 @@ impl Link {
         if let Phase::Established { liveness, .. } = &mut self.phase
             && liveness.heard(now) == Some(Change::Resumed)
         {
-            self.outputs
-                .push_back(LinkOutput::Event(LinkEvent::Resumed));
+            self.outputs.push_back(LinkOutput::Event(LinkEvent::Resumed));
         }
         match channel {
             Channel::Control => {
@@ -486,8 +458,7 @@ impl Link {
             self.send_bare(now, false);
         }
         if let Some(rtt) = received.pong {
-            self.outputs
-                .push_back(LinkOutput::Event(LinkEvent::Pong(rtt)));
+            self.outputs.push_back(LinkOutput::Event(LinkEvent::Pong(rtt)));
         }
         self.outputs.push_back(if received.frames {
             LinkOutput::Event(LinkEvent::Deliver(Delivery {
@@ -506,14 +477,13 @@ impl Link {
         match self.stream.receive(packet) {
             Ok(None) => {}
             Ok(Some(complete)) => {
-                self.outputs
-                    .push_back(LinkOutput::Event(LinkEvent::Deliver(Delivery {
-                        lane: Lane::Reliable,
-                        arrived: now,
-                        packet: complete.packet,
-                        offset: complete.offset,
-                        cost: complete.cost,
-                    })));
+                self.outputs.push_back(LinkOutput::Event(LinkEvent::Deliver(Delivery {
+                    lane: Lane::Reliable,
+                    arrived: now,
+                    packet: complete.packet,
+                    offset: complete.offset,
+                    cost: complete.cost,
+                })));
             }
             Err(stream::StreamError::Overrun) => self.violation(now, "more than its credit"),
             Err(_) => self.violation(now, "a malformed packet on the reliable channel"),
@@ -557,11 +527,7 @@ impl Link {
 
     fn transmit(&mut self, channel: Channel, packet: Packet) {
         let connection = self.negotiation.connection();
-        self.outputs.push_back(LinkOutput::Transmit {
-            connection,
-            channel,
-            packet,
-        });
+        self.outputs.push_back(LinkOutput::Transmit { connection, channel, packet });
     }
 
     fn tick(&mut self, now: Now) {
@@ -572,17 +538,13 @@ impl Link {
                     self.retry(now);
                 }
             }
-            Phase::Established {
-                liveness,
-                keep_alive_at,
-            } => {
+            Phase::Established { liveness, keep_alive_at } => {
                 let change = liveness.tick(now);
                 let keep_alive = now >= *keep_alive_at;
                 match change {
                     Some(Change::Lost) => return self.end(CloseReason::Lost),
                     Some(Change::Interrupted) => {
-                        self.outputs
-                            .push_back(LinkOutput::Event(LinkEvent::Interrupted));
+                        self.outputs.push_back(LinkOutput::Event(LinkEvent::Interrupted));
                     }
                     Some(Change::Resumed) | None => {}
                 }
@@ -617,23 +579,18 @@ impl Link {
 
     /// Reports the end; the connection stays a little so that the last message gets out.
     fn linger(&mut self, now: Now, reason: CloseReason) {
-        self.outputs
-            .push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
-        self.phase = Phase::Lingering {
-            until: now + LINGER,
-        };
+        self.outputs.push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
+        self.phase = Phase::Lingering { until: now + LINGER };
     }
 
     fn end(&mut self, reason: CloseReason) {
-        self.outputs
-            .push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
+        self.outputs.push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
         self.drop_connection();
     }
 
     fn drop_connection(&mut self) {
         self.phase = Phase::Ended;
-        self.negotiation
-            .handle(Now::ZERO, negotiation::Input::Close);
+        self.negotiation.handle(Now::ZERO, negotiation::Input::Close);
         while let Some(output) = self.negotiation.poll_output() {
             match output {
                 Negotiated::Driver(command) => self.outputs.push_back(LinkOutput::Driver(command)),

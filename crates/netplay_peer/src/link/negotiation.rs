@@ -272,11 +272,7 @@ impl Negotiation {
     }
 
     fn deadline(&self, now: Now, step: Duration) -> Now {
-        let extra = if self.offers_first {
-            Duration::ZERO
-        } else {
-            YIELD
-        };
+        let extra = if self.offers_first { Duration::ZERO } else { YIELD };
         now + for_attempt(step, self.attempt) + extra
     }
 
@@ -285,9 +281,7 @@ impl Negotiation {
         self.drop_connection();
         self.attempt = self.attempt.saturating_add(1);
         self.describe(now, Role::Offerer);
-        self.command(DriverCommand::Offer {
-            connection: self.connection,
-        });
+        self.command(DriverCommand::Offer { connection: self.connection });
     }
 
     fn answer(&mut self, now: Now, attempt: u32, sdp: String) {
@@ -300,10 +294,7 @@ impl Negotiation {
         self.drop_connection();
         self.attempt = attempt;
         self.describe(now, Role::Answerer);
-        self.command(DriverCommand::Answer {
-            connection: self.connection,
-            sdp,
-        });
+        self.command(DriverCommand::Answer { connection: self.connection, sdp });
     }
 
     fn describe(&mut self, now: Now, role: Role) {
@@ -311,17 +302,12 @@ impl Negotiation {
         self.connected = true;
         self.held_candidates.clear();
         self.remote_candidates = 0;
-        self.state = State::Describing {
-            role,
-            until: self.deadline(now, DESCRIBE),
-        };
+        self.state = State::Describing { role, until: self.deadline(now, DESCRIBE) };
     }
 
     fn drop_connection(&mut self) {
         if core::mem::take(&mut self.connected) {
-            self.command(DriverCommand::Drop {
-                connection: self.connection,
-            });
+            self.command(DriverCommand::Drop { connection: self.connection });
         }
     }
 
@@ -330,10 +316,7 @@ impl Negotiation {
     }
 
     fn send(&mut self, body: SignalBody) {
-        self.outputs.push_back(Output::Signal(Signal {
-            attempt: self.attempt,
-            body,
-        }));
+        self.outputs.push_back(Output::Signal(Signal { attempt: self.attempt, body }));
     }
 
     fn signal(&mut self, now: Now, signal: Signal) {
@@ -349,10 +332,7 @@ impl Negotiation {
             SignalBody::Answer { sdp } => {
                 let waiting = matches!(self.state, State::AwaitingAnswer { .. });
                 if waiting && signal.attempt == self.attempt {
-                    self.command(DriverCommand::SetAnswer {
-                        connection: self.connection,
-                        sdp,
-                    });
+                    self.command(DriverCommand::SetAnswer { connection: self.connection, sdp });
                     self.connecting(now, Phase::Checking);
                 }
             }
@@ -377,10 +357,7 @@ impl Negotiation {
     fn takes_offer(&self, attempt: u32) -> bool {
         let we_offer = matches!(
             self.state,
-            State::Describing {
-                role: Role::Offerer,
-                ..
-            } | State::AwaitingAnswer { .. }
+            State::Describing { role: Role::Offerer, .. } | State::AwaitingAnswer { .. }
         );
         attempt > self.attempt || (attempt == self.attempt && we_offer && !self.offers_first)
     }
@@ -388,11 +365,7 @@ impl Negotiation {
     fn takes_candidates(&self) -> bool {
         let known = matches!(
             self.state,
-            State::Describing {
-                role: Role::Answerer,
-                ..
-            } | State::Connecting { .. }
-                | State::Open
+            State::Describing { role: Role::Answerer, .. } | State::Connecting { .. } | State::Open
         );
         known && self.remote_candidates < CANDIDATES_MAX
     }
@@ -403,10 +376,7 @@ impl Negotiation {
             Phase::Securing => SECURE,
             Phase::OpeningChannels => OPEN,
         };
-        self.state = State::Connecting {
-            phase,
-            until: self.deadline(now, step),
-        };
+        self.state = State::Connecting { phase, until: self.deadline(now, step) };
     }
 
     fn driver(&mut self, now: Now, event: DriverEvent) {
@@ -501,18 +471,9 @@ impl Negotiation {
         let step = match self.state {
             State::Describing { .. } => Step::Description,
             State::AwaitingAnswer { .. } => Step::Answer,
-            State::Connecting {
-                phase: Phase::Checking,
-                ..
-            } => Step::Path,
-            State::Connecting {
-                phase: Phase::Securing,
-                ..
-            } => Step::Encryption,
-            State::Connecting {
-                phase: Phase::OpeningChannels,
-                ..
-            } => Step::Channels,
+            State::Connecting { phase: Phase::Checking, .. } => Step::Path,
+            State::Connecting { phase: Phase::Securing, .. } => Step::Encryption,
+            State::Connecting { phase: Phase::OpeningChannels, .. } => Step::Channels,
             State::Idle | State::Waiting { .. } | State::Open | State::Ended => Step::Offer,
         };
         self.close(true);

@@ -100,21 +100,13 @@ impl StreamFlow {
                     return Err(StreamError::Pieces);
                 }
                 let offset = packet.len() - frames.len();
-                Ok(Some(Complete {
-                    offset,
-                    cost,
-                    packet,
-                }))
+                Ok(Some(Complete { offset, cost, packet }))
             }
             StreamPacket::First { total, piece } => {
                 if self.pieces.is_some() {
                     return Err(StreamError::Pieces);
                 }
-                self.pieces = Some(Pieces {
-                    bytes: Vec::new(),
-                    total,
-                    cost: 0,
-                });
+                self.pieces = Some(Pieces { bytes: Vec::new(), total, cost: 0 });
                 self.piece(piece, cost)
             }
             StreamPacket::Next(piece) => self.piece(piece, cost),
@@ -137,11 +129,7 @@ impl StreamFlow {
             return Err(StreamError::Pieces);
         }
         netplay_protocol::frame::Frames::check(&bytes).map_err(StreamError::Read)?;
-        Ok(Some(Complete {
-            packet: bytes,
-            offset: 0,
-            cost,
-        }))
+        Ok(Some(Complete { packet: bytes, offset: 0, cost }))
     }
 }
 
@@ -181,9 +169,7 @@ mod tests {
     fn a_sender_that_ignores_the_window_is_an_overrun() {
         let mut b = StreamFlow::default();
         let packet = whole(STREAM_PACKET_MAX - 10);
-        let result = (0..40)
-            .map(|_| b.receive(packet.clone()))
-            .find(Result::is_err);
+        let result = (0..40).map(|_| b.receive(packet.clone())).find(Result::is_err);
         assert_eq!(result, Some(Err(StreamError::Overrun)));
     }
 
@@ -214,15 +200,8 @@ mod tests {
     fn pieces_out_of_place_are_refused() {
         let next = vec![2, 1];
         let first = vec![1, 9, 0, 0, 0, 1];
-        assert_eq!(
-            StreamFlow::default().receive(next),
-            Err(StreamError::Pieces)
-        );
-        for second in [
-            first.clone(),
-            whole(1),
-            vec![2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        ] {
+        assert_eq!(StreamFlow::default().receive(next), Err(StreamError::Pieces));
+        for second in [first.clone(), whole(1), vec![2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]] {
             let mut flow = StreamFlow::default();
             assert_eq!(flow.receive(first.clone()), Ok(None));
             assert_eq!(flow.receive(second), Err(StreamError::Pieces));

@@ -22,32 +22,15 @@ fn frame(seq: u64, message: ServerMessage) -> LobbyInput {
 
 fn welcome(resumed: bool) -> LobbyInput {
     let token = ResumeToken("t".into());
-    let message = ServerMessage::Welcome {
-        peer: ME,
-        token,
-        resumed,
-        grace_ms: 30_000,
-        keep_alive_ms: 5_000,
-    };
+    let message =
+        ServerMessage::Welcome { peer: ME, token, resumed, grace_ms: 30_000, keep_alive_ms: 5_000 };
     frame(0, message)
 }
 
 fn joined(seq: u64, request: u32) -> LobbyInput {
-    let options = LobbyOptions {
-        capacity: 2,
-        public: true,
-        name: String::new(),
-    };
-    let members = vec![Member {
-        peer: ME,
-        online: true,
-    }];
-    let lobby = LobbyState {
-        code: code(),
-        options,
-        host: ME,
-        members,
-    };
+    let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+    let members = vec![Member { peer: ME, online: true }];
+    let lobby = LobbyState { code: code(), options, host: ME, members };
     frame(seq, ServerMessage::Joined { request, lobby })
 }
 
@@ -71,10 +54,7 @@ fn online() -> LobbyClient {
     c.handle(at(0), welcome(false));
     assert_eq!(
         sent(&drain(&mut c)).last(),
-        Some(&ClientMessage::Join {
-            request: 1,
-            code: code()
-        })
+        Some(&ClientMessage::Join { request: 1, code: code() })
     );
     c
 }
@@ -97,10 +77,7 @@ fn an_unreachable_server_is_tried_again_with_growing_spread_pauses_until_told_to
     }
     assert!(pauses[0] <= BACKOFF_FIRST * 3 / 2, "{pauses:?}");
     assert!(pauses[11] >= BACKOFF_MAX / 2, "{pauses:?}");
-    assert!(
-        pauses.iter().all(|pause| *pause <= BACKOFF_MAX * 3 / 2),
-        "{pauses:?}"
-    );
+    assert!(pauses.iter().all(|pause| *pause <= BACKOFF_MAX * 3 / 2), "{pauses:?}");
     drain(&mut c);
     c.handle(now, LobbyInput::Leave);
     assert_eq!(c.next_deadline(), None);
@@ -117,10 +94,7 @@ fn a_server_that_never_answers_is_given_up_after_the_deadline() {
     c.handle(deadline, LobbyInput::Tick);
     assert!(matches!(
         &drain(&mut c)[..],
-        [
-            LobbyOutput::CloseSocket,
-            LobbyOutput::Event(LobbyEvent::Offline { .. })
-        ]
+        [LobbyOutput::CloseSocket, LobbyOutput::Event(LobbyEvent::Offline { .. })]
     ));
 }
 
@@ -135,29 +109,16 @@ fn a_dropped_socket_resumes_the_session_and_repeats_no_frame() {
     drain(&mut c);
     c.handle(now, LobbyInput::SocketOpened);
     let hello = sent(&drain(&mut c)).remove(0);
-    let resume = Resume {
-        peer: ME,
-        token: ResumeToken("t".into()),
-        seen: 1,
-    };
+    let resume = Resume { peer: ME, token: ResumeToken("t".into()), seen: 1 };
     let game = GameId::new("g").unwrap();
-    assert_eq!(
-        hello,
-        ClientMessage::Hello {
-            protocol: 1,
-            game,
-            resume: Some(resume)
-        }
-    );
+    assert_eq!(hello, ClientMessage::Hello { protocol: 1, game, resume: Some(resume) });
     c.handle(now, welcome(true));
     c.handle(now, joined(1, 1));
     let other = PeerId::from_u128(2);
     c.handle(now, frame(2, ServerMessage::MemberJoined { peer: other }));
     let outputs = drain(&mut c);
-    let events: Vec<_> = outputs
-        .into_iter()
-        .filter(|o| matches!(o, LobbyOutput::Event(_)))
-        .collect();
+    let events: Vec<_> =
+        outputs.into_iter().filter(|o| matches!(o, LobbyOutput::Event(_))).collect();
     assert_eq!(
         events,
         [
@@ -172,18 +133,9 @@ fn signals_said_while_the_socket_is_away_are_sent_after_the_resume() {
     let mut c = online();
     c.handle(at(1), joined(1, 1));
     c.handle(at(2), LobbyInput::SocketClosed("reset".into()));
-    let signal = Signal {
-        attempt: 1,
-        body: netplay_protocol::lobby::SignalBody::Bye,
-    };
+    let signal = Signal { attempt: 1, body: netplay_protocol::lobby::SignalBody::Bye };
     let to = PeerId::from_u128(2);
-    c.handle(
-        at(3),
-        LobbyInput::Signal {
-            to,
-            signal: signal.clone(),
-        },
-    );
+    c.handle(at(3), LobbyInput::Signal { to, signal: signal.clone() });
     let now = c.next_deadline().unwrap();
     c.handle(now, LobbyInput::Tick);
     c.handle(now, LobbyInput::SocketOpened);
@@ -222,11 +174,7 @@ fn a_refused_join_is_reported_once_and_not_repeated() {
     };
     assert_eq!(*code, ErrorCode::NoSuchLobby);
     c.handle(c.next_deadline().unwrap(), LobbyInput::Tick);
-    assert!(
-        sent(&drain(&mut c))
-            .iter()
-            .all(|m| matches!(m, ClientMessage::KeepAlive { .. }))
-    );
+    assert!(sent(&drain(&mut c)).iter().all(|m| matches!(m, ClientMessage::KeepAlive { .. })));
 }
 
 #[test]
@@ -249,15 +197,10 @@ fn foreign_text_closes_the_socket_and_is_explained() {
     c.handle(at(0), LobbyInput::Join(JoinRequest::Code(code())));
     c.handle(at(0), LobbyInput::SocketOpened);
     drain(&mut c);
-    c.handle(
-        at(0),
-        LobbyInput::SocketText(r#"{"IdAssigned":"x"}"#.into()),
-    );
+    c.handle(at(0), LobbyInput::SocketText(r#"{"IdAssigned":"x"}"#.into()));
     let outputs = drain(&mut c);
-    let [
-        LobbyOutput::CloseSocket,
-        LobbyOutput::Event(LobbyEvent::Offline { why, .. }),
-    ] = &outputs[..]
+    let [LobbyOutput::CloseSocket, LobbyOutput::Event(LobbyEvent::Offline { why, .. })] =
+        &outputs[..]
     else {
         panic!("{outputs:?}");
     };

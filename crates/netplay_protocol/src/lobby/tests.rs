@@ -11,11 +11,7 @@ fn code() -> LobbyCode {
 }
 
 fn options() -> LobbyOptions {
-    LobbyOptions {
-        capacity: 4,
-        public: true,
-        name: "friends".into(),
-    }
+    LobbyOptions { capacity: 4, public: true, name: "friends".into() }
 }
 
 fn candidate() -> Signal {
@@ -30,11 +26,7 @@ fn candidate() -> Signal {
 #[test]
 fn golden_json_of_every_client_message() {
     let p = "00000000-0000-0000-0000-000000000007";
-    let resume = Resume {
-        peer: peer(7),
-        token: ResumeToken("t".into()),
-        seen: 3,
-    };
+    let resume = Resume { peer: peer(7), token: ResumeToken("t".into()), seen: 3 };
     let game = GameId::new("g").unwrap();
     let cases = [
         (
@@ -89,21 +81,10 @@ fn golden_json_of_every_server_message() {
         code: code(),
         options: options(),
         host: peer(7),
-        members: vec![Member {
-            peer: peer(7),
-            online: true,
-        }],
+        members: vec![Member { peer: peer(7), online: true }],
     };
-    let summary = LobbySummary {
-        code: code(),
-        name: "friends".into(),
-        members: 1,
-        capacity: 4,
-    };
-    let offer = Signal {
-        attempt: 1,
-        body: SignalBody::Offer { sdp: "v=0".into() },
-    };
+    let summary = LobbySummary { code: code(), name: "friends".into(), members: 1, capacity: 4 };
+    let offer = Signal { attempt: 1, body: SignalBody::Offer { sdp: "v=0".into() } };
     let cases = [
         (
             ServerMessage::Welcome {
@@ -176,45 +157,17 @@ fn golden_json_of_every_server_message() {
 #[test]
 fn out_of_range_fields_are_refused_by_name() {
     let create = |capacity, name: &str| {
-        let options = LobbyOptions {
-            capacity,
-            public: true,
-            name: name.into(),
-        };
-        ClientMessage::from_json(
-            &ClientMessage::Create {
-                request: 1,
-                options,
-            }
-            .to_json(),
-        )
+        let options = LobbyOptions { capacity, public: true, name: name.into() };
+        ClientMessage::from_json(&ClientMessage::Create { request: 1, options }.to_json())
     };
     assert!(create(LOBBY_MEMBERS_MAX, "").is_ok());
-    assert_eq!(
-        create(0, ""),
-        Err(MessageError::Range { field: "capacity" })
-    );
-    assert_eq!(
-        create(LOBBY_MEMBERS_MAX + 1, ""),
-        Err(MessageError::Range { field: "capacity" })
-    );
-    assert_eq!(
-        create(2, &"x".repeat(65)),
-        Err(MessageError::Range { field: "name" })
-    );
-    assert_eq!(
-        create(2, "a\u{7}"),
-        Err(MessageError::Range { field: "name" })
-    );
+    assert_eq!(create(0, ""), Err(MessageError::Range { field: "capacity" }));
+    assert_eq!(create(LOBBY_MEMBERS_MAX + 1, ""), Err(MessageError::Range { field: "capacity" }));
+    assert_eq!(create(2, &"x".repeat(65)), Err(MessageError::Range { field: "name" }));
+    assert_eq!(create(2, "a\u{7}"), Err(MessageError::Range { field: "name" }));
     let sdp = "x".repeat(SDP_MAX + 1);
-    let signal = Signal {
-        attempt: 1,
-        body: SignalBody::Offer { sdp },
-    };
-    let message = ClientMessage::Signal {
-        to: peer(1),
-        signal,
-    };
+    let signal = Signal { attempt: 1, body: SignalBody::Offer { sdp } };
+    let message = ClientMessage::Signal { to: peer(1), signal };
     assert_eq!(
         ClientMessage::from_json(&message.to_json()),
         Err(MessageError::Range { field: "sdp" })
@@ -223,23 +176,9 @@ fn out_of_range_fields_are_refused_by_name() {
 
 #[test]
 fn foreign_json_and_oversize_are_errors() {
-    for text in [
-        "",
-        "null",
-        "[]",
-        "{}",
-        "\"KeepAlive\"",
-        r#"{"type":"warp"}"#,
-        "{\"type\":",
-    ] {
-        assert!(
-            matches!(ClientMessage::from_json(text), Err(MessageError::Json(_))),
-            "{text}"
-        );
-        assert!(
-            matches!(ServerFrame::from_json(text), Err(MessageError::Json(_))),
-            "{text}"
-        );
+    for text in ["", "null", "[]", "{}", "\"KeepAlive\"", r#"{"type":"warp"}"#, "{\"type\":"] {
+        assert!(matches!(ClientMessage::from_json(text), Err(MessageError::Json(_))), "{text}");
+        assert!(matches!(ServerFrame::from_json(text), Err(MessageError::Json(_))), "{text}");
     }
     let nested = "[".repeat(10_000);
     assert!(ClientMessage::from_json(&nested).is_err());
@@ -254,13 +193,7 @@ fn foreign_json_and_oversize_are_errors() {
 fn an_unknown_error_code_of_a_newer_server_is_readable() {
     let json = r#"{"seq":1,"message":{"type":"error","code":"brand_new","text":"?"}}"#;
     let frame = ServerFrame::from_json(json).unwrap();
-    assert!(matches!(
-        frame.message,
-        ServerMessage::Error {
-            code: ErrorCode::Other,
-            ..
-        }
-    ));
+    assert!(matches!(frame.message, ServerMessage::Error { code: ErrorCode::Other, .. }));
 }
 
 #[test]

@@ -57,10 +57,7 @@ struct Reporter {
 
 impl Reporter {
     fn event(&self, event: DriverEvent) -> Inbox {
-        Inbox::Driver {
-            peer: self.peer,
-            event,
-        }
+        Inbox::Driver { peer: self.peer, event }
     }
 
     /// From a callback on the library's driver task, which must not wait. What does not fit is
@@ -76,10 +73,7 @@ impl Reporter {
     }
 
     fn failed(&self, why: impl ToString) -> DriverEvent {
-        DriverEvent::Failed {
-            connection: self.connection,
-            why: why.to_string(),
-        }
+        DriverEvent::Failed { connection: self.connection, why: why.to_string() }
     }
 }
 
@@ -102,10 +96,7 @@ impl PeerConnectionEventHandler for Reporter {
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
         if state == RTCIceConnectionState::Connected {
             let phase = Phase::Securing;
-            self.report_now(DriverEvent::Progress {
-                connection: self.connection,
-                phase,
-            });
+            self.report_now(DriverEvent::Progress { connection: self.connection, phase });
         }
     }
 
@@ -113,10 +104,7 @@ impl PeerConnectionEventHandler for Reporter {
         match state {
             RTCPeerConnectionState::Connected => {
                 let phase = Phase::OpeningChannels;
-                self.report_now(DriverEvent::Progress {
-                    connection: self.connection,
-                    phase,
-                });
+                self.report_now(DriverEvent::Progress { connection: self.connection, phase });
             }
             RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
                 self.report_now(self.failed("the WebRTC connection failed"));
@@ -141,11 +129,7 @@ pub(super) async fn run(
     mut commands: mpsc::Receiver<ConnectionCommand>,
     inbox: mpsc::Sender<Inbox>,
 ) {
-    let reporter = Reporter {
-        peer,
-        connection,
-        inbox,
-    };
+    let reporter = Reporter { peer, connection, inbox };
     let pc = match build(&reporter, &addresses).await {
         Ok(pc) => pc,
         Err(error) => return reporter.report(reporter.failed(error)).await,
@@ -153,11 +137,7 @@ pub(super) async fn run(
     // Aborted when dropped, before the connection is closed.
     let mut readers = JoinSet::new();
     match describe(pc.as_ref(), &reporter, begin, &mut readers).await {
-        Ok(sdp) => {
-            reporter
-                .report(DriverEvent::Described { connection, sdp })
-                .await
-        }
+        Ok(sdp) => reporter.report(DriverEvent::Described { connection, sdp }).await,
         Err(error) => reporter.report(reporter.failed(error)).await,
     }
     while let Some(command) = commands.recv().await {
@@ -192,11 +172,7 @@ async fn build(
 ) -> WebRtcResult<Box<dyn PeerConnection>> {
     let settings = SettingEngineBuilder::new()
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
-        .with_ice_timeouts(
-            Some(ICE_DISCONNECTED),
-            Some(ICE_FAILED),
-            Some(ICE_KEEP_ALIVE),
-        )
+        .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_include_loopback_candidate(true)
         .build();
@@ -227,21 +203,11 @@ async fn describe(
         readers.spawn(read(data_channel.clone(), channel, reporter.clone()));
     }
     let (peer, connection) = (reporter.peer, reporter.connection);
-    drop(
-        reporter
-            .inbox
-            .send(Inbox::Channels {
-                peer,
-                connection,
-                channels,
-            })
-            .await,
-    );
+    drop(reporter.inbox.send(Inbox::Channels { peer, connection, channels }).await);
     let description = match begin {
         Begin::Offer => pc.create_offer(None).await?,
         Begin::Answer(sdp) => {
-            pc.set_remote_description(RTCSessionDescription::offer(sdp)?)
-                .await?;
+            pc.set_remote_description(RTCSessionDescription::offer(sdp)?).await?;
             pc.create_answer(None).await?
         }
     };
@@ -272,12 +238,7 @@ async fn open(pc: &dyn PeerConnection, channel: Channel) -> WebRtcResult<Arc<dyn
 }
 
 async fn add_candidate(pc: &dyn PeerConnection, body: SignalBody) -> WebRtcResult<()> {
-    let SignalBody::Candidate {
-        candidate,
-        mid,
-        mline,
-    } = body
-    else {
+    let SignalBody::Candidate { candidate, mid, mline } = body else {
         return Ok(());
     };
     let init = RTCIceCandidateInit {
@@ -291,18 +252,10 @@ async fn add_candidate(pc: &dyn PeerConnection, body: SignalBody) -> WebRtcResul
 
 /// Reads one channel until it closes. Packets are stamped here, as soon as they are seen.
 async fn read(data_channel: Arc<dyn DataChannel>, channel: Channel, reporter: Reporter) {
-    let Reporter {
-        peer,
-        connection,
-        inbox,
-    } = reporter;
+    let Reporter { peer, connection, inbox } = reporter;
     while let Some(event) = data_channel.poll().await {
         let item = match event {
-            DataChannelEvent::OnOpen => Inbox::Open {
-                peer,
-                connection,
-                channel,
-            },
+            DataChannelEvent::OnOpen => Inbox::Open { peer, connection, channel },
             DataChannelEvent::OnMessage(message) => Inbox::Packet {
                 stamped: Stamped::now(),
                 peer,
@@ -312,10 +265,7 @@ async fn read(data_channel: Arc<dyn DataChannel>, channel: Channel, reporter: Re
             },
             DataChannelEvent::OnClose => {
                 let why = "a data channel closed".to_owned();
-                Inbox::Driver {
-                    peer,
-                    event: DriverEvent::Failed { connection, why },
-                }
+                Inbox::Driver { peer, event: DriverEvent::Failed { connection, why } }
             }
             _ => continue,
         };

@@ -13,9 +13,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 
 use crate::config::SessionConfig;
-use crate::core;
 use crate::event::OpenError;
 use crate::session::Session;
+use crate::session_core;
 use task::SessionTask;
 
 /// How long the end of a [`Network`] waits for its sessions to say goodbye.
@@ -62,24 +62,12 @@ impl Network {
             .enable_all()
             .build()?;
         let handle = runtime.handle().clone();
-        Ok(Self {
-            inner: Arc::new(Inner {
-                handle,
-                runtime: Some(runtime),
-                live: Arc::default(),
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { handle, runtime: Some(runtime), live: Arc::default() }) })
     }
 
     /// A network on a runtime that the program has already. It needs tokio's I/O and time drivers.
     pub fn on(handle: Handle) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                handle,
-                runtime: None,
-                live: Arc::default(),
-            }),
-        }
+        Self { inner: Arc::new(Inner { handle, runtime: None, live: Arc::default() }) }
     }
 
     /// Opens a session. It does nothing until the game asks for a lobby.
@@ -91,7 +79,7 @@ impl Network {
         let url = config.socket_url()?;
         let wake = Arc::new(Notify::new());
         let seed = rand_seed();
-        let (mut session, core) = core::session(config.link_config(), seed, wake.clone());
+        let (mut session, core) = session_core::session(config.link_config(), seed, wake.clone());
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
         let task = SessionTask::new(core, url, config.addresses, wake);
@@ -119,28 +107,17 @@ struct Running {
 impl Running {
     fn new(live: Arc<Live>, stop: Arc<Notify>) -> Self {
         *live.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        live.stop
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(stop.clone());
+        live.stop.lock().unwrap_or_else(PoisonError::into_inner).push(stop.clone());
         Self { live, stop }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut stop = self
-            .live
-            .stop
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut stop = self.live.stop.lock().unwrap_or_else(PoisonError::into_inner);
         stop.retain(|stop| !Arc::ptr_eq(stop, &self.stop));
         drop(stop);
-        *self
-            .live
-            .count
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) -= 1;
+        *self.live.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.live.changed.notify_all();
     }
 }
@@ -149,11 +126,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Sessions hold a clone, so all of them are dropped and their tasks are leaving by now.
         let until = Instant::now() + GOODBYE;
-        let mut count = self
-            .live
-            .count
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.live.count.lock().unwrap_or_else(PoisonError::into_inner);
         while *count > 0 {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {

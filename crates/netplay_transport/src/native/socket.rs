@@ -52,11 +52,7 @@ async fn connect(
         result = connecting => result?.0,
         () = closed(outgoing, &mut early) => return Ok(()),
     };
-    if inbox
-        .send(Inbox::SocketOpened { generation })
-        .await
-        .is_err()
-    {
+    if inbox.send(Inbox::SocketOpened { generation }).await.is_err() {
         return Ok(());
     }
     for text in early {

@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 use super::driver::{self, Begin, Channels, ConnectionCommand};
 use super::socket;
 use crate::config::Addresses;
-use crate::core::SessionCore;
 use crate::session::Wake;
+use crate::session_core::SessionCore;
 
 /// What arrives from sockets and connections and is not taken yet. When it is full, their readers
 /// wait, and with them the peers' channels.
@@ -192,24 +192,13 @@ impl SessionTask {
     fn take(&mut self, item: Inbox) {
         let now = self.now();
         let input = match item {
-            Inbox::Packet {
-                stamped,
-                peer,
-                connection,
-                channel,
-                packet,
-            } => {
+            Inbox::Packet { stamped, peer, connection, channel, packet } => {
                 let mut buffer = match channel {
                     Channel::Stream => self.core.pool().large(),
                     Channel::Control | Channel::Datagrams => self.core.pool().small(),
                 };
                 buffer.extend_from_slice(&packet);
-                let input = MeshInput::Packet {
-                    peer,
-                    connection,
-                    channel,
-                    packet: buffer,
-                };
+                let input = MeshInput::Packet { peer, connection, channel, packet: buffer };
                 return self.core.handle(self.at(stamped.0), input);
             }
             Inbox::SocketOpened { generation } if generation == self.generation => {
@@ -224,21 +213,13 @@ impl SessionTask {
             Inbox::SocketOpened { .. } | Inbox::SocketText { .. } | Inbox::SocketClosed { .. } => {
                 return;
             }
-            Inbox::Channels {
-                peer,
-                connection,
-                channels,
-            } => {
+            Inbox::Channels { peer, connection, channels } => {
                 if let Some(entry) = self.connection(peer, connection) {
                     entry.channels = Some(channels);
                 }
                 return;
             }
-            Inbox::Open {
-                peer,
-                connection,
-                channel,
-            } => {
+            Inbox::Open { peer, connection, channel } => {
                 let Some(entry) = self.connection(peer, connection) else {
                     return;
                 };
@@ -246,17 +227,10 @@ impl SessionTask {
                 if entry.open != 0b111 {
                     return;
                 }
-                MeshInput::Driver {
-                    peer,
-                    event: DriverEvent::ChannelsOpen { connection },
-                }
+                MeshInput::Driver { peer, event: DriverEvent::ChannelsOpen { connection } }
             }
             Inbox::Driver { peer, event } => {
-                if let DriverEvent::Progress {
-                    connection,
-                    phase: Phase::OpeningChannels,
-                } = event
-                {
+                if let DriverEvent::Progress { connection, phase: Phase::OpeningChannels } = event {
                     self.nudge(peer, connection);
                 }
                 MeshInput::Driver { peer, event }
@@ -274,20 +248,13 @@ impl SessionTask {
     }
 
     fn connection(&mut self, peer: PeerId, id: ConnectionId) -> Option<&mut Connection> {
-        self.connections
-            .get_mut(&peer)
-            .filter(|connection| connection.id == id)
+        self.connections.get_mut(&peer).filter(|connection| connection.id == id)
     }
 
     async fn perform(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
-                MeshOutput::Transmit {
-                    peer,
-                    connection,
-                    channel,
-                    packet,
-                } => {
+                MeshOutput::Transmit { peer, connection, channel, packet } => {
                     self.transmit(peer, connection, channel, packet).await;
                 }
                 MeshOutput::Driver { peer, command } => self.command(peer, command),
@@ -337,10 +304,7 @@ impl SessionTask {
             DriverCommand::SetAnswer { connection, sdp } => {
                 self.pass(peer, connection, ConnectionCommand::SetAnswer(sdp));
             }
-            DriverCommand::AddCandidate {
-                connection,
-                candidate,
-            } => {
+            DriverCommand::AddCandidate { connection, candidate } => {
                 self.pass(peer, connection, ConnectionCommand::AddCandidate(candidate));
             }
             DriverCommand::Drop { connection } => {
@@ -354,17 +318,8 @@ impl SessionTask {
     fn begin(&mut self, peer: PeerId, id: ConnectionId, begin: Begin) {
         let (commands, queue) = mpsc::channel(CONNECTION_COMMANDS);
         let inbox = self.inbox.clone();
-        self.tasks
-            .spawn(driver::run(peer, id, begin, self.addresses, queue, inbox));
-        self.connections.insert(
-            peer,
-            Connection {
-                id,
-                commands,
-                channels: None,
-                open: 0,
-            },
-        );
+        self.tasks.spawn(driver::run(peer, id, begin, self.addresses, queue, inbox));
+        self.connections.insert(peer, Connection { id, commands, channels: None, open: 0 });
     }
 
     fn pass(&mut self, peer: PeerId, id: ConnectionId, command: ConnectionCommand) {

@@ -11,46 +11,27 @@ fn at(ms: u64) -> Now {
 }
 
 fn offer(attempt: u32) -> Input {
-    Input::Signal(Signal {
-        attempt,
-        body: SignalBody::Offer { sdp: "o".into() },
-    })
+    Input::Signal(Signal { attempt, body: SignalBody::Offer { sdp: "o".into() } })
 }
 
 fn answer(attempt: u32) -> Input {
-    Input::Signal(Signal {
-        attempt,
-        body: SignalBody::Answer { sdp: "a".into() },
-    })
+    Input::Signal(Signal { attempt, body: SignalBody::Answer { sdp: "a".into() } })
 }
 
 fn candidate_body() -> SignalBody {
-    SignalBody::Candidate {
-        candidate: "c".into(),
-        mid: None,
-        mline: None,
-    }
+    SignalBody::Candidate { candidate: "c".into(), mid: None, mline: None }
 }
 
 fn candidate(attempt: u32) -> Input {
-    Input::Signal(Signal {
-        attempt,
-        body: candidate_body(),
-    })
+    Input::Signal(Signal { attempt, body: candidate_body() })
 }
 
 fn bye(attempt: u32) -> Input {
-    Input::Signal(Signal {
-        attempt,
-        body: SignalBody::Bye,
-    })
+    Input::Signal(Signal { attempt, body: SignalBody::Bye })
 }
 
 fn described(connection: ConnectionId) -> Input {
-    Input::Driver(DriverEvent::Described {
-        connection,
-        sdp: "d".into(),
-    })
+    Input::Driver(DriverEvent::Described { connection, sdp: "d".into() })
 }
 
 fn progress(connection: ConnectionId, phase: Phase) -> Input {
@@ -62,10 +43,7 @@ fn channels_open(connection: ConnectionId) -> Input {
 }
 
 fn failed(connection: ConnectionId) -> Input {
-    Input::Driver(DriverEvent::Failed {
-        connection,
-        why: "test".into(),
-    })
+    Input::Driver(DriverEvent::Failed { connection, why: "test".into() })
 }
 
 /// Brings a fresh negotiation into each state, always in attempt 2 (but for `Idle`).
@@ -112,27 +90,12 @@ fn state_name(state: State) -> &'static str {
     match state {
         State::Idle => "Idle",
         State::Waiting { .. } => "Waiting",
-        State::Describing {
-            role: Role::Offerer,
-            ..
-        } => "Offering",
-        State::Describing {
-            role: Role::Answerer,
-            ..
-        } => "Answering",
+        State::Describing { role: Role::Offerer, .. } => "Offering",
+        State::Describing { role: Role::Answerer, .. } => "Answering",
         State::AwaitingAnswer { .. } => "AwaitingAnswer",
-        State::Connecting {
-            phase: Phase::Checking,
-            ..
-        } => "Checking",
-        State::Connecting {
-            phase: Phase::Securing,
-            ..
-        } => "Securing",
-        State::Connecting {
-            phase: Phase::OpeningChannels,
-            ..
-        } => "OpeningChannels",
+        State::Connecting { phase: Phase::Checking, .. } => "Checking",
+        State::Connecting { phase: Phase::Securing, .. } => "Securing",
+        State::Connecting { phase: Phase::OpeningChannels, .. } => "OpeningChannels",
         State::Open => "Open",
         State::Ended => "Ended",
     }
@@ -222,13 +185,7 @@ fn the_whole_transition_table_is_as_committed() {
                     "described" => (NOW, described(connection)),
                     "candidate" => {
                         let candidate = candidate_body();
-                        (
-                            NOW,
-                            Input::Driver(DriverEvent::Candidate {
-                                connection,
-                                candidate,
-                            }),
-                        )
+                        (NOW, Input::Driver(DriverEvent::Candidate { connection, candidate }))
                     }
                     "securing" => (NOW, progress(connection, Phase::Securing)),
                     "opening" => (NOW, progress(connection, Phase::OpeningChannels)),
@@ -243,9 +200,8 @@ fn the_whole_transition_table_is_as_committed() {
                     _ => (NOW + LINK_DEADLINE, Input::Tick),
                 };
                 n.handle(now, input);
-                let outputs: Vec<_> = core::iter::from_fn(|| n.poll_output())
-                    .map(|o| output_name(&o))
-                    .collect();
+                let outputs: Vec<_> =
+                    core::iter::from_fn(|| n.poll_output()).map(|o| output_name(&o)).collect();
                 let after = state_name(n.state());
                 if after != state || !outputs.is_empty() {
                     let first = if offers_first { "first" } else { "second" };
@@ -259,10 +215,7 @@ fn the_whole_transition_table_is_as_committed() {
             }
         }
     }
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/src/link/negotiation/transitions.txt"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/link/negotiation/transitions.txt");
     if std::env::var_os("UPDATE_TABLE").is_some() {
         std::fs::write(path, &table).unwrap();
     }
@@ -274,19 +227,12 @@ fn candidates_wait_until_the_description_is_out() {
     let mut n = Negotiation::new(true, 0);
     n.handle(NOW, Input::Start);
     let connection = n.connection();
-    let early = DriverEvent::Candidate {
-        connection,
-        candidate: candidate_body(),
-    };
+    let early = DriverEvent::Candidate { connection, candidate: candidate_body() };
     n.handle(NOW, Input::Driver(early));
     n.handle(NOW, described(connection));
-    let outputs: Vec<_> = core::iter::from_fn(|| n.poll_output())
-        .map(|o| output_name(&o))
-        .collect();
-    assert_eq!(
-        outputs,
-        ["make-offer", "send-offer(1)", "send-candidate(1)"]
-    );
+    let outputs: Vec<_> =
+        core::iter::from_fn(|| n.poll_output()).map(|o| output_name(&o)).collect();
+    assert_eq!(outputs, ["make-offer", "send-offer(1)", "send-candidate(1)"]);
 }
 
 #[test]
@@ -295,10 +241,7 @@ fn a_flood_of_candidates_is_cut() {
     for _ in 0..1000 {
         n.handle(NOW, candidate(2));
     }
-    assert_eq!(
-        core::iter::from_fn(|| n.poll_output()).count(),
-        CANDIDATES_MAX
-    );
+    assert_eq!(core::iter::from_fn(|| n.poll_output()).count(), CANDIDATES_MAX);
 }
 
 #[test]
@@ -323,13 +266,7 @@ fn an_attempt_number_at_the_end_of_its_range_does_not_overflow() {
 
 #[test]
 fn silence_ends_every_state_within_the_link_deadline() {
-    for state in [
-        "Waiting",
-        "Offering",
-        "Answering",
-        "AwaitingAnswer",
-        "Checking",
-    ] {
+    for state in ["Waiting", "Offering", "Answering", "AwaitingAnswer", "Checking"] {
         for offers_first in [true, false] {
             let mut n = in_state(state, offers_first);
             let mut outputs = Vec::new();
@@ -339,9 +276,7 @@ fn silence_ends_every_state_within_the_link_deadline() {
                 assert!(deadline <= NOW + LINK_DEADLINE);
             }
             assert!(
-                outputs
-                    .iter()
-                    .any(|output| matches!(output, Output::TimedOut(_))),
+                outputs.iter().any(|output| matches!(output, Output::TimedOut(_))),
                 "{state}: {outputs:?}"
             );
         }

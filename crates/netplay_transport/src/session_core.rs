@@ -52,12 +52,7 @@ pub(crate) fn session(
     let (commands, commands_out) = bounded(COMMANDS);
     let (to_game, from_network) = bounded(TO_GAME);
     let shared = Arc::new(Shared::new());
-    let ends = GameEnds {
-        commands,
-        from_network,
-        shared: shared.clone(),
-        waker,
-    };
+    let ends = GameEnds { commands, from_network, shared: shared.clone(), waker };
     let core = SessionCore {
         mesh: Mesh::new(config, seed),
         peers: BTreeMap::new(),
@@ -100,12 +95,9 @@ impl SessionCore {
     /// Takes something from the shell.
     pub(crate) fn handle(&mut self, now: Now, input: MeshInput) {
         let received = match &input {
-            MeshInput::Packet {
-                peer,
-                packet,
-                channel,
-                ..
-            } => Some((*peer, *channel, packet.len())),
+            MeshInput::Packet { peer, packet, channel, .. } => {
+                Some((*peer, *channel, packet.len()))
+            }
             _ => None,
         };
         self.mesh.handle(now, input);
@@ -125,11 +117,7 @@ impl SessionCore {
     pub(crate) fn pump(&mut self, now: Now) {
         self.take_commands(now);
         self.take_messages(now);
-        if self
-            .mesh
-            .next_deadline()
-            .is_some_and(|deadline| now >= deadline)
-        {
+        if self.mesh.next_deadline().is_some_and(|deadline| now >= deadline) {
             self.mesh.handle(now, MeshInput::Tick);
             self.drain();
             self.publish_stats();
@@ -182,21 +170,15 @@ impl SessionCore {
                 let input = LinkInput::SendDatagram(packet);
                 self.mesh.handle(now, MeshInput::Link { peer, input });
             }
-            while let Some(packet) = entry
-                .next_stream
-                .take()
-                .or_else(|| entry.queues.stream.try_recv().ok())
+            while let Some(packet) =
+                entry.next_stream.take().or_else(|| entry.queues.stream.try_recv().ok())
             {
                 let link = self.mesh.link(peer);
                 if !link.is_some_and(|link| link.can_send_stream(packet.len())) {
                     entry.next_stream = Some(packet);
                     break;
                 }
-                entry
-                    .queues
-                    .shared
-                    .stream_bytes
-                    .fetch_sub(packet.len(), Ordering::AcqRel);
+                entry.queues.shared.stream_bytes.fetch_sub(packet.len(), Ordering::AcqRel);
                 entry.stats.stream_packets_sent += 1;
                 entry.stats.bytes_sent += packet.len() as u64;
                 let input = LinkInput::SendStream(packet);
@@ -245,15 +227,7 @@ impl SessionCore {
             LinkEvent::Established => {
                 let (sender, queues) = peer_queues();
                 let stats = LinkStats::default();
-                self.peers.insert(
-                    peer,
-                    Peer {
-                        queues,
-                        next_stream: None,
-                        stats,
-                        pings: 0,
-                    },
-                );
+                self.peers.insert(peer, Peer { queues, next_stream: None, stats, pings: 0 });
                 self.push(ToGame::Queues(peer, sender));
                 self.tell(SessionEvent::PeerConnected(peer));
             }
@@ -319,9 +293,7 @@ impl SessionCore {
         if self.backlog_events <= EVENTS_MAX {
             self.backlog.push_back(item);
         } else if self.backlog_events == EVENTS_MAX + 1 {
-            self.backlog.push_back(ToGame::Event(SessionEvent::Ended(
-                EndReason::EventsOverflowed,
-            )));
+            self.backlog.push_back(ToGame::Event(SessionEvent::Ended(EndReason::EventsOverflowed)));
         }
     }
 

@@ -1,0 +1,65 @@
+//! The links' statistics in Bevy's own diagnostics, for its overlay and its log.
+
+use bevy_app::{App, Plugin, PostUpdate};
+use bevy_diagnostic::{Diagnostic, DiagnosticPath, Diagnostics, RegisterDiagnostic};
+use bevy_ecs::prelude::*;
+
+use crate::NetplaySystems;
+use crate::peer::{LinkState, Peer, PeerStats};
+
+/// Smoothed round-trip time in milliseconds, mean over all peers.
+pub const RTT: DiagnosticPath = DiagnosticPath::const_new("netplay/rtt");
+/// Jitter of the round-trip time in milliseconds, mean over all peers.
+pub const JITTER: DiagnosticPath = DiagnosticPath::const_new("netplay/jitter");
+/// Loss in percent, mean over all peers.
+pub const LOSS: DiagnosticPath = DiagnosticPath::const_new("netplay/loss");
+/// Connected peers.
+pub const PEERS: DiagnosticPath = DiagnosticPath::const_new("netplay/peers");
+/// Game messages sent since the start, to peers that are still there.
+pub const MESSAGES_SENT: DiagnosticPath = DiagnosticPath::const_new("netplay/messages_sent");
+/// Game messages received since the start, from peers that are still there.
+pub const MESSAGES_RECEIVED: DiagnosticPath =
+    DiagnosticPath::const_new("netplay/messages_received");
+
+/// Measures [`RTT`], [`JITTER`], [`LOSS`], [`PEERS`], [`MESSAGES_SENT`] and [`MESSAGES_RECEIVED`]
+/// every frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetplayDiagnosticsPlugin;
+
+impl Plugin for NetplayDiagnosticsPlugin {
+    fn build(&self, app: &mut App) {
+        app.register_diagnostic(Diagnostic::new(RTT).with_suffix(" ms"))
+            .register_diagnostic(Diagnostic::new(JITTER).with_suffix(" ms"))
+            .register_diagnostic(Diagnostic::new(LOSS).with_suffix(" %"))
+            .register_diagnostic(Diagnostic::new(PEERS))
+            .register_diagnostic(Diagnostic::new(MESSAGES_SENT))
+            .register_diagnostic(Diagnostic::new(MESSAGES_RECEIVED))
+            .add_systems(PostUpdate, measure.after(NetplaySystems::Send));
+    }
+}
+
+fn measure(mut diagnostics: Diagnostics, peers: Query<(&PeerStats, &LinkState), With<Peer>>) {
+    let mut count = 0_u32;
+    let (mut rtt, mut jitter, mut loss, mut sent, mut received) = (0.0, 0.0, 0.0, 0, 0);
+    for (stats, state) in &peers {
+        if *state == LinkState::Connecting {
+            continue;
+        }
+        count += 1;
+        rtt += stats.rtt().unwrap_or_default().as_secs_f64() * 1000.0;
+        jitter += stats.link.jitter.as_secs_f64() * 1000.0;
+        loss += f64::from(stats.link.loss) * 100.0;
+        sent += stats.messages_sent;
+        received += stats.messages_received;
+    }
+    diagnostics.add_measurement(&PEERS, || count.into());
+    if count == 0 {
+        return;
+    }
+    let mean = |sum: f64| sum / f64::from(count);
+    diagnostics.add_measurement(&RTT, || mean(rtt));
+    diagnostics.add_measurement(&JITTER, || mean(jitter));
+    diagnostics.add_measurement(&LOSS, || mean(loss));
+    diagnostics.add_measurement(&MESSAGES_SENT, || sent as f64);
+    diagnostics.add_measurement(&MESSAGES_RECEIVED, || received as f64);
+}

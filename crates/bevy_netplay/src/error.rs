@@ -1,0 +1,40 @@
+//! What can go wrong with a lobby.
+
+use netplay_protocol::ids::InvalidId;
+use netplay_protocol::schema::SchemaError;
+use netplay_transport::{CommandError, EndReason, ErrorCode, OpenError};
+use thiserror::Error;
+
+/// Why a player is not in a lobby. All of these are final for the lobby entity: despawn it, and spawn
+/// another [`JoinLobby`](crate::JoinLobby) to try again. A server that cannot be reached is not among
+/// them: that is [`LobbyOffline`](crate::LobbyOffline), and the plugin keeps trying.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LobbyError {
+    /// The lobby server refuses.
+    #[error("{text}")]
+    Refused {
+        /// Why, for programs.
+        code: ErrorCode,
+        /// Why, for people.
+        text: String,
+    },
+    /// The server's address is malformed.
+    #[error(transparent)]
+    Server(#[from] OpenError),
+    /// The game id or build id in [`NetplaySettings`](crate::NetplaySettings) breaks its rules.
+    #[error("in NetplaySettings: {0}")]
+    Settings(#[from] InvalidId),
+    /// The registered messages do not make a schema.
+    #[error("add_net_message: {0}")]
+    Messages(#[from] SchemaError),
+    /// The system gives no thread for the network.
+    #[error("no background thread for the network: {0}")]
+    Runtime(String),
+    /// The session did not take the command.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The session ended by itself.
+    #[error(transparent)]
+    Ended(#[from] EndReason),
+}

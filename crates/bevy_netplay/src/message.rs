@@ -1,0 +1,270 @@
+//! Typed messages: registering, sending, receiving.
+
+use std::borrow::Borrow;
+use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::SystemParam;
+use netplay_protocol::Lane;
+use netplay_protocol::PeerId;
+use netplay_protocol::codec::{Bincode, Codec, DecodeError, EncodeError};
+use netplay_protocol::frame::MessageId;
+use netplay_protocol::schema::{Schema, SchemaEntry, SchemaError};
+use netplay_transport::SendError as QueueError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::lobby::LobbySession;
+use crate::peer::{LinkState, Peer, PeerOf, PeerStats};
+
+/// What a game's own type needs to be a message.
+pub trait NetMessage: Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> NetMessage for T {}
+
+/// A message that arrived. Read it with `MessageReader<Received<M>>`.
+#[derive(Message, Clone, Debug)]
+pub struct Received<M: NetMessage> {
+    /// The peer entity that sent it. It may be gone by the time this is read.
+    pub from: Entity,
+    /// The sender's id.
+    pub peer: PeerId,
+    /// The message.
+    pub message: M,
+}
+
+/// Registers messages.
+pub trait AddNetMessage {
+    /// Makes `M` a message on this lane. All players of a game register the same types on the same
+    /// lanes, in any order; who does not is refused by name.
+    ///
+    /// The type's path is its name on the wire, so it must be the same on all players' machines.
+    /// Registering a type twice, or more than 512 types, fails every [`JoinLobby`](crate::JoinLobby)
+    /// with a [`LobbyError`](crate::LobbyError).
+    fn add_net_message<M: NetMessage>(&mut self, lane: Lane) -> &mut Self;
+}
+
+impl AddNetMessage for App {
+    fn add_net_message<M: NetMessage>(&mut self, lane: Lane) -> &mut Self {
+        self.add_message::<Received<M>>();
+        let mut registry = self.world_mut().get_resource_or_init::<MessageRegistry>();
+        registry.entries.push(Entry {
+            name: std::any::type_name::<M>(),
+            lane,
+            deliver: deliver::<M>,
+        });
+        self
+    }
+}
+
+type Deliver = fn(&mut World, Entity, PeerId, &[u8]) -> Result<(), DecodeError>;
+
+fn deliver<M: NetMessage>(
+    world: &mut World,
+    from: Entity,
+    peer: PeerId,
+    payload: &[u8],
+) -> Result<(), DecodeError> {
+    let message = Bincode::decode::<M>(payload)?;
+    world.write_message(Received { from, peer, message });
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Entry {
+    name: &'static str,
+    lane: Lane,
+    deliver: Deliver,
+}
+
+/// The registered messages.
+#[derive(Resource, Default)]
+pub(crate) struct MessageRegistry {
+    entries: Vec<Entry>,
+    /// In the order of their numbers, once complete.
+    numbered: Vec<Entry>,
+}
+
+impl MessageRegistry {
+    pub(crate) fn schema(&self) -> Result<Schema, SchemaError> {
+        let entries = self.entries.iter();
+        let entries =
+            entries.map(|entry| SchemaEntry { name: entry.name.to_owned(), lane: entry.lane });
+        Schema::new(entries.collect())
+    }
+
+    /// Gives every message its number. Called when all plugins are built.
+    pub(crate) fn number(&mut self) {
+        self.numbered = self.entries.clone();
+        self.numbered.sort_by_key(|entry| entry.name);
+    }
+
+    fn find(&self, name: &str) -> Option<(MessageId, Lane)> {
+        let place = self.numbered.binary_search_by(|entry| entry.name.cmp(name)).ok()?;
+        Some((MessageId(u16::try_from(place).ok()?), self.numbered[place].lane))
+    }
+
+    pub(crate) fn deliverer(&self, id: MessageId, lane: Lane) -> Option<Deliver> {
+        let entry = self.numbered.get(usize::from(id.0))?;
+        (entry.lane == lane).then_some(entry.deliver)
+    }
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// `add_net_message` was not called for this type.
+    #[error("{0} is not registered: call App::add_net_message")]
+    NotRegistered(&'static str),
+    /// The entity is no connected peer.
+    #[error("{0} is no connected peer")]
+    NotAPeer(Entity),
+    /// The message cannot be encoded, or is too large for its lane.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The peer is not connected, or too many reliable messages to it wait.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// How a message to several peers fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SentTo {
+    /// Peers to whom it goes.
+    pub peers: usize,
+    /// Peers for whom it was refused, because too many reliable messages to them wait or it is too
+    /// large. Each is counted in their [`PeerStats`] and logged.
+    pub refused: usize,
+}
+
+/// Sends messages of one type. What is written in one frame leaves together at its end.
+///
+/// Several systems may write at the same time.
+#[derive(SystemParam)]
+pub struct NetWriter<'w, 's, M: NetMessage> {
+    registry: Res<'w, MessageRegistry>,
+    lobbies: Query<'w, 's, &'static LobbySession>,
+    peers: Query<'w, 's, (Entity, &'static Peer, &'static PeerOf, &'static LinkState)>,
+    counts: Res<'w, SendCounts>,
+    scratch: Local<'s, Vec<u8>>,
+    marker: PhantomData<fn(M)>,
+}
+
+impl<M: NetMessage> NetWriter<'_, '_, M> {
+    /// Sends to every connected peer.
+    pub fn to_all(&mut self, message: impl Borrow<M>) -> SentTo {
+        let mut sent = SentTo::default();
+        let prepared = self.prepare(message.borrow());
+        for (entity, peer, lobby, state) in &self.peers {
+            if *state == LinkState::Connecting {
+                continue;
+            }
+            match prepared.as_ref().map_err(Clone::clone).and_then(|(id, lane)| {
+                queue(&self.lobbies, lobby.0, peer.id, *id, *lane, &self.scratch)
+            }) {
+                Ok(()) => sent.peers += 1,
+                Err(error) => {
+                    sent.refused += 1;
+                    self.counts.refused(entity, std::any::type_name::<M>(), error);
+                    continue;
+                }
+            }
+            self.counts.sent(entity);
+        }
+        sent
+    }
+
+    /// Sends to one peer.
+    ///
+    /// # Errors
+    /// [`SendError`] if nothing was queued.
+    pub fn to(&mut self, peer: Entity, message: impl Borrow<M>) -> Result<(), SendError> {
+        let (id, lane) = self.prepare(message.borrow())?;
+        let Ok((entity, peer, lobby, _)) = self.peers.get(peer) else {
+            return Err(SendError::NotAPeer(peer));
+        };
+        queue(&self.lobbies, lobby.0, peer.id, id, lane, &self.scratch)?;
+        self.counts.sent(entity);
+        Ok(())
+    }
+
+    /// Encodes into the scratch buffer, once for all receivers.
+    fn prepare(&mut self, message: &M) -> Result<(MessageId, Lane), SendError> {
+        let name = std::any::type_name::<M>();
+        let (id, lane) = self.registry.find(name).ok_or(SendError::NotRegistered(name))?;
+        self.scratch.clear();
+        Bincode::encode(message, &mut self.scratch, lane.message_max())?;
+        Ok((id, lane))
+    }
+}
+
+fn queue(
+    lobbies: &Query<&LobbySession>,
+    lobby: Entity,
+    peer: PeerId,
+    id: MessageId,
+    lane: Lane,
+    payload: &[u8],
+) -> Result<(), SendError> {
+    let session = lobbies.get(lobby).map_err(|_| QueueError::NotConnected)?;
+    Ok(session.lock().send(peer, lane, id, payload)?)
+}
+
+/// What writers have counted since the statistics were last refreshed. Behind a lock so that
+/// writers can run side by side.
+#[derive(Resource, Default)]
+pub(crate) struct SendCounts(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    peers: Vec<(Entity, Count)>,
+    last_refusal: Option<(&'static str, SendError)>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    sent: u64,
+    refused: u64,
+}
+
+impl SendCounts {
+    fn count(&self, peer: Entity, add: impl FnOnce(&mut Count)) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.peers.iter_mut().find(|(entity, _)| *entity == peer) {
+            Some((_, count)) => add(count),
+            None => {
+                let mut count = Count::default();
+                add(&mut count);
+                counts.peers.push((peer, count));
+            }
+        }
+    }
+
+    fn sent(&self, peer: Entity) {
+        self.count(peer, |count| count.sent += 1);
+    }
+
+    fn refused(&self, peer: Entity, message: &'static str, error: SendError) {
+        self.count(peer, |count| count.refused += 1);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last_refusal = Some((message, error));
+    }
+
+    /// Moves the counts into the peers' statistics; gives the latest refusal, for a log.
+    pub(crate) fn settle(
+        &mut self,
+        stats: &mut Query<&mut PeerStats>,
+    ) -> Option<(&'static str, SendError)> {
+        let counts = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (entity, count) in counts.peers.drain(..) {
+            if let Ok(mut stats) = stats.get_mut(entity) {
+                stats.messages_sent += count.sent;
+                stats.messages_refused += count.refused;
+            }
+        }
+        counts.last_refusal.take()
+    }
+}

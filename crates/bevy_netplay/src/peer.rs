@@ -1,0 +1,105 @@
+//! The other players of a lobby as entities.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::*;
+use bevy_ecs::reflect::ReflectComponent;
+use bevy_reflect::Reflect;
+use netplay_protocol::PeerId;
+use netplay_transport::{CloseReason, LinkStats};
+
+/// Another player. The plugin spawns one entity per player it finds, related to its lobby by
+/// [`PeerOf`], and despawns it when the link ends. Despawning it yourself ends the link.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+#[component(immutable)]
+#[require(LinkState, PeerStats)]
+pub struct Peer {
+    /// The player's id, the same on all machines.
+    pub id: PeerId,
+}
+
+/// The lobby in which a peer was found.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+#[relationship(relationship_target = LobbyPeers)]
+pub struct PeerOf(pub Entity);
+
+/// The peers of a lobby. They go when it goes.
+#[derive(Component, Debug, Default)]
+#[relationship_target(relationship = PeerOf, linked_spawn)]
+pub struct LobbyPeers(Vec<Entity>);
+
+/// How the link to a peer is.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Reflect)]
+#[reflect(Component)]
+pub enum LinkState {
+    /// It is being made; nothing can be sent yet.
+    #[default]
+    Connecting,
+    /// Messages can be sent.
+    Connected,
+    /// Nothing was heard for a while; messages can still be sent and arrive if it comes back.
+    Interrupted,
+}
+
+/// Statistics of the link to a peer, refreshed every frame.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+pub struct PeerStats {
+    /// What the network thread has measured.
+    pub link: LinkStats,
+    /// Game messages sent to this peer.
+    pub messages_sent: u64,
+    /// Game messages received from this peer.
+    pub messages_received: u64,
+    /// Game messages to this peer that were refused; see
+    /// [`SendError`](netplay_transport::SendError).
+    pub messages_refused: u64,
+    /// Packets of this peer whose messages could not be decoded.
+    pub undecodable: u64,
+}
+
+impl PeerStats {
+    /// Smoothed round-trip time, measured between the network threads; `None` before the first
+    /// sample.
+    pub const fn rtt(&self) -> Option<Duration> {
+        self.link.rtt
+    }
+}
+
+/// Messages to and from this peer flow.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PeerConnected {
+    /// The peer.
+    pub entity: Entity,
+    /// Its id.
+    pub id: PeerId,
+}
+
+/// Nothing was heard from this peer for a while.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PeerInterrupted {
+    /// The peer.
+    pub entity: Entity,
+    /// Its id.
+    pub id: PeerId,
+}
+
+/// The peer was heard again.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PeerResumed {
+    /// The peer.
+    pub entity: Entity,
+    /// Its id.
+    pub id: PeerId,
+}
+
+/// The link to this peer is over, whether it was ever connected or not. The entity is despawned
+/// after this event.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PeerDisconnected {
+    /// The peer.
+    pub entity: Entity,
+    /// Its id.
+    pub id: PeerId,
+    /// Why.
+    pub reason: CloseReason,
+}

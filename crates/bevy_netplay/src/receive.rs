@@ -1,0 +1,281 @@
+//! From the network into the world: lifecycle as entity events, data as messages.
+
+use std::collections::BTreeMap;
+
+use bevy_ecs::prelude::*;
+use bevy_time::{Real, Time};
+use netplay_protocol::PeerId;
+use netplay_transport::{CloseReason, InboundPacket, LobbyState, Polled, SessionEvent};
+
+use crate::error::LobbyError;
+use crate::lobby::{
+    HostChanged, JoinLobby, Lobby, LobbyConnection, LobbyFailed, LobbyJoined, LobbyOffline,
+    LobbyOnline, LobbySession,
+};
+use crate::message::{MessageRegistry, SendCounts};
+use crate::peer::{
+    LinkState, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerOf, PeerResumed,
+    PeerStats,
+};
+use crate::settings::{NetplayNetwork, NetplaySettings};
+
+/// Which entity stands for which player of a lobby, and who we are in it.
+#[derive(Component, Default)]
+pub(crate) struct Roster {
+    me: Option<PeerId>,
+    entities: BTreeMap<PeerId, Entity>,
+}
+
+/// What one turn of [`receive`] has taken from a session.
+enum Taken {
+    Event(SessionEvent),
+    Packet(InboundPacket),
+}
+
+/// Opens a session for every new [`JoinLobby`].
+pub(crate) fn open_sessions(world: &mut World) {
+    let mut wanted = world.query_filtered::<(Entity, &JoinLobby), Without<Roster>>();
+    let wanted: Vec<_> = wanted.iter(world).map(|(entity, join)| (entity, join.clone())).collect();
+    for (entity, join) in wanted {
+        world.entity_mut(entity).insert(Roster::default());
+        match open(world, &join) {
+            Ok(session) => {
+                world.entity_mut(entity).insert(session);
+            }
+            Err(error) => fail(world, entity, error),
+        }
+    }
+}
+
+fn open(world: &mut World, join: &JoinLobby) -> Result<LobbySession, LobbyError> {
+    let registry = world.resource::<MessageRegistry>();
+    let settings = world.resource::<NetplaySettings>();
+    let config = settings.session_config(registry, join.server.as_deref())?;
+    if !world.contains_resource::<NetplayNetwork>() {
+        let network = netplay_transport::Network::start();
+        let network = network.map_err(|error| LobbyError::Runtime(error.to_string()))?;
+        world.insert_resource(NetplayNetwork::Native(network));
+    }
+    let session = world.resource::<NetplayNetwork>().open(&config)?;
+    session.join(join.request.clone())?;
+    Ok(LobbySession::new(session))
+}
+
+fn fail(world: &mut World, entity: Entity, error: LobbyError) {
+    tracing::error!(%error, "no lobby");
+    if let Ok(mut lobby) = world.get_entity_mut(entity) {
+        lobby.insert(LobbyConnection::Failed);
+        lobby.remove::<LobbySession>();
+        world.trigger(LobbyFailed { entity, error });
+    }
+}
+
+/// Takes everything that has arrived, in order.
+pub(crate) fn receive(world: &mut World) {
+    let mut lobbies = world.query_filtered::<Entity, With<LobbySession>>();
+    let lobbies: Vec<_> = lobbies.iter(world).collect();
+    for lobby in lobbies {
+        // An observer may despawn the lobby in the middle.
+        while let Some(taken) = take(world, lobby) {
+            match taken {
+                Taken::Event(event) => handle(world, lobby, event),
+                Taken::Packet(packet) => deliver(world, lobby, &packet),
+            }
+        }
+    }
+}
+
+fn take(world: &mut World, lobby: Entity) -> Option<Taken> {
+    let mut entity = world.get_entity_mut(lobby).ok()?;
+    let mut session = entity.get_mut::<LobbySession>()?;
+    Some(match session.bypass_change_detection().get_mut().poll()? {
+        Polled::Event(event) => Taken::Event(event),
+        Polled::Packet(packet) => Taken::Packet(packet),
+    })
+}
+
+fn deliver(world: &mut World, lobby: Entity, packet: &InboundPacket) {
+    for message in packet.messages() {
+        let Some(entity) = find(world, lobby, message.from) else {
+            return;
+        };
+        let registry = world.resource::<MessageRegistry>();
+        let result = match registry.deliverer(message.id, message.lane) {
+            Some(deliver) => deliver(world, entity, message.from, message.payload).is_ok(),
+            None => false,
+        };
+        if let Some(mut stats) = world.get_mut::<PeerStats>(entity) {
+            stats.messages_received += u64::from(result);
+            stats.undecodable += u64::from(!result);
+            if !result && stats.undecodable == 1 {
+                tracing::warn!(peer = ?message.from, "a message could not be decoded");
+            }
+        }
+    }
+}
+
+fn find(world: &World, lobby: Entity, peer: PeerId) -> Option<Entity> {
+    world.get::<Roster>(lobby)?.entities.get(&peer).copied()
+}
+
+fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
+    match event {
+        SessionEvent::Online { me } => {
+            if let Some(mut roster) = world.get_mut::<Roster>(lobby) {
+                roster.me = Some(me);
+            }
+            set_connection(world, lobby, LobbyConnection::Online);
+            world.trigger(LobbyOnline { entity: lobby });
+        }
+        SessionEvent::Offline { why, retry_in } => {
+            set_connection(world, lobby, LobbyConnection::Offline);
+            tracing::warn!(why, ?retry_in, "the lobby server cannot be reached");
+            world.trigger(LobbyOffline { entity: lobby, why, retry_in });
+        }
+        SessionEvent::Joined(state) => joined(world, lobby, state),
+        SessionEvent::JoinRefused { code, text } => {
+            fail_to_join(world, lobby, LobbyError::Refused { code, text });
+        }
+        SessionEvent::LobbyGone => {
+            tracing::warn!("the lobby server no longer knows the lobby; asking for it again");
+        }
+        SessionEvent::HostChanged(host) => {
+            if let Some(mut state) = world.get_mut::<Lobby>(lobby) {
+                state.host = host;
+                world.trigger(HostChanged { entity: lobby, host });
+            }
+        }
+        SessionEvent::PeerFound(peer) => {
+            let entity = world.spawn((Peer { id: peer }, PeerOf(lobby))).id();
+            if let Some(mut roster) = world.get_mut::<Roster>(lobby) {
+                roster.entities.insert(peer, entity);
+            }
+        }
+        SessionEvent::PeerConnected(id) => {
+            if let Some(entity) = set_link(world, lobby, id, LinkState::Connected) {
+                world.trigger(PeerConnected { entity, id });
+            }
+        }
+        SessionEvent::PeerInterrupted(id) => {
+            if let Some(entity) = set_link(world, lobby, id, LinkState::Interrupted) {
+                world.trigger(PeerInterrupted { entity, id });
+            }
+        }
+        SessionEvent::PeerResumed(id) => {
+            if let Some(entity) = set_link(world, lobby, id, LinkState::Connected) {
+                world.trigger(PeerResumed { entity, id });
+            }
+        }
+        SessionEvent::PeerClosed { peer, reason } => closed(world, lobby, peer, reason),
+        SessionEvent::Ended(reason) => fail(world, lobby, reason.into()),
+        // Lists and pings are asked for on the session itself, which games of this version do not
+        // hold; a member that left has lost its link before.
+        _ => {}
+    }
+}
+
+fn set_connection(world: &mut World, lobby: Entity, connection: LobbyConnection) {
+    if let Some(mut current) = world.get_mut::<LobbyConnection>(lobby) {
+        current.set_if_neq(connection);
+    }
+}
+
+fn joined(world: &mut World, lobby: Entity, state: LobbyState) {
+    let Some(me) = world.get::<Roster>(lobby).and_then(|roster| roster.me) else {
+        return;
+    };
+    let component = Lobby {
+        code: state.code,
+        name: state.options.name,
+        capacity: state.options.capacity,
+        public: state.options.public,
+        me,
+        host: state.host,
+    };
+    tracing::info!(code = %component.code, members = state.members.len(), "joined a lobby");
+    world.entity_mut(lobby).insert(component);
+    world.trigger(LobbyJoined { entity: lobby });
+}
+
+/// A refusal after we were in: the server has lost the lobby. The match goes on without it.
+fn fail_to_join(world: &mut World, lobby: Entity, error: LobbyError) {
+    if world.get::<Lobby>(lobby).is_some() {
+        tracing::warn!(%error, "the lobby is gone; links to players live on");
+    } else {
+        fail(world, lobby, error);
+    }
+}
+
+fn set_link(world: &mut World, lobby: Entity, peer: PeerId, state: LinkState) -> Option<Entity> {
+    let entity = find(world, lobby, peer)?;
+    world.get_mut::<LinkState>(entity)?.set_if_neq(state);
+    Some(entity)
+}
+
+fn closed(world: &mut World, lobby: Entity, id: PeerId, reason: CloseReason) {
+    let entity = world
+        .get_mut::<Roster>(lobby)
+        .and_then(|mut roster| roster.bypass_change_detection().entities.remove(&id));
+    let Some(entity) = entity else { return };
+    tracing::info!(peer = ?id, %reason, "a link ended");
+    world.trigger(PeerDisconnected { entity, id, reason });
+    if let Ok(peer) = world.get_entity_mut(entity) {
+        peer.despawn();
+    }
+}
+
+/// A game that despawns a peer ends its link.
+pub(crate) fn peer_despawned(
+    event: On<Remove, Peer>,
+    peers: Query<(&Peer, &PeerOf)>,
+    mut lobbies: Query<(&LobbySession, &mut Roster)>,
+) {
+    let Ok((peer, lobby)) = peers.get(event.entity) else {
+        return;
+    };
+    let Ok((session, mut roster)) = lobbies.get_mut(lobby.0) else {
+        return;
+    };
+    if roster.entities.get(&peer.id) == Some(&event.entity) {
+        roster.entities.remove(&peer.id);
+        if let Err(error) = session.lock().disconnect(peer.id) {
+            tracing::debug!(%error, "a link could not be ended");
+        }
+    }
+}
+
+/// Hands over what was written in this frame.
+pub(crate) fn flush(lobbies: Query<&LobbySession>) {
+    for session in &lobbies {
+        session.lock().flush();
+    }
+}
+
+/// When a refusal was last logged.
+#[derive(Default)]
+pub(crate) struct LastLogged(Option<f64>);
+
+/// Refreshes the peers' statistics, and logs refusals at most once a second.
+pub(crate) fn refresh_stats(
+    lobbies: Query<&LobbySession>,
+    peers: Query<(Entity, &Peer, &PeerOf)>,
+    mut stats: Query<&mut PeerStats>,
+    mut counts: ResMut<SendCounts>,
+    time: Option<Res<Time<Real>>>,
+    mut last: Local<LastLogged>,
+) {
+    let refusal = counts.settle(&mut stats);
+    for (entity, peer, lobby) in &peers {
+        let link = lobbies.get(lobby.0).ok().and_then(|session| session.lock().stats(peer.id));
+        if let (Some(link), Ok(mut stats)) = (link, stats.get_mut(entity)) {
+            stats.link = link;
+        }
+    }
+    if let Some((message, error)) = refusal {
+        let now = time.map_or(0.0, |time| time.elapsed_secs_f64());
+        if last.0.is_none_or(|before| now - before >= 1.0) {
+            last.0 = Some(now);
+            tracing::warn!(message, %error, "messages were refused");
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Sessions joined in memory, on a virtual clock: for tests, stepped by hand.
+//!
+//! The same session halves and the same pure machines as over WebRTC, a real lobby directory, and a
+//! seeded [`netplay_simnet`] in between. Only sockets, threads and the WebRTC library are missing;
+//! what stands in for the latter connects in two path delays and keeps to the rules of its channels.
+//!
+//! Guaranteed: the same seed and the same calls give the same run.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use netplay_lobby::{ConnectionId as SocketId, Directory};
+use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
+use netplay_peer::{MeshInput, MeshOutput};
+use netplay_protocol::lobby::{ClientMessage, ServerFrame};
+use netplay_protocol::{Now, PeerId};
+use netplay_simnet::{Conditions, Network as Paths, OrderedPipe};
+
+use crate::config::SessionConfig;
+use crate::event::OpenError;
+use crate::session::{Session, Wake};
+use crate::session_core::{self, SessionCore};
+
+/// A session's number in its network.
+type NodeId = u64;
+
+/// One end of a connection: whose, to whom, and which of these.
+type End = (PeerId, PeerId, ConnectionId);
+
+/// A virtual network that sessions are opened on; clones are the same network.
+#[derive(Clone)]
+pub struct MemoryNetwork {
+    world: Arc<Mutex<World>>,
+}
+
+impl core::fmt::Debug for MemoryNetwork {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("MemoryNetwork").field("now", &self.now()).finish_non_exhaustive()
+    }
+}
+
+/// The game's half needs no wake: the network looks when it is stepped.
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+impl MemoryNetwork {
+    /// A network without delay or loss, and its lobby server.
+    pub fn new(seed: u64) -> Self {
+        let mut directory_seed = [0; 32];
+        directory_seed[..8].copy_from_slice(&seed.to_le_bytes());
+        let directory = Directory::new(netplay_lobby::Config::default(), directory_seed);
+        let world = World {
+            now: Now::ZERO,
+            seed,
+            nodes: BTreeMap::new(),
+            next_node: 0,
+            next_socket: 0,
+            directory,
+            server_up: true,
+            paths: Paths::new(Conditions::perfect(), seed, |peer: PeerId| peer.as_u128() as u64),
+            streams: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            delay: Duration::ZERO,
+        };
+        Self { world: Arc::new(Mutex::new(world)) }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a session. The configuration's server address is not used.
+    ///
+    /// # Errors
+    /// As [`crate::Network::open`].
+    pub fn open(&self, config: &SessionConfig) -> Result<Session, OpenError> {
+        config.socket_url()?;
+        let mut world = self.world();
+        let id = world.next_node;
+        world.next_node += 1;
+        let seed = world.seed.wrapping_add(id);
+        let (session, core) = session_core::session(config.link_config(), seed, Arc::new(NoWake));
+        world.nodes.insert(id, Node { core, me: None, socket: None, frozen: false });
+        Ok(session)
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Now {
+        self.world().now
+    }
+
+    /// What paths between players do to datagrams from now on. Their delay holds for the reliable
+    /// channels too.
+    pub fn set_conditions(&self, conditions: &Conditions) {
+        let mut world = self.world();
+        world.delay = conditions.delay;
+        world.paths.set_all_conditions(conditions);
+    }
+
+    /// Cuts or mends the path from one player to another, in one direction.
+    pub fn block(&self, from: PeerId, to: PeerId, blocked: bool) {
+        self.world().paths.block(from, to, blocked);
+    }
+
+    /// Stops the lobby server (sockets close, its memory is gone) or starts it anew.
+    pub fn set_server_up(&self, up: bool) {
+        self.world().set_server_up(up);
+    }
+
+    /// Kills a player's process: its socket closes, nothing of it moves any more.
+    pub fn kill(&self, peer: PeerId) {
+        let mut world = self.world();
+        if let Some(id) = world.node_of(peer) {
+            world.close_socket(id);
+            world.nodes.remove(&id);
+        }
+    }
+
+    /// Stops or continues a player's process, network thread included.
+    pub fn freeze(&self, peer: PeerId, frozen: bool) {
+        let mut world = self.world();
+        if let Some(id) = world.node_of(peer)
+            && let Some(node) = world.nodes.get_mut(&id)
+        {
+            node.frozen = frozen;
+        }
+    }
+
+    /// Lets time pass; everything due until then happens, in order.
+    pub fn advance(&self, duration: Duration) {
+        let mut world = self.world();
+        let until = world.now + duration;
+        world.run(until);
+    }
+}
+
+/// A player's network thread.
+struct Node {
+    core: SessionCore,
+    me: Option<PeerId>,
+    socket: Option<SocketId>,
+    frozen: bool,
+}
+
+struct World {
+    now: Now,
+    seed: u64,
+    nodes: BTreeMap<NodeId, Node>,
+    next_node: NodeId,
+    next_socket: u64,
+    directory: Directory,
+    server_up: bool,
+    paths: Paths<PeerId, (ConnectionId, Vec<u8>)>,
+    /// The reliable channels of each direction of a connected pair of ends.
+    streams: BTreeMap<(End, End), OrderedPipe<(Channel, Vec<u8>)>>,
+    pairs: BTreeMap<End, End>,
+    /// Ends whose channels open at this time.
+    opening: BTreeMap<End, Now>,
+    delay: Duration,
+}
+
+impl World {
+    fn node_of(&self, peer: PeerId) -> Option<NodeId> {
+        self.nodes.iter().find(|(_, node)| node.me == Some(peer)).map(|(id, _)| *id)
+    }
+
+    fn run(&mut self, until: Now) {
+        loop {
+            self.settle();
+            let next = self.next_deadline().filter(|next| *next <= until);
+            self.now = self.now.max(next.unwrap_or(until));
+            self.turn();
+            if next.is_none() {
+                self.settle();
+                return;
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Now> {
+        let nodes = self.nodes.values().filter(|node| !node.frozen);
+        nodes
+            .filter_map(|node| node.core.next_deadline())
+            .chain(self.streams.values().filter_map(OrderedPipe::next_deadline))
+            .chain(self.opening.values().copied())
+            .chain(self.paths.next_deadline())
+            .chain(self.directory.next_deadline())
+            .min()
+    }
+
+    /// Does everything that needs no time to pass.
+    fn settle(&mut self) {
+        // A bound on what can happen without time passing: an endless exchange is a bug.
+        for _ in 0..100_000 {
+            let mut quiet = !self.serve();
+            let ids: Vec<_> = self.nodes.keys().copied().collect();
+            for id in ids {
+                let Some(node) = self.nodes.get_mut(&id).filter(|node| !node.frozen) else {
+                    continue;
+                };
+                node.core.pump(self.now);
+                while let Some(output) =
+                    self.nodes.get_mut(&id).and_then(|node| node.core.poll_output())
+                {
+                    quiet = false;
+                    self.perform(id, output);
+                }
+                if self.nodes.get(&id).is_some_and(|node| node.core.is_over()) {
+                    self.close_socket(id);
+                    self.nodes.remove(&id);
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+        unreachable!("the sessions talk without end at {}", self.now);
+    }
+
+    /// Does what is due now.
+    fn turn(&mut self) {
+        let now = self.now;
+        while let Some(delivery) = self.paths.poll(now) {
+            let (connection, packet) = delivery.item;
+            let end = (delivery.to, delivery.from, connection);
+            self.arrive(end, Channel::Datagrams, packet);
+        }
+        let open: Vec<_> = self.opening.iter().filter(|(_, at)| **at <= now).collect();
+        let open: Vec<End> = open.into_iter().map(|(end, _)| *end).collect();
+        for end in open {
+            self.opening.remove(&end);
+            let (me, peer, connection) = end;
+            let event = DriverEvent::ChannelsOpen { connection };
+            self.input(me, MeshInput::Driver { peer, event });
+        }
+        let mut arrived = Vec::new();
+        for ((from, to), pipe) in &mut self.streams {
+            // A cut path holds reliable data back until it is mended.
+            if !self.paths.is_blocked(from.0, to.0) {
+                while let Some((channel, packet)) = pipe.poll(now) {
+                    arrived.push((*to, channel, packet));
+                }
+            }
+        }
+        for (end, channel, packet) in arrived {
+            self.arrive(end, channel, packet);
+        }
+        if self.directory.next_deadline().is_some_and(|deadline| now >= deadline) {
+            self.directory.handle(now, netplay_lobby::Input::Tick);
+        }
+    }
+
+    fn input(&mut self, peer: PeerId, input: MeshInput) {
+        if let Some(id) = self.node_of(peer)
+            && let Some(node) = self.nodes.get_mut(&id)
+        {
+            node.core.handle(self.now, input);
+        }
+    }
+
+    fn arrive(&mut self, to: End, channel: Channel, packet: Vec<u8>) {
+        let (me, peer, connection) = to;
+        if self.pairs.contains_key(&to) {
+            self.input(me, MeshInput::Packet { peer, connection, channel, packet });
+        }
+    }
+
+    fn perform(&mut self, id: NodeId, output: MeshOutput) {
+        match output {
+            MeshOutput::OpenSocket => self.open_socket(id),
+            MeshOutput::CloseSocket => self.close_socket(id),
+            MeshOutput::SendText(text) => {
+                let socket = self.nodes.get(&id).and_then(|node| node.socket);
+                if let Some(connection) = socket {
+                    let input = match ClientMessage::from_json(&text) {
+                        Ok(message) => netplay_lobby::Input::Message { connection, message },
+                        Err(error) => netplay_lobby::Input::Malformed { connection, error },
+                    };
+                    self.directory.handle(self.now, input);
+                }
+            }
+            MeshOutput::Driver { peer, command } => self.command(id, peer, command),
+            MeshOutput::Transmit { peer, connection, channel, packet } => {
+                let Some(me) = self.nodes.get(&id).and_then(|node| node.me) else {
+                    return;
+                };
+                let bytes = match packet {
+                    netplay_peer::link::Packet::Bare(bytes) => bytes.to_vec(),
+                    netplay_peer::link::Packet::Full(bytes) => bytes,
+                };
+                let (from, now) = ((me, peer, connection), self.now);
+                let Some(to) = self.pairs.get(&from).copied() else {
+                    return;
+                };
+                if channel == Channel::Datagrams {
+                    self.paths.send(now, me, peer, bytes.len(), (to.2, bytes));
+                } else {
+                    let delay = self.delay;
+                    let pipe =
+                        self.streams.entry((from, to)).or_insert_with(|| OrderedPipe::new(delay));
+                    pipe.set_delay(delay);
+                    pipe.send(now, (channel, bytes));
+                }
+            }
+            MeshOutput::Event(_) | MeshOutput::Unused(_) => {}
+        }
+    }
+
+    /// What stands in for the WebRTC library. A description is `memory CONNECTION`.
+    fn command(&mut self, id: NodeId, peer: PeerId, command: DriverCommand) {
+        let Some(me) = self.nodes.get(&id).and_then(|node| node.me) else {
+            return;
+        };
+        let now = self.now;
+        match command {
+            DriverCommand::Offer { connection } => self.describe(id, peer, connection),
+            DriverCommand::Answer { connection, sdp } => {
+                if let Some(theirs) = parse(&sdp) {
+                    self.pairs.insert((me, peer, connection), (peer, me, theirs));
+                    self.describe(id, peer, connection);
+                } else {
+                    self.fail(id, peer, connection);
+                }
+            }
+            DriverCommand::SetAnswer { connection, sdp } => {
+                let mine = (me, peer, connection);
+                let Some(theirs) = parse(&sdp) else {
+                    return self.fail(id, peer, connection);
+                };
+                let theirs = (peer, me, theirs);
+                let cut = self.paths.is_blocked(me, peer) || self.paths.is_blocked(peer, me);
+                if self.pairs.get(&theirs) == Some(&mine) && !cut {
+                    self.pairs.insert(mine, theirs);
+                    self.opening.insert(mine, now + 2 * self.delay);
+                    self.opening.insert(theirs, now + 2 * self.delay);
+                }
+            }
+            DriverCommand::AddCandidate { .. } => {}
+            DriverCommand::Drop { connection } => {
+                let mine = (me, peer, connection);
+                self.opening.remove(&mine);
+                self.pairs.remove(&mine);
+                self.streams.retain(|(from, to), _| *from != mine && *to != mine);
+            }
+        }
+    }
+
+    fn describe(&mut self, id: NodeId, peer: PeerId, connection: ConnectionId) {
+        let now = self.now;
+        if let Some(node) = self.nodes.get_mut(&id) {
+            let sdp = format!("memory {}", connection.0);
+            let event = DriverEvent::Described { connection, sdp };
+            node.core.handle(now, MeshInput::Driver { peer, event });
+        }
+    }
+
+    fn fail(&mut self, id: NodeId, peer: PeerId, connection: ConnectionId) {
+        let now = self.now;
+        if let Some(node) = self.nodes.get_mut(&id) {
+            let event = DriverEvent::Failed { connection, why: "no such description".into() };
+            node.core.handle(now, MeshInput::Driver { peer, event });
+        }
+    }
+
+    fn open_socket(&mut self, id: NodeId) {
+        let (now, up) = (self.now, self.server_up);
+        self.close_socket(id);
+        self.next_socket += 1;
+        let socket = SocketId(self.next_socket);
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        if up {
+            node.socket = Some(socket);
+            self.directory.handle(now, netplay_lobby::Input::Connected { connection: socket });
+            node.core.handle(now, MeshInput::SocketOpened);
+        } else {
+            node.core.handle(now, MeshInput::SocketClosed("the server is down".into()));
+        }
+    }
+
+    fn close_socket(&mut self, id: NodeId) {
+        let socket = self.nodes.get_mut(&id).and_then(|node| node.socket.take());
+        if let Some(connection) = socket {
+            self.directory.handle(self.now, netplay_lobby::Input::Disconnected { connection });
+        }
+    }
+
+    fn set_server_up(&mut self, up: bool) {
+        if self.server_up == up {
+            return;
+        }
+        self.server_up = up;
+        let mut seed = [1; 32];
+        seed[..8].copy_from_slice(&(self.seed ^ self.next_socket).to_le_bytes());
+        self.directory = Directory::new(netplay_lobby::Config::default(), seed);
+        for node in self.nodes.values_mut() {
+            if node.socket.take().is_some() {
+                node.core.handle(self.now, MeshInput::SocketClosed("the server went away".into()));
+            }
+        }
+    }
+
+    /// Passes on what the lobby server says; true if it said anything.
+    fn serve(&mut self) -> bool {
+        let mut said = false;
+        while let Some(output) = self.directory.poll_output() {
+            said = true;
+            match output {
+                netplay_lobby::Output::Send { connection, frame } => {
+                    self.server_says(connection, &frame);
+                }
+                netplay_lobby::Output::Close { connection, .. } => {
+                    let node = self.nodes.values_mut().find(|node| node.socket == Some(connection));
+                    if let Some(node) = node {
+                        node.socket = None;
+                        let why = "the server closed the connection".to_owned();
+                        node.core.handle(self.now, MeshInput::SocketClosed(why));
+                    }
+                }
+            }
+        }
+        said
+    }
+
+    fn server_says(&mut self, socket: SocketId, frame: &ServerFrame) {
+        let node = self.nodes.values_mut().find(|node| node.socket == Some(socket));
+        let Some(node) = node else { return };
+        if let netplay_protocol::lobby::ServerMessage::Welcome { peer, .. } = &frame.message {
+            node.me = Some(*peer);
+        }
+        node.core.handle(self.now, MeshInput::SocketText(frame.to_json()));
+    }
+}
+
+fn parse(sdp: &str) -> Option<ConnectionId> {
+    Some(ConnectionId(sdp.strip_prefix("memory ")?.parse().ok()?))
+}
