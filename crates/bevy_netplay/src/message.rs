@@ -163,17 +163,19 @@ impl<M: NetMessage> NetWriter<'_, '_, M> {
             if *state == LinkState::Connecting {
                 continue;
             }
-            match prepared.as_ref().map_err(Clone::clone).and_then(|(id, lane)| {
-                queue(&self.lobbies, lobby.0, peer.id, *id, *lane, &self.scratch)
-            }) {
-                Ok(()) => sent.peers += 1,
+            let result = prepared.as_ref().map_err(Clone::clone).and_then(|(id, lane)| {
+                queue(&self.lobbies, lobby.0, peer.id, *id, *lane, &self.scratch).map(|()| *lane)
+            });
+            match result {
+                Ok(lane) => {
+                    sent.peers += 1;
+                    self.counts.sent(entity, lane);
+                }
                 Err(error) => {
                     sent.refused += 1;
                     self.counts.refused(entity, std::any::type_name::<M>(), error);
-                    continue;
                 }
             }
-            self.counts.sent(entity);
         }
         sent
     }
@@ -188,7 +190,7 @@ impl<M: NetMessage> NetWriter<'_, '_, M> {
             return Err(SendError::NotAPeer(peer));
         };
         queue(&self.lobbies, lobby.0, peer.id, id, lane, &self.scratch)?;
-        self.counts.sent(entity);
+        self.counts.sent(entity, lane);
         Ok(())
     }
 
@@ -228,6 +230,7 @@ struct Counts {
 #[derive(Clone, Copy, Default)]
 struct Count {
     sent: u64,
+    reliable: u64,
     refused: u64,
 }
 
@@ -244,8 +247,11 @@ impl SendCounts {
         }
     }
 
-    fn sent(&self, peer: Entity) {
-        self.count(peer, |count| count.sent += 1);
+    fn sent(&self, peer: Entity, lane: Lane) {
+        self.count(peer, |count| {
+            count.sent += 1;
+            count.reliable += u64::from(lane == Lane::Reliable);
+        });
     }
 
     fn refused(&self, peer: Entity, message: &'static str, error: SendError) {
@@ -262,6 +268,7 @@ impl SendCounts {
         for (entity, count) in counts.peers.drain(..) {
             if let Ok(mut stats) = stats.get_mut(entity) {
                 stats.messages_sent += count.sent;
+                stats.reliable_sent += count.reliable;
                 stats.messages_refused += count.refused;
             }
         }

@@ -50,6 +50,10 @@ pub struct PeerStats {
     pub messages_sent: u64,
     /// Game messages received from this peer.
     pub messages_received: u64,
+    /// Of the messages sent, those on a reliable lane.
+    pub reliable_sent: u64,
+    /// Of the messages received, those on a reliable lane.
+    pub reliable_received: u64,
     /// Game messages to this peer that were refused; see
     /// [`SendError`](netplay_transport::SendError).
     pub messages_refused: u64,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bevy_ecs::prelude::*;
 use bevy_time::{Real, Time};
-use netplay_protocol::PeerId;
+use netplay_protocol::{Lane, PeerId};
 use netplay_transport::{CloseReason, InboundPacket, LobbyState, Polled, SessionEvent};
 
 use crate::error::LobbyError;
@@ -106,6 +106,7 @@ fn deliver(world: &mut World, lobby: Entity, packet: &InboundPacket) {
         };
         if let Some(mut stats) = world.get_mut::<PeerStats>(entity) {
             stats.messages_received += u64::from(result);
+            stats.reliable_received += u64::from(result && message.lane == Lane::Reliable);
             stats.undecodable += u64::from(!result);
             if !result && stats.undecodable == 1 {
                 tracing::warn!(peer = ?message.from, "a message could not be decoded");

@@ -1,1 +1,37 @@
 //! Lobbies as a pure state machine: commands in, effects out.
+//!
+//! A [`Directory`] holds all sessions and lobbies of one server node. Whoever drives it passes
+//! every event of its sockets with [`Directory::handle`], then takes [`Output`]s with
+//! [`Directory::poll_output`] until there is none, and passes [`Input::Tick`] at
+//! [`Directory::next_deadline`].
+//!
+//! | module | what is inside |
+//! |---|---|
+//! | `config` | every limit and time, each with its reason |
+//! | `io` | what goes in and what comes out |
+//! | `rate` | token buckets |
+//! | `log` | the numbered frames that a resume replays |
+//! | `lobby` | one lobby, and the index of open lobbies of one game |
+//! | `directory` | the rules: greeting, sessions, lobbies, signals |
+//!
+//! Guaranteed: the same seed and the same inputs give the same outputs. No input makes it panic.
+//! Memory is bounded by [`Config`]. Outputs of one connection are in the order in which the client
+//! must see them. Frames of a session are numbered 1, 2, 3, … and a resume repeats none and misses
+//! none. Frame number 0 belongs to the connection and not to the session: `welcome`, errors before
+//! it, and the error that precedes a [`Output::Close`].
+//!
+//! Not guaranteed: that a client is who it says it is (a session is whoever holds its token), that
+//! what it reports about another is true, or that anything survives the process.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod directory;
+mod io;
+mod lobby;
+mod log;
+mod rate;
+
+pub use config::{Config, RateLimit};
+pub use directory::Directory;
+pub use io::{ConnectionId, Input, Output, Stats};

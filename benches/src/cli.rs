@@ -1,0 +1,190 @@
+//! The command line, and what each bench does by default.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::Result;
+use crate::harness::{self, Bench, Plan};
+use crate::link::{self, Link};
+use crate::pinger;
+use crate::stacks::{Setup, StackId};
+
+const LATENCY_HELP: &str = "\
+Columns:
+  stack    what was measured
+  p50_us   microseconds; median round trip of 64 bytes
+  p99_us   microseconds; 99th percentile of the round trips
+  samples  round trips measured, all repeats together
+  repeats  repeats that gave a result
+  lost     pings without a reply within 100 ms, all repeats together
+  x_raw    p50_us divided by the p50_us of raw_udp in this call
+
+The next ping leaves when the reply has arrived. Percentiles are taken per repeat; a column shows
+the median over the repeats.
+
+Both processes may use all processors, as two programs do. Where a processor's idle sleep is slow to
+end, as in many virtual machines, that dominates and evens out the stacks; `taskset -c 0` before the
+command keeps everything on one processor that never sleeps and shows what the stacks cost.
+
+Stacks:
+  raw_udp   a tokio UDP socket at both ends
+  webrtc    the `webrtc` library with its default settings, unreliable unordered channel
+  matchbox  matchbox_socket, unreliable channel";
+
+const CONNECT_HELP: &str = "\
+Columns:
+  stack         what was measured
+  p50_ms        milliseconds from both sides ready (processes up, signaling connected, runtimes
+                warm) to the first application message at the measuring side; median
+  p90_ms        milliseconds, 90th percentile of the same
+  kib_per_peer  KiB; growth of the measuring process's resident memory for each connected peer
+  connects      connections that were measured, all repeats together
+  failed        connections that were not made within 15 s, all repeats together
+  repeats       repeats that gave a result
+  x_matchbox    p50_ms divided by the p50_ms of matchbox in this call
+
+Connections are made one after another and kept open. Percentiles are taken per repeat; a column
+shows the median over the repeats.";
+
+const TOP_HELP: &str = "`netplay-bench NAME --help` names every column of a table and its unit.
+With --json the last line of the output is one object: {\"bench\":NAME,\"rows\":[{...},...]}";
+
+/// Netplay's transport beside what games use today: two processes, loopback.
+#[derive(Parser)]
+#[command(name = "netplay-bench", version, after_help = TOP_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Round-trip time of a 64-byte message, one at a time
+    #[command(after_help = LATENCY_HELP)]
+    Latency(Options),
+    /// Time to connect two peers, and the memory a connected peer costs
+    #[command(after_help = CONNECT_HELP)]
+    Connect(Options),
+    /// The measuring process of one job
+    #[command(hide = true)]
+    Pinger(Role),
+    /// The answering process of one job
+    #[command(hide = true)]
+    Peer(Role),
+}
+
+#[derive(Args)]
+struct Options {
+    /// Take fewer samples and end within 120 s
+    #[arg(long)]
+    quick: bool,
+    /// Print the rows as JSON on the last line
+    #[arg(long)]
+    json: bool,
+    /// How often every stack is measured
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    repeats: Option<u32>,
+    /// Round trips or connections per repeat
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    rounds: Option<u32>,
+}
+
+#[derive(Args)]
+struct Role {
+    /// Which stack to use
+    #[arg(long)]
+    stack: StackId,
+    /// URL of the stack's signaling server
+    #[arg(long)]
+    lobby: Option<String>,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+///
+/// If a stack could not be measured, or a child process failed.
+pub fn run() -> Result<()> {
+    match Cli::parse().command {
+        Command::Latency(options) => harness::latency(&plan(Bench::Latency, &options)),
+        Command::Connect(options) => harness::connect(&plan(Bench::Connect, &options)),
+        Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
+        Command::Peer(role) => {
+            let setup = Setup {
+                link: Link::to_parent()?,
+                lobby_url: role.lobby,
+            };
+            role.stack.stack().peer(setup)
+        }
+    }
+}
+
+/// The arguments that make this executable play a role for `stack`.
+pub fn role_arguments(role: link::Role, stack: StackId, lobby_url: Option<&str>) -> Vec<String> {
+    let name = match role {
+        link::Role::Pinger => "pinger",
+        link::Role::Peer => "peer",
+    };
+    let mut arguments = vec![name.to_owned(), "--stack".to_owned(), stack.to_string()];
+    if let Some(url) = lobby_url {
+        arguments.extend(["--lobby".to_owned(), url.to_owned()]);
+    }
+    arguments
+}
+
+fn plan(bench: Bench, options: &Options) -> Plan {
+    let (repeats, rounds) = match (bench, options.quick) {
+        (Bench::Latency, false) => (5, 20_000),
+        (Bench::Latency, true) => (3, 5_000),
+        (Bench::Connect, false) => (5, 10),
+        // Eight held connections are the fewest whose memory stands out of the noise.
+        (Bench::Connect, true) => (3, 8),
+    };
+    Plan {
+        bench,
+        quick: options.quick,
+        json: options.json,
+        repeats: options.repeats.unwrap_or(repeats),
+        rounds: options.rounds.unwrap_or(rounds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_child_understands_the_arguments_it_is_given() {
+        for stack in StackId::ALL {
+            let arguments = role_arguments(link::Role::Peer, *stack, Some("ws://127.0.0.1:1/"));
+            let cli = Cli::try_parse_from(std::iter::once("bench".to_owned()).chain(arguments));
+            let Command::Peer(role) = cli.unwrap().command else {
+                panic!("not a peer")
+            };
+            assert_eq!(role.stack, *stack);
+            assert_eq!(role.lobby.as_deref(), Some("ws://127.0.0.1:1/"));
+        }
+    }
+
+    #[test]
+    fn every_column_is_explained() {
+        use crate::report::{ConnectRow, LatencyRow, Row};
+        for (columns, help) in [
+            (LatencyRow::COLUMNS, LATENCY_HELP),
+            (ConnectRow::COLUMNS, CONNECT_HELP),
+        ] {
+            for column in columns {
+                assert!(
+                    help.contains(&format!("\n  {column} ")),
+                    "{column} is not in the help"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Every limit and time of a [`Directory`](crate::Directory), each with its reason.
+
+use core::time::Duration;
+
+/// How fast something may happen: a bucket of `burst` tokens that refills at `per_second`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Tokens of a full bucket. A client that goes on until it owes as many again is closed.
+    pub burst: u32,
+    /// Tokens that come back in a second. Zero counts as one.
+    pub per_second: u32,
+}
+
+/// Limits and times of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How long a connection may take to say `hello`. A player on a bad mobile link needs about a
+    /// second; more only helps those who hold sockets open.
+    pub hello_timeout: Duration,
+    /// How often a client is asked to speak at least. Home routers forget an idle TCP connection
+    /// after minutes, so this is about noticing a dead player soon.
+    pub keep_alive: Duration,
+    /// After how many missed keep-alives a connection counts as dead: one may be late, two may meet
+    /// a Wi-Fi roam, three are silence.
+    pub keep_alives_missed: u32,
+    /// How long a session outlives its connection: a phone that changes networks or a laptop that
+    /// wakes up is back within seconds.
+    pub grace: Duration,
+    /// Connections at most, those without a session included.
+    pub max_connections: usize,
+    /// Sessions at most. More than connections, because a session outlives its connection.
+    pub max_sessions: usize,
+    /// Lobbies at most. Each has a session, so more than sessions is no limit at all.
+    pub max_lobbies: usize,
+    /// Frames that one session's log keeps. Joining a full lobby of 16 is about 15 × 22 signals.
+    pub log_frames: usize,
+    /// Bytes that one session's log keeps, about: the same join with 4 KiB an offer is 130 KiB.
+    pub log_bytes: usize,
+    /// Bytes that all logs keep together, about. It bounds a node whose every client never
+    /// confirms a frame. A session that would exceed it loses its log, and with it the resume.
+    pub log_bytes_total: usize,
+    /// Messages of one connection, signals excepted. Players click; programs that do more are
+    /// broken or hostile. Keep-alives count.
+    pub messages: RateLimit,
+    /// Signals of one connection. Connecting to 15 others at once is about 330.
+    pub signals: RateLimit,
+    /// Joins by code of one connection: nobody types faster, and guessing 39 bits must stay
+    /// hopeless.
+    pub joins: RateLimit,
+    /// When a client that met a full server may try again.
+    pub full_retry: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hello_timeout: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(5),
+            keep_alives_missed: 3,
+            grace: Duration::from_secs(30),
+            max_connections: 20_000,
+            max_sessions: 40_000,
+            max_lobbies: 40_000,
+            log_frames: 1024,
+            log_bytes: 256 * 1024,
+            log_bytes_total: 256 * 1024 * 1024,
+            messages: RateLimit {
+                burst: 60,
+                per_second: 10,
+            },
+            signals: RateLimit {
+                burst: 600,
+                per_second: 100,
+            },
+            joins: RateLimit {
+                burst: 10,
+                per_second: 1,
+            },
+            full_retry: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// The longest silence of a connection that counts as alive.
+    pub fn silence(&self) -> Duration {
+        self.keep_alive.saturating_mul(self.keep_alives_missed)
+    }
+}
+
+/// Whole milliseconds as the wire carries them.
+pub(crate) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

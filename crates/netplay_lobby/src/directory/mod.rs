@@ -1,0 +1,390 @@
+//! The rules: who may say what when, and who is told.
+//!
+//! | a connection is | on `hello` | on another message | on silence |
+//! |---|---|---|---|
+//! | greeting | open, or closed if refused | closed | closed after `hello_timeout` |
+//! | open | closed | handled | closed after three keep-alives; its session is offline |
+//!
+//! | a session is | its connection closes | it is resumed | time passes |
+//! |---|---|---|---|
+//! | online | offline | online, the older connection is closed | – |
+//! | offline | – | online | ended after `grace` |
+
+mod lobbies;
+mod sessions;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use netplay_protocol::lobby::{ClientMessage, ErrorCode, ServerFrame, ServerMessage};
+use netplay_protocol::{Now, PeerId};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use crate::config::{Config, millis};
+use crate::io::{ConnectionId, Input, Output, Stats};
+use crate::lobby::Lobbies;
+use crate::rate::{Bucket, Verdict};
+use sessions::Session;
+
+/// All sessions and lobbies of one node. See the crate's page for what it guarantees.
+pub struct Directory {
+    config: Config,
+    rng: ChaCha20Rng,
+    connections: BTreeMap<ConnectionId, Connection>,
+    sessions: BTreeMap<PeerId, Session>,
+    lobbies: Lobbies,
+    /// One entry for each connection, and one for each offline session.
+    timers: BTreeSet<(Now, Timer)>,
+    log_bytes: usize,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Connection(ConnectionId),
+    Session(PeerId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Greeting,
+    Open(PeerId),
+}
+
+struct Connection {
+    phase: Phase,
+    messages: Bucket,
+    signals: Bucket,
+    joins: Bucket,
+    heard: Now,
+    timer: Now,
+}
+
+/// Bytes of an error's text: two lines on a terminal.
+const TEXT_MAX: usize = 200;
+
+/// Why something is refused.
+struct Refusal {
+    code: ErrorCode,
+    text: String,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// Cuts the text: it may quote what the client sent.
+    fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        text.truncate(text.floor_char_boundary(TEXT_MAX));
+        Self {
+            code,
+            text,
+            retry_after: None,
+        }
+    }
+
+    /// The code's own text says it all.
+    fn plain(code: ErrorCode) -> Self {
+        Self::new(code, code.to_string())
+    }
+
+    fn retry(self, after: Duration) -> Self {
+        Self {
+            retry_after: Some(after),
+            ..self
+        }
+    }
+
+    fn message(&self, request: Option<u32>) -> ServerMessage {
+        ServerMessage::Error {
+            request,
+            code: self.code,
+            text: self.text.clone(),
+            retry_after_ms: self.retry_after.map(|after| millis(after).max(1)),
+        }
+    }
+}
+
+impl Directory {
+    /// An empty node. The seed gives all ids, tokens and codes, so it must come from the operating
+    /// system's random numbers: who knows it can take over every session.
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            rng: ChaCha20Rng::from_seed(seed),
+            connections: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            lobbies: Lobbies::default(),
+            timers: BTreeSet::new(),
+            log_bytes: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input. Take all outputs before the next one.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Connected { connection } => self.connected(now, connection),
+            Input::Message {
+                connection,
+                message,
+            } => self.message(now, connection, message),
+            Input::Malformed { connection, error } => {
+                let refusal = Refusal::new(ErrorCode::Malformed, error.to_string());
+                if self.admit(now, connection, Kind::Message, None) {
+                    self.refuse(connection, None, &refusal);
+                }
+            }
+            Input::Disconnected { connection } => {
+                if let Some(Phase::Open(peer)) = self.forget(connection) {
+                    self.offline(now, peer);
+                }
+            }
+            Input::Tick => self.expire(now),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due. It may turn out that nothing is to be done then.
+    pub fn next_deadline(&self) -> Option<Now> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// How much there is.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            connections: self.connections.len(),
+            sessions: self.sessions.len(),
+            lobbies: self.lobbies.len(),
+            log_bytes: self.log_bytes,
+        }
+    }
+
+    fn connected(&mut self, now: Now, connection: ConnectionId) {
+        // A number that is used twice is the shell's mistake; the older connection is gone then.
+        if let Some(Phase::Open(peer)) = self.forget(connection) {
+            self.offline(now, peer);
+        }
+        let full = self.connections.len() >= self.config.max_connections;
+        let timer = now + self.config.hello_timeout;
+        let state = Connection {
+            phase: Phase::Greeting,
+            messages: Bucket::new(self.config.messages, now),
+            signals: Bucket::new(self.config.signals, now),
+            joins: Bucket::new(self.config.joins, now),
+            heard: now,
+            timer,
+        };
+        self.connections.insert(connection, state);
+        self.timers.insert((timer, Timer::Connection(connection)));
+        if full {
+            self.fail(now, connection, self.full());
+        }
+    }
+
+    fn message(&mut self, now: Now, connection: ConnectionId, message: ClientMessage) {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        state.heard = now;
+        let phase = state.phase;
+        // Whoever wants to go is never held up.
+        if message == ClientMessage::Goodbye {
+            return self.goodbye(connection, phase);
+        }
+        let request = request_of(&message);
+        if !self.admit(now, connection, Kind::of(&message), request) {
+            return;
+        }
+        match (phase, message) {
+            (
+                Phase::Greeting,
+                ClientMessage::Hello {
+                    protocol,
+                    game,
+                    resume,
+                },
+            ) => {
+                self.hello(now, connection, protocol, game, resume);
+            }
+            (Phase::Greeting, _) => {
+                let refusal = Refusal::new(ErrorCode::Order, "the first message must be hello");
+                self.fail(now, connection, refusal);
+            }
+            (Phase::Open(_), ClientMessage::Hello { .. }) => {
+                let refusal = Refusal::new(ErrorCode::Order, "hello was said already");
+                self.fail(now, connection, refusal);
+            }
+            (Phase::Open(peer), message) => {
+                if let Err(refusal) = self.command(peer, message) {
+                    self.refuse(connection, request, &refusal);
+                }
+            }
+        }
+    }
+
+    /// Whether the client is within its rates. If not, it has been told, or closed.
+    fn admit(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        kind: Kind,
+        request: Option<u32>,
+    ) -> bool {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return false;
+        };
+        let config = &self.config;
+        let verdict = match kind {
+            Kind::Signal => state.signals.take(config.signals, now),
+            Kind::Message => state.messages.take(config.messages, now),
+            Kind::Join => match state.messages.take(config.messages, now) {
+                Verdict::Go => state.joins.take(config.joins, now),
+                verdict => verdict,
+            },
+        };
+        match verdict {
+            Verdict::Go => return true,
+            Verdict::Wait(wait) => {
+                let text = match kind {
+                    Kind::Signal => "too many signals",
+                    Kind::Message => "too many messages",
+                    Kind::Join => "too many joins by code",
+                };
+                let refusal = Refusal::new(ErrorCode::RateLimited, text).retry(wait);
+                self.refuse(connection, request, &refusal);
+            }
+            Verdict::Abuse => {
+                let text = "too many messages, and they did not stop";
+                self.fail(now, connection, Refusal::new(ErrorCode::RateLimited, text));
+            }
+        }
+        false
+    }
+
+    /// Tells a client why not. Within a session the answer is one of its frames.
+    fn refuse(&mut self, connection: ConnectionId, request: Option<u32>, refusal: &Refusal) {
+        let Some(state) = self.connections.get(&connection) else {
+            return;
+        };
+        let message = refusal.message(request);
+        match state.phase {
+            Phase::Open(peer) => self.tell(peer, message),
+            Phase::Greeting => self.send(connection, ServerFrame { seq: 0, message }),
+        }
+    }
+
+    /// Tells a client why, and closes its connection; a session goes offline.
+    fn fail(&mut self, now: Now, connection: ConnectionId, refusal: Refusal) {
+        if let Some(Phase::Open(peer)) = self.close(connection, refusal) {
+            self.offline(now, peer);
+        }
+    }
+
+    /// Like [`Self::fail`], but leaves the session to the caller.
+    fn close(&mut self, connection: ConnectionId, refusal: Refusal) -> Option<Phase> {
+        let phase = self.forget(connection)?;
+        let message = refusal.message(None);
+        self.send(connection, ServerFrame { seq: 0, message });
+        let Refusal { code, text, .. } = refusal;
+        self.outputs.push_back(Output::Close {
+            connection,
+            code,
+            text,
+        });
+        Some(phase)
+    }
+
+    fn forget(&mut self, connection: ConnectionId) -> Option<Phase> {
+        let state = self.connections.remove(&connection)?;
+        self.timers
+            .remove(&(state.timer, Timer::Connection(connection)));
+        Some(state.phase)
+    }
+
+    fn send(&mut self, connection: ConnectionId, frame: ServerFrame) {
+        self.outputs.push_back(Output::Send { connection, frame });
+    }
+
+    fn full(&self) -> Refusal {
+        Refusal::plain(ErrorCode::ServerFull).retry(self.config.full_retry)
+    }
+
+    fn expire(&mut self, now: Now) {
+        while let Some((at, timer)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            match timer {
+                Timer::Connection(connection) => self.silent(now, connection),
+                Timer::Session(peer) => self.grace_is_over(peer),
+            }
+        }
+    }
+
+    /// The timer of a connection: it is rearmed here and not with every message, which would make
+    /// each message pay for two changes of the timer set.
+    fn silent(&mut self, now: Now, connection: ConnectionId) {
+        let Some(state) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        let silence = self.config.silence();
+        let due = state.heard + silence;
+        let refusal = match state.phase {
+            Phase::Open(_) if now < due => {
+                state.timer = due;
+                self.timers.insert((due, Timer::Connection(connection)));
+                return;
+            }
+            Phase::Open(_) => Refusal::new(
+                ErrorCode::TooSlow,
+                format!("nothing was heard for {silence:?}"),
+            ),
+            Phase::Greeting => {
+                let limit = self.config.hello_timeout;
+                Refusal::new(ErrorCode::Order, format!("no hello came within {limit:?}"))
+            }
+        };
+        self.fail(now, connection, refusal);
+    }
+}
+
+/// Which rate a message counts against.
+#[derive(Clone, Copy)]
+enum Kind {
+    Message,
+    Signal,
+    Join,
+}
+
+impl Kind {
+    fn of(message: &ClientMessage) -> Self {
+        match message {
+            ClientMessage::Signal { .. } => Self::Signal,
+            ClientMessage::Join { .. } => Self::Join,
+            _ => Self::Message,
+        }
+    }
+}
+
+fn request_of(message: &ClientMessage) -> Option<u32> {
+    match message {
+        ClientMessage::Create { request, .. }
+        | ClientMessage::Join { request, .. }
+        | ClientMessage::QuickJoin { request, .. }
+        | ClientMessage::List { request }
+        | ClientMessage::Leave { request } => Some(*request),
+        ClientMessage::Hello { .. }
+        | ClientMessage::Signal { .. }
+        | ClientMessage::ReportLost { .. }
+        | ClientMessage::KeepAlive { .. }
+        | ClientMessage::Goodbye => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

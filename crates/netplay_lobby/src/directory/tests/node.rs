@@ -1,0 +1,241 @@
+//! A directory with clients that are scripted by hand.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use netplay_protocol::lobby::{
+    ClientMessage, ErrorCode, LobbyOptions, LobbyState, LobbySummary, Resume, ResumeToken,
+    ServerFrame, ServerMessage, Signal, SignalBody,
+};
+use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
+
+use crate::{Config, ConnectionId, Directory, Input, Output};
+
+pub(super) struct Node {
+    pub(super) directory: Directory,
+    pub(super) now: Now,
+    frames: BTreeMap<u64, Vec<ServerFrame>>,
+    closed: BTreeMap<u64, ErrorCode>,
+    sessions: BTreeMap<u64, (PeerId, ResumeToken)>,
+}
+
+pub(super) fn options(capacity: u8) -> LobbyOptions {
+    LobbyOptions {
+        capacity,
+        public: true,
+        name: "a game".into(),
+    }
+}
+
+pub(super) fn signal(attempt: u32) -> Signal {
+    Signal {
+        attempt,
+        body: SignalBody::Offer { sdp: "v=0".into() },
+    }
+}
+
+pub(super) fn members(lobby: &LobbyState) -> Vec<(PeerId, bool)> {
+    lobby
+        .members
+        .iter()
+        .map(|member| (member.peer, member.online))
+        .collect()
+}
+
+impl Node {
+    pub(super) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(super) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        Self {
+            directory: Directory::new(config, [7; 32]),
+            now: Now::from_millis(1000),
+            frames: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        self.directory.handle(self.now, input);
+        while let Some(output) = self.directory.poll_output() {
+            match output {
+                Output::Send { connection, frame } => {
+                    self.frames.entry(connection.0).or_default().push(frame);
+                }
+                Output::Close {
+                    connection, code, ..
+                } => {
+                    self.closed.insert(connection.0, code);
+                }
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, connection: u64) {
+        self.input(Input::Connected {
+            connection: ConnectionId(connection),
+        });
+    }
+
+    pub(super) fn disconnect(&mut self, connection: u64) {
+        self.input(Input::Disconnected {
+            connection: ConnectionId(connection),
+        });
+    }
+
+    pub(super) fn say(&mut self, connection: u64, message: ClientMessage) {
+        self.input(Input::Message {
+            connection: ConnectionId(connection),
+            message,
+        });
+    }
+
+    pub(super) fn say_hello(&mut self, connection: u64, resume: Option<Resume>) {
+        let game = GameId::new("game").unwrap();
+        self.say(
+            connection,
+            ClientMessage::Hello {
+                protocol: PROTOCOL_VERSION,
+                game,
+                resume,
+            },
+        );
+    }
+
+    /// Connects and greets.
+    pub(super) fn hello(&mut self, connection: u64) -> PeerId {
+        self.hello_game(connection, "game")
+    }
+
+    pub(super) fn hello_game(&mut self, connection: u64, game: &str) -> PeerId {
+        self.connect(connection);
+        let game = GameId::new(game).unwrap();
+        let hello = ClientMessage::Hello {
+            protocol: PROTOCOL_VERSION,
+            game,
+            resume: None,
+        };
+        self.say(connection, hello);
+        self.welcomed(connection).0
+    }
+
+    /// Takes the welcome: the peer, and whether it was a resume.
+    pub(super) fn welcomed(&mut self, connection: u64) -> (PeerId, bool) {
+        let frame = self.frames.get_mut(&connection).expect("frames").remove(0);
+        let ServerFrame {
+            seq: 0,
+            message:
+                ServerMessage::Welcome {
+                    peer,
+                    token,
+                    resumed,
+                    ..
+                },
+        } = frame
+        else {
+            panic!("{frame:?} is no welcome");
+        };
+        self.sessions.insert(connection, (peer, token));
+        (peer, resumed)
+    }
+
+    /// Takes up the session of one connection on a new one. Whether that worked.
+    pub(super) fn resume_over(&mut self, old: u64, new: u64, seen: u64) -> bool {
+        let (peer, token) = self.sessions[&old].clone();
+        self.connect(new);
+        self.say_hello(new, Some(Resume { peer, token, seen }));
+        self.welcomed(new).1
+    }
+
+    pub(super) fn token(&self, connection: u64) -> ResumeToken {
+        self.sessions[&connection].1.clone()
+    }
+
+    /// What has arrived since the last call.
+    pub(super) fn take(&mut self, connection: u64) -> Vec<ServerMessage> {
+        self.take_frames(connection)
+            .into_iter()
+            .map(|frame| frame.message)
+            .collect()
+    }
+
+    pub(super) fn take_frames(&mut self, connection: u64) -> Vec<ServerFrame> {
+        self.frames.remove(&connection).unwrap_or_default()
+    }
+
+    /// Takes the first message, which must be this one, and leaves the rest.
+    pub(super) fn take_last(&mut self, connection: u64, expected: ServerMessage) {
+        let frame = self.frames.get_mut(&connection).expect("frames").remove(0);
+        assert_eq!(frame.message, expected);
+    }
+
+    /// Takes the one message that arrived, an error.
+    pub(super) fn error(&mut self, connection: u64) -> (Option<u32>, ErrorCode) {
+        match &self.take(connection)[..] {
+            [ServerMessage::Error { request, code, .. }] => (*request, *code),
+            other => panic!("one error is expected, not {other:?}"),
+        }
+    }
+
+    pub(super) fn closed(&self, connection: u64) -> Option<ErrorCode> {
+        self.closed.get(&connection).copied()
+    }
+
+    fn joined(&mut self, connection: u64) -> LobbyState {
+        match self.take(connection).pop() {
+            Some(ServerMessage::Joined { lobby, .. }) => lobby,
+            other => panic!("a lobby is expected, not {other:?}"),
+        }
+    }
+
+    pub(super) fn create(&mut self, connection: u64, options: LobbyOptions) -> LobbyState {
+        self.say(
+            connection,
+            ClientMessage::Create {
+                request: 1,
+                options,
+            },
+        );
+        self.joined(connection)
+    }
+
+    pub(super) fn join(&mut self, connection: u64, code: LobbyCode) -> LobbyState {
+        self.say(connection, ClientMessage::Join { request: 1, code });
+        self.joined(connection)
+    }
+
+    pub(super) fn quick(&mut self, connection: u64, options: LobbyOptions) -> LobbyState {
+        self.say(
+            connection,
+            ClientMessage::QuickJoin {
+                request: 1,
+                options,
+            },
+        );
+        self.joined(connection)
+    }
+
+    pub(super) fn list(&mut self, connection: u64) -> Vec<LobbySummary> {
+        self.say(connection, ClientMessage::List { request: 1 });
+        match self.take(connection).pop() {
+            Some(ServerMessage::Lobbies { lobbies, .. }) => lobbies,
+            other => panic!("a list is expected, not {other:?}"),
+        }
+    }
+
+    /// Lets time pass, with every tick that is due.
+    pub(super) fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.directory.next_deadline()
+            && at <= end
+        {
+            self.now = self.now.max(at);
+            self.input(Input::Tick);
+        }
+        self.now = end;
+    }
+}

@@ -1,0 +1,73 @@
+//! What goes into a [`Directory`](crate::Directory) and what comes out.
+
+use netplay_protocol::lobby::{ClientMessage, ErrorCode, MessageError, ServerFrame};
+
+/// One socket, as the shell names it. The shell never uses a number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A socket is open.
+    Connected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A client said this.
+    Message {
+        /// On which socket.
+        connection: ConnectionId,
+        /// What.
+        message: ClientMessage,
+    },
+    /// A client said something that is no message.
+    Malformed {
+        /// On which socket.
+        connection: ConnectionId,
+        /// Why it is none.
+        error: MessageError,
+    },
+    /// A socket is closed. Unknown and already closed ones are ignored.
+    Disconnected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// It is [`Directory::next_deadline`](crate::Directory::next_deadline) or later.
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this frame.
+    Send {
+        /// On which socket.
+        connection: ConnectionId,
+        /// What.
+        frame: ServerFrame,
+    },
+    /// Send what is still waiting, then close. The directory has forgotten this connection:
+    /// nothing more is sent to it, and what it says is ignored.
+    Close {
+        /// Which socket.
+        connection: ConnectionId,
+        /// Why, for programs. After a goodbye, [`ErrorCode::SessionGone`].
+        code: ErrorCode,
+        /// Why, for people.
+        text: String,
+    },
+}
+
+/// How much a [`Directory`](crate::Directory) holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Open connections, those without a session included.
+    pub connections: usize,
+    /// Sessions, those without a connection included.
+    pub sessions: usize,
+    /// Lobbies.
+    pub lobbies: usize,
+    /// Bytes in the logs of all sessions, about.
+    pub log_bytes: usize,
+}

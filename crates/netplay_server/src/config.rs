@@ -1,0 +1,58 @@
+//! Limits and times of the sockets, each with its reason.
+
+use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
+
+use netplay_lobby::Config;
+
+/// The port of the program when none is given.
+pub const DEFAULT_PORT: u16 = 3536;
+
+/// How a server listens and what it allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where to listen. Port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Limits and times of sessions and lobbies.
+    pub lobby: Config,
+    /// Sockets of one address at most, IPv6 by /64. Enough for a LAN party, a school or a small
+    /// provider behind one address; too few for one machine to fill the server.
+    pub max_per_address: usize,
+    /// Whether the limit holds for the loopback address too. Off, because tests, load generators
+    /// and proxies on the same machine share it.
+    pub limit_loopback: bool,
+    /// How long a request may take from the open socket to the WebSocket. `hello` has its own
+    /// deadline in [`Config::hello_timeout`].
+    pub handshake_timeout: Duration,
+    /// How long one frame may wait for a client that does not read. A mobile link that changes
+    /// masts stalls for a few seconds.
+    pub write_timeout: Duration,
+    /// Frames that wait for one client at most, those of a resume excepted (its log bounds them).
+    pub outgoing_frames: usize,
+    /// Bytes that wait for one client at most. 64 signals rarely come near; 64 of the largest
+    /// would be 1 MiB.
+    pub outgoing_bytes: usize,
+}
+
+impl Default for ServerConfig {
+    /// A free port of the loopback address.
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            lobby: Config::default(),
+            max_per_address: 256,
+            limit_loopback: false,
+            handshake_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            outgoing_frames: 64,
+            outgoing_bytes: 256 * 1024,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// The defaults, at this address.
+    pub fn at(bind: SocketAddr) -> Self {
+        Self { bind, ..Self::default() }
+    }
+}

@@ -1,0 +1,170 @@
+//! One WebSocket: the only task that reads from it and writes to it.
+
+use core::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use futures_util::SinkExt;
+use netplay_protocol::lobby::{ErrorCode, MessageError};
+use tokio::time::timeout;
+use tungstenite::error::{CapacityError, Error as WsError};
+
+use crate::http::Caller;
+use crate::hub::{Attached, Hub};
+use crate::outbox::{End, Next};
+
+/// How long the last words may take.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Pings without a message between them. Answering one costs as much as a message, so this is
+/// their rate limit; a client has no reason for any, keep-alives being messages.
+const PINGS_MAX: u32 = 100;
+
+/// Bytes of a close frame's reason: RFC 6455 allows 125 with the code.
+const REASON_MAX: usize = 123;
+
+/// Why a connection ends.
+enum Over {
+    /// The other side is gone: there is nobody to tell.
+    Gone,
+    /// The server closes it.
+    Close(u16, String),
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(mut socket: WebSocket, hub: Arc<Hub>, mut caller: Caller) {
+    let attached = hub.attach();
+    let mut pings = 0;
+    let over = loop {
+        tokio::select! {
+            biased;
+            () = caller.alive.stopped() => {
+                break Over::Close(1001, "the server stops".into());
+            }
+            () = attached.outbox.ready() => {
+                if let Err(over) = write(&mut socket, &attached, &mut caller).await {
+                    break over;
+                }
+            }
+            received = socket.recv() => {
+                if let Err(over) = read(received, &attached, &mut pings) {
+                    break over;
+                }
+            }
+        }
+    };
+    // The others learn now, not after the last words.
+    drop(attached);
+    match over {
+        Over::Close(code, reason) => {
+            caller.linger.store(true, Ordering::Relaxed);
+            say_last(&mut socket, code, &reason).await;
+        }
+        Over::Gone => {
+            // Lets the library answer a close frame. Whether that arrives does not matter.
+            let _ = timeout(LAST_WORDS, socket.flush()).await;
+        }
+    }
+}
+
+fn read(
+    received: Option<Result<Message, axum::Error>>,
+    attached: &Attached,
+    pings: &mut u32,
+) -> Result<(), Over> {
+    match received {
+        Some(Ok(Message::Text(text))) => {
+            *pings = 0;
+            attached.text(text.as_str());
+            Ok(())
+        }
+        Some(Ok(Message::Binary(_))) => {
+            let text = "binary frames are not used here; send JSON as text".to_owned();
+            attached.malformed(MessageError::Json(text));
+            Ok(())
+        }
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+            *pings += 1;
+            match *pings {
+                0..=PINGS_MAX => Ok(()),
+                _ => Err(Over::Close(1008, "too many pings".into())),
+            }
+        }
+        Some(Ok(Message::Close(_))) | None => Err(Over::Gone),
+        Some(Err(error)) => Err(broken(error)),
+    }
+}
+
+fn broken(error: axum::Error) -> Over {
+    match error.into_inner().downcast_ref::<WsError>() {
+        Some(WsError::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
+            Over::Close(1009, format!("{size} bytes are too many, {max_size} are allowed"))
+        }
+        Some(WsError::Utf8(_)) => Over::Close(1007, "text must be UTF-8".into()),
+        Some(WsError::Protocol(error)) => Over::Close(1002, error.to_string()),
+        _ => Over::Gone,
+    }
+}
+
+/// Writes what waits, each frame within the deadline.
+async fn write(
+    socket: &mut WebSocket,
+    attached: &Attached,
+    caller: &mut Caller,
+) -> Result<(), Over> {
+    loop {
+        let (text, end) = match attached.outbox.next() {
+            Next::Send(text) => (Some(text), None),
+            Next::End(end) => (None, Some(end)),
+            Next::Nothing => (None, None),
+        };
+        let more = text.is_some();
+        let step = async {
+            match text {
+                Some(text) => socket.feed(Message::Text(text)).await,
+                None => socket.flush().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = attached.outbox.too_slow() => return Err(too_slow()),
+            () = caller.alive.stopped() => return Err(Over::Close(1001, "the server stops".into())),
+            done = timeout(caller.write_timeout, step) => match done {
+                Ok(Ok(())) if more => {}
+                Ok(Ok(())) => return end.map_or(Ok(()), |end| Err(closed(end))),
+                Ok(Err(_)) => return Err(Over::Gone),
+                Err(_) => return Err(too_slow()),
+            },
+        }
+    }
+}
+
+fn too_slow() -> Over {
+    Over::Close(close_code(ErrorCode::TooSlow), "the client reads too slowly".into())
+}
+
+fn closed(End { code, text }: End) -> Over {
+    Over::Close(close_code(code), text)
+}
+
+/// The WebSocket close code for an error: RFC 6455's where it has one, else 4000 and up.
+fn close_code(code: ErrorCode) -> u16 {
+    match code {
+        ErrorCode::SessionGone => 1000,
+        ErrorCode::Order => 1002,
+        ErrorCode::RateLimited | ErrorCode::Malformed => 1008,
+        ErrorCode::ServerFull => 1013,
+        ErrorCode::Version => 4001,
+        ErrorCode::Superseded => 4002,
+        ErrorCode::TooSlow => 4003,
+        _ => 4000,
+    }
+}
+
+async fn say_last(socket: &mut WebSocket, code: u16, reason: &str) {
+    let reason = Utf8Bytes::from(&reason[..reason.floor_char_boundary(REASON_MAX)]);
+    let close = Message::Close(Some(CloseFrame { code, reason }));
+    // A client that does not take it is gone all the same.
+    let _ = timeout(LAST_WORDS, socket.send(close)).await;
+}

@@ -1,0 +1,177 @@
+//! The frames that wait for one client.
+//!
+//! Guaranteed: at most the configured frames and bytes wait, and what one resume replays. A client
+//! for which more would wait is too slow: it gets nothing more and is closed.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use axum::extract::ws::Utf8Bytes;
+use netplay_protocol::lobby::ErrorCode;
+use tokio::sync::Notify;
+
+/// See the module.
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    ready: Notify,
+    too_slow: Notify,
+    max_frames: usize,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Queued>,
+    /// What counts against the limits: everything but replayed frames.
+    frames: usize,
+    bytes: usize,
+    end: Option<End>,
+    ended: bool,
+}
+
+struct Queued {
+    text: Utf8Bytes,
+    replayed: bool,
+}
+
+/// Why a connection is closed by the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) code: ErrorCode,
+    pub(crate) text: String,
+}
+
+/// What to do next for a client.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Send(Utf8Bytes),
+    End(End),
+    Nothing,
+}
+
+impl Outbox {
+    pub(crate) fn new(max_frames: usize, max_bytes: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            ready: Notify::new(),
+            too_slow: Notify::new(),
+            max_frames,
+            max_bytes,
+        }
+    }
+
+    /// Adds a frame. Replayed ones are bounded by the log they come from.
+    pub(crate) fn push(&self, text: Utf8Bytes, replayed: bool) {
+        let mut state = self.lock();
+        if state.ended {
+            return;
+        }
+        if !replayed {
+            state.frames += 1;
+            state.bytes += text.len();
+            if state.frames > self.max_frames || state.bytes > self.max_bytes {
+                let text = "the client reads too slowly".to_owned();
+                *state = State {
+                    end: Some(End { code: ErrorCode::TooSlow, text }),
+                    ended: true,
+                    ..State::default()
+                };
+                drop(state);
+                self.too_slow.notify_one();
+                self.ready.notify_one();
+                return;
+            }
+        }
+        state.queue.push_back(Queued { text, replayed });
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// Nothing more follows what waits now.
+    pub(crate) fn end(&self, code: ErrorCode, text: String) {
+        let mut state = self.lock();
+        if !state.ended {
+            state.ended = true;
+            state.end = Some(End { code, text });
+            drop(state);
+            self.ready.notify_one();
+        }
+    }
+
+    pub(crate) fn next(&self) -> Next {
+        let mut state = self.lock();
+        if let Some(Queued { text, replayed }) = state.queue.pop_front() {
+            if !replayed {
+                state.frames -= 1;
+                state.bytes -= text.len();
+            }
+            return Next::Send(text);
+        }
+        // An idle connection must be small: a burst's queue is given back.
+        state.queue = VecDeque::new();
+        state.end.take().map_or(Next::Nothing, Next::End)
+    }
+
+    /// Waits until [`Self::next`] has something. May wake for nothing.
+    pub(crate) async fn ready(&self) {
+        self.ready.notified().await;
+    }
+
+    /// Waits until the client turns out too slow.
+    pub(crate) async fn too_slow(&self) {
+        self.too_slow.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing between lock and unlock panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(len: usize) -> Utf8Bytes {
+        "x".repeat(len).into()
+    }
+
+    fn is_too_slow(outbox: &Outbox) -> bool {
+        matches!(outbox.next(), Next::End(End { code: ErrorCode::TooSlow, .. }))
+    }
+
+    #[test]
+    fn frames_come_out_in_order_and_the_end_comes_last() {
+        let outbox = Outbox::new(2, 100);
+        outbox.push(text(1), false);
+        outbox.push(text(2), false);
+        outbox.end(ErrorCode::Order, "no".into());
+        outbox.push(text(3), false);
+        assert_eq!(outbox.next(), Next::Send(text(1)));
+        assert_eq!(outbox.next(), Next::Send(text(2)));
+        assert!(matches!(outbox.next(), Next::End(_)));
+        assert_eq!(outbox.next(), Next::Nothing);
+    }
+
+    #[test]
+    fn too_many_frames_or_bytes_end_it_and_free_the_queue() {
+        let outbox = Outbox::new(2, 100);
+        (0..3).for_each(|_| outbox.push(text(1), false));
+        assert!(is_too_slow(&outbox));
+        let outbox = Outbox::new(2, 100);
+        outbox.push(text(101), false);
+        assert!(is_too_slow(&outbox));
+    }
+
+    #[test]
+    fn replayed_frames_leave_room_for_new_ones() {
+        let outbox = Outbox::new(1, 10);
+        (0..50).for_each(|_| outbox.push(text(10), true));
+        outbox.push(text(10), false);
+        for _ in 0..51 {
+            assert_eq!(outbox.next(), Next::Send(text(10)));
+        }
+        outbox.push(text(10), false);
+        assert_eq!(outbox.next(), Next::Send(text(10)));
+    }
+}

@@ -1,0 +1,165 @@
+//! A server on a tokio runtime.
+
+use core::convert::Infallible;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::Arc;
+
+use netplay_lobby::{Directory, Stats};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::config::ServerConfig;
+use crate::error::BindError;
+use crate::http;
+use crate::hub::Hub;
+use crate::listener::{Acceptor, listen};
+
+/// How long a stopping server waits for its tasks. Each ends by itself within this time.
+const STOP: Duration = Duration::from_millis(900);
+
+/// Held by every task of a server: tells it to stop, and the server that it has.
+#[derive(Clone)]
+pub(crate) struct Alive {
+    stop: watch::Receiver<bool>,
+    _alive: mpsc::Sender<Infallible>,
+}
+
+impl Alive {
+    /// Waits until the server stops, or is dropped.
+    pub(crate) async fn stopped(&mut self) {
+        // An error says that the server is dropped.
+        let _ = self.stop.wait_for(|stop| *stop).await;
+    }
+}
+
+/// A server that listens, and serves when it is run.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    hub: Arc<Hub>,
+    acceptor: Acceptor,
+    stop: watch::Sender<bool>,
+    ended: mpsc::Receiver<Infallible>,
+}
+
+impl Server {
+    /// Starts to listen. Clients can connect from now on; they are served by
+    /// [`Server::run_until`].
+    ///
+    /// # Errors
+    /// [`BindError`], which says what to do.
+    #[expect(clippy::unused_async, reason = "it must run on a runtime, and async says so")]
+    pub async fn bind(config: ServerConfig) -> Result<Self, BindError> {
+        Self::new(config)
+    }
+
+    fn new(config: ServerConfig) -> Result<Self, BindError> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| BindError::Random(error.to_string()))?;
+        let refused = |error| BindError::of(config.bind, &error);
+        let listener = listen(config.bind).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let directory = Directory::new(config.lobby.clone(), seed);
+        let hub = Arc::new(Hub::new(directory, config.outgoing_frames, config.outgoing_bytes));
+        let (stop, stopped) = watch::channel(false);
+        let (alive, ended) = mpsc::channel(1);
+        let alive = Alive { stop: stopped, _alive: alive };
+        let acceptor = Acceptor::new(http::router(hub.clone()), &config, alive);
+        Ok(Self { listener, address, hub, acceptor, stop, ended })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `ws://` and the address, as clients take it.
+    pub fn url(&self) -> String {
+        url(self.address)
+    }
+
+    /// Serves until `shutdown` is ready; then closes every connection and waits, a second at most,
+    /// until all tasks have ended. Dropping this future stops the server too, without the wait.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
+        let Self { listener, hub, acceptor, stop, mut ended, .. } = self;
+        let ticking = {
+            let mut alive = acceptor.alive.clone();
+            async move {
+                tokio::select! {
+                    () = hub.tick() => {}
+                    () = alive.stopped() => {}
+                }
+            }
+        };
+        tokio::spawn(ticking);
+        tokio::select! {
+            () = acceptor.run(&listener) => {}
+            () = shutdown => {}
+        }
+        drop(listener);
+        stop.send_replace(true);
+        drop(acceptor);
+        // Nothing is ever sent: this ends when the last task has dropped its sender.
+        if timeout(STOP, ended.recv()).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+    }
+
+    /// Starts a server on this runtime. It stops when the handle is dropped.
+    ///
+    /// # Errors
+    /// [`BindError`], which says what to do.
+    pub fn spawn(runtime: &Handle, config: ServerConfig) -> Result<ServerHandle, BindError> {
+        let _inside = runtime.enter();
+        let server = Self::new(config)?;
+        let address = server.address;
+        let hub = server.hub.clone();
+        let (stop, mut stopped) = watch::channel(false);
+        let shutdown = async move {
+            // An error says that the handle is dropped.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let task = runtime.spawn(server.run_until(shutdown));
+        Ok(ServerHandle { address, hub, stop, task })
+    }
+}
+
+/// A running server. Dropping it stops the server within a second.
+pub struct ServerHandle {
+    address: SocketAddr,
+    hub: Arc<Hub>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl ServerHandle {
+    /// Where it listens, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `ws://` and the address, as clients take it.
+    pub fn url(&self) -> String {
+        url(self.address)
+    }
+
+    /// How much it holds.
+    pub fn stats(&self) -> Stats {
+        self.hub.stats()
+    }
+
+    /// Stops the server, and returns when its tasks have ended: a second at most.
+    pub async fn shutdown(self) {
+        self.stop.send_replace(true);
+        // An error says that the runtime is shutting down, or that the task panicked: it is over.
+        let _ = self.task.await;
+    }
+}
+
+pub(crate) fn url(address: SocketAddr) -> String {
+    format!("ws://{address}")
+}

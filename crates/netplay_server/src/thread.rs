@@ -1,0 +1,64 @@
+//! A server with a thread and a runtime of its own.
+
+use core::net::SocketAddr;
+use std::thread::JoinHandle;
+
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+use crate::config::ServerConfig;
+use crate::error::BindError;
+use crate::server::{Server, url};
+
+/// A running server on its own thread, named `netplay-server`. Dropping it stops the server and
+/// waits for the thread: a second at most.
+pub struct ServerThread {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ServerThread {
+    /// Starts a server; it listens when this returns.
+    ///
+    /// # Errors
+    /// [`BindError`], which says what to do.
+    pub fn start(config: ServerConfig) -> Result<Self, BindError> {
+        let failed = |error: std::io::Error| BindError::Thread(error.to_string());
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let server = runtime.block_on(Server::bind(config))?;
+        let address = server.local_addr();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("netplay-server".into())
+            .spawn(move || {
+                let shutdown = async {
+                    // An error says that this was dropped.
+                    let _ = stopped.await;
+                };
+                runtime.block_on(server.run_until(shutdown));
+            })
+            .map_err(failed)?;
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `ws://` and the address, as clients take it.
+    pub fn url(&self) -> String {
+        url(self.address)
+    }
+}
+
+impl Drop for ServerThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the server was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}

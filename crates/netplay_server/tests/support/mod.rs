@@ -1,0 +1,179 @@
+//! A lobby client that is scripted by hand, with a deadline on everything.
+
+use core::time::Duration;
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use netplay_protocol::lobby::{
+    ClientMessage, ErrorCode, LobbyOptions, LobbyState, PATH, Resume, ResumeToken, ServerFrame,
+    ServerMessage, Signal, SignalBody,
+};
+use netplay_protocol::{GameId, LobbyCode, PROTOCOL_VERSION, PeerId};
+use netplay_server::{Server, ServerConfig, ServerHandle};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+/// Far more than anything here takes.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+pub fn start(change: impl FnOnce(&mut ServerConfig)) -> ServerHandle {
+    let mut config = ServerConfig::default();
+    change(&mut config);
+    Server::spawn(&tokio::runtime::Handle::current(), config).unwrap()
+}
+
+pub fn signal(sdp: &str) -> Signal {
+    Signal { attempt: 1, body: SignalBody::Offer { sdp: sdp.into() } }
+}
+
+pub struct Client {
+    pub socket: WebSocketStream<TcpStream>,
+    pub me: PeerId,
+    token: ResumeToken,
+    pub seen: u64,
+}
+
+/// Why a WebSocket ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    Code(u16),
+    Cut,
+}
+
+pub async fn open(server: &ServerHandle) -> Result<WebSocketStream<TcpStream>, Error> {
+    open_with(server, None).await
+}
+
+/// Opens a WebSocket whose system takes this many unread bytes.
+pub async fn open_with(
+    server: &ServerHandle,
+    receive_buffer: Option<u32>,
+) -> Result<WebSocketStream<TcpStream>, Error> {
+    let socket = TcpSocket::new_v4()?;
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    let stream = timeout(DEADLINE, socket.connect(server.local_addr())).await.unwrap()?;
+    let url = format!("{}{PATH}", server.url());
+    Ok(timeout(DEADLINE, client_async(url, stream)).await.expect("in time")?.0)
+}
+
+/// Reads until the end.
+pub async fn ended(socket: &mut WebSocketStream<TcpStream>) -> Ended {
+    loop {
+        match timeout(DEADLINE, socket.next()).await.expect("the socket ends") {
+            Some(Ok(Message::Close(Some(frame)))) => return Ended::Code(frame.code.into()),
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Ended::Cut,
+        }
+    }
+}
+
+impl Client {
+    pub async fn connect(server: &ServerHandle) -> Self {
+        Self::greet(open(server).await.unwrap(), None).await.0
+    }
+
+    /// Says hello. Gives whether a session was resumed.
+    pub async fn greet(socket: WebSocketStream<TcpStream>, resume: Option<Resume>) -> (Self, bool) {
+        let seen = resume.as_ref().map_or(0, |resume| resume.seen);
+        let (me, token) = (PeerId::from_u128(0), ResumeToken(String::new()));
+        let mut client = Self { socket, me, token, seen };
+        let game = GameId::new("game").unwrap();
+        client.say(&ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume }).await;
+        let frame = client.frame().await;
+        let ServerMessage::Welcome { peer, token, resumed, .. } = frame.message else {
+            panic!("{frame:?} is no welcome");
+        };
+        assert_eq!(frame.seq, 0);
+        (client.me, client.token) = (peer, token);
+        (client, resumed)
+    }
+
+    /// Drops the socket without a word, and gives what a resume needs.
+    pub fn cut(self) -> Resume {
+        Resume { peer: self.me, token: self.token, seen: self.seen }
+    }
+
+    /// Like [`Self::cut`], but the socket stays open.
+    pub fn leave_behind(self) -> (WebSocketStream<TcpStream>, Resume) {
+        let resume = Resume { peer: self.me, token: self.token, seen: self.seen };
+        (self.socket, resume)
+    }
+
+    pub async fn say(&mut self, message: &ClientMessage) {
+        self.say_raw(Message::text(message.to_json())).await;
+    }
+
+    pub async fn say_raw(&mut self, message: Message) {
+        timeout(DEADLINE, self.socket.send(message)).await.expect("in time").unwrap();
+    }
+
+    pub async fn frame(&mut self) -> ServerFrame {
+        loop {
+            match timeout(DEADLINE, self.socket.next()).await.expect("a frame in time") {
+                Some(Ok(Message::Text(text))) => return self.take(&text),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("a frame is expected, not {other:?}"),
+            }
+        }
+    }
+
+    /// A frame, if one has arrived.
+    pub fn try_frame(&mut self) -> Option<ServerFrame> {
+        match self.socket.next().now_or_never()?? {
+            Ok(Message::Text(text)) => Some(self.take(&text)),
+            other => panic!("a frame is expected, not {other:?}"),
+        }
+    }
+
+    fn take(&mut self, text: &str) -> ServerFrame {
+        let frame = ServerFrame::from_json(text).unwrap();
+        if frame.seq > 0 {
+            self.seen += 1;
+            assert_eq!(frame.seq, self.seen, "no frame is missed or repeated");
+        }
+        frame
+    }
+
+    pub async fn message(&mut self) -> ServerMessage {
+        self.frame().await.message
+    }
+
+    pub async fn error(&mut self) -> ErrorCode {
+        match self.message().await {
+            ServerMessage::Error { code, .. } => code,
+            other => panic!("an error is expected, not {other:?}"),
+        }
+    }
+
+    async fn joined(&mut self) -> LobbyState {
+        match self.message().await {
+            ServerMessage::Joined { lobby, .. } => lobby,
+            other => panic!("a lobby is expected, not {other:?}"),
+        }
+    }
+
+    pub async fn create(&mut self, capacity: u8) -> LobbyState {
+        let options = LobbyOptions { capacity, public: true, name: String::new() };
+        self.say(&ClientMessage::Create { request: 1, options }).await;
+        self.joined().await
+    }
+
+    pub async fn join(&mut self, code: LobbyCode) -> LobbyState {
+        self.say(&ClientMessage::Join { request: 2, code }).await;
+        self.joined().await
+    }
+
+    pub async fn signal(&mut self, to: PeerId, sdp: &str) {
+        self.say(&ClientMessage::Signal { to, signal: signal(sdp) }).await;
+    }
+
+    /// The server answers: the connection works.
+    pub async fn check(&mut self) {
+        self.say(&ClientMessage::List { request: 9 }).await;
+        let answer = self.message().await;
+        assert!(matches!(answer, ServerMessage::Lobbies { request: 9, .. }), "{answer:?}");
+    }
+}

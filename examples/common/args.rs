@@ -1,0 +1,98 @@
+//! The flags that every example has.
+
+use bevy_netplay::LobbyCode;
+use clap::Args;
+
+/// Most players of one game on one machine.
+const PLAYERS_MAX: u8 = 8;
+/// How long a game without a window lasts if it is not told.
+const HEADLESS_SECONDS: f32 = 30.0;
+
+/// The flags that every example has.
+#[derive(Args, Clone, Debug)]
+pub struct PlayArgs {
+    /// How many players, 1 to 8. This process is one; the others are opened beside it. With 1, it
+    /// prints its lobby's code and waits for players from elsewhere.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=i64::from(PLAYERS_MAX)))]
+    pub players: u8,
+
+    /// The lobby server, like ws://192.168.1.20:3536. Without it, one is started inside this process
+    /// for the players on this machine.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+
+    /// Join the lobby with this code instead of making one; needs --server.
+    #[arg(long, value_name = "CODE", requires = "server")]
+    pub join: Option<LobbyCode>,
+
+    /// Play without a window; bots are at the keys.
+    #[arg(long)]
+    pub headless: bool,
+
+    /// End after so many seconds of play, counted from when all players are connected, and print a
+    /// summary. The exit status tells whether the players connected and agree.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub seconds: Option<f32>,
+
+    /// Print the summary as one JSON object, on the last line.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Set by the process that opened this one: this player's number.
+    #[arg(long, hide = true)]
+    pub child: Option<u8>,
+}
+
+fn seconds(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
+        _ => Err("a number of seconds between 0 and 86400".into()),
+    }
+}
+
+/// With or without a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In a window.
+    Window,
+    /// Without.
+    Headless,
+}
+
+impl PlayArgs {
+    /// Decides between window and headless, and how long it lasts. Says on standard error what was
+    /// decided for the user.
+    pub fn settle(&mut self) -> Mode {
+        if !self.headless && !has_display() {
+            self.headless = true;
+            eprintln!("There is no display, so this game plays without a window.");
+        }
+        if !self.headless {
+            return Mode::Window;
+        }
+        if self.seconds.is_none() {
+            self.seconds = Some(HEADLESS_SECONDS);
+            if self.child.is_none() {
+                eprintln!(
+                    "It ends after {HEADLESS_SECONDS} s of play; --seconds S sets another time."
+                );
+            }
+        }
+        Mode::Headless
+    }
+
+    /// How many players have to be there before the game begins; `None` if nobody knows.
+    pub fn expected(&self) -> Option<u8> {
+        (self.players > 1).then_some(self.players)
+    }
+}
+
+#[cfg(all(unix, not(target_os = "macos")))]
+fn has_display() -> bool {
+    std::env::var_os("DISPLAY").is_some_and(|display| !display.is_empty())
+}
+
+#[cfg(not(all(unix, not(target_os = "macos"))))]
+const fn has_display() -> bool {
+    true
+}
