@@ -64,18 +64,9 @@ impl Default for Config {
             log_frames: 1024,
             log_bytes: 256 * 1024,
             log_bytes_total: 256 * 1024 * 1024,
-            messages: RateLimit {
-                burst: 60,
-                per_second: 10,
-            },
-            signals: RateLimit {
-                burst: 600,
-                per_second: 100,
-            },
-            joins: RateLimit {
-                burst: 10,
-                per_second: 1,
-            },
+            messages: RateLimit { burst: 60, per_second: 10 },
+            signals: RateLimit { burst: 600, per_second: 100 },
+            joins: RateLimit { burst: 10, per_second: 1 },
             full_retry: Duration::from_secs(5),
         }
     }

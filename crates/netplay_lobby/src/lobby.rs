@@ -44,16 +44,11 @@ impl Lobby {
     /// possible among those that are online.
     pub(crate) fn remove(&mut self, peer: PeerId) -> Option<PeerId> {
         self.members.retain(|member| member.peer != peer);
-        self.reports
-            .retain(|(lost, by)| *lost != peer && *by != peer);
+        self.reports.retain(|(lost, by)| *lost != peer && *by != peer);
         if self.host != peer {
             return None;
         }
-        let host = self
-            .members
-            .iter()
-            .find(|member| member.online)
-            .or(self.members.first())?;
+        let host = self.members.iter().find(|member| member.online).or(self.members.first())?;
         self.host = host.peer;
         Some(self.host)
     }
@@ -84,9 +79,7 @@ impl Lobby {
             others.all(|other| self.reports.contains(&(lost, other.peer)))
         };
         let mut offline = self.members.iter().filter(|member| !member.online);
-        offline
-            .find(|member| lost_to_all(member.peer))
-            .map(|member| member.peer)
+        offline.find(|member| lost_to_all(member.peer)).map(|member| member.peer)
     }
 
     pub(crate) fn state(&self, code: LobbyCode) -> LobbyState {
@@ -137,19 +130,9 @@ impl Lobbies {
         host: PeerId,
     ) {
         self.created += 1;
-        let members = vec![Member {
-            peer: host,
-            online: true,
-        }];
+        let members = vec![Member { peer: host, online: true }];
         let reports = BTreeSet::new();
-        let lobby = Lobby {
-            game,
-            options,
-            host,
-            members,
-            reports,
-            created: self.created,
-        };
+        let lobby = Lobby { game, options, host, members, reports, created: self.created };
         self.put(code, lobby);
     }
 
@@ -177,10 +160,7 @@ impl Lobbies {
 
     fn put(&mut self, code: LobbyCode, lobby: Lobby) {
         if let Some(place) = lobby.place() {
-            self.open
-                .entry(lobby.game.clone())
-                .or_default()
-                .insert(place, code);
+            self.open.entry(lobby.game.clone()).or_default().insert(place, code);
         }
         self.all.insert(code, lobby);
     }
@@ -203,12 +183,7 @@ impl Lobbies {
             let lobby = self.all.get(&code)?;
             let name = lobby.options.name.clone();
             let (members, capacity) = (lobby.len(), lobby.options.capacity);
-            Some(LobbySummary {
-                code,
-                name,
-                members,
-                capacity,
-            })
+            Some(LobbySummary { code, name, members, capacity })
         };
         found.into_iter().take(max).filter_map(summary).collect()
     }
@@ -216,10 +191,7 @@ impl Lobbies {
     fn open_of(&self, game: &GameId, capacity: u8) -> impl Iterator<Item = (&Place, &LobbyCode)> {
         let first = (capacity, Reverse(u8::MAX), 0);
         let last = (capacity, Reverse(0), u64::MAX);
-        self.open
-            .get(game)
-            .into_iter()
-            .flat_map(move |open| open.range(first..=last))
+        self.open.get(game).into_iter().flat_map(move |open| open.range(first..=last))
     }
 
     #[cfg(test)]
@@ -233,10 +205,7 @@ impl Lobbies {
         let mut expected: BTreeMap<GameId, BTreeMap<Place, LobbyCode>> = BTreeMap::new();
         for (code, lobby) in &self.all {
             if let Some(place) = lobby.place() {
-                expected
-                    .entry(lobby.game.clone())
-                    .or_default()
-                    .insert(place, *code);
+                expected.entry(lobby.game.clone()).or_default().insert(place, *code);
             }
         }
         expected == self.open

@@ -24,10 +24,7 @@ impl FrameLog {
         max_bytes: usize,
     ) -> ServerFrame {
         self.last += 1;
-        let frame = ServerFrame {
-            seq: self.last,
-            message,
-        };
+        let frame = ServerFrame { seq: self.last, message };
         self.bytes += weight(&frame);
         self.frames.push_back(frame.clone());
         while self.frames.len() > max_frames || self.bytes > max_bytes {
@@ -130,11 +127,7 @@ mod tests {
         assert_eq!(numbers(&log, 1), Some(vec![2]));
         log.confirm(u64::MAX);
         assert_eq!(log.bytes(), 0);
-        assert_eq!(
-            left(&mut log, 3).seq,
-            3,
-            "confirming the future changes no number"
-        );
+        assert_eq!(left(&mut log, 3).seq, 3, "confirming the future changes no number");
     }
 
     #[test]

@@ -32,10 +32,7 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(limit: RateLimit, now: Now) -> Self {
-        Self {
-            level: i64::from(limit.burst) * TOKEN,
-            at: now,
-        }
+        Self { level: i64::from(limit.burst) * TOKEN, at: now }
     }
 
     /// Takes one token, or says why not.
@@ -43,10 +40,7 @@ impl Bucket {
         let full = i64::from(limit.burst) * TOKEN;
         let rate = i64::from(limit.per_second.max(1));
         let passed = i64::try_from(now.since(self.at).as_micros()).unwrap_or(i64::MAX);
-        self.level = self
-            .level
-            .saturating_add(passed.saturating_mul(rate))
-            .min(full);
+        self.level = self.level.saturating_add(passed.saturating_mul(rate)).min(full);
         self.at = self.at.max(now);
         self.level -= TOKEN;
         if self.level >= 0 {
@@ -64,20 +58,14 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    const LIMIT: RateLimit = RateLimit {
-        burst: 2,
-        per_second: 10,
-    };
+    const LIMIT: RateLimit = RateLimit { burst: 2, per_second: 10 };
 
     #[test]
     fn a_burst_passes_and_then_the_rate() {
         let mut bucket = Bucket::new(LIMIT, Now::ZERO);
         assert_eq!(bucket.take(LIMIT, Now::ZERO), Verdict::Go);
         assert_eq!(bucket.take(LIMIT, Now::ZERO), Verdict::Go);
-        assert_eq!(
-            bucket.take(LIMIT, Now::ZERO),
-            Verdict::Wait(Duration::from_millis(100))
-        );
+        assert_eq!(bucket.take(LIMIT, Now::ZERO), Verdict::Wait(Duration::from_millis(100)));
         assert_eq!(bucket.take(LIMIT, Now::from_millis(200)), Verdict::Go);
     }
 
@@ -85,10 +73,7 @@ mod tests {
     fn who_does_not_listen_is_an_abuser() {
         let mut bucket = Bucket::new(LIMIT, Now::ZERO);
         let verdicts: Vec<_> = (0..5).map(|_| bucket.take(LIMIT, Now::ZERO)).collect();
-        assert!(matches!(
-            verdicts[2..4],
-            [Verdict::Wait(_), Verdict::Wait(_)]
-        ));
+        assert!(matches!(verdicts[2..4], [Verdict::Wait(_), Verdict::Wait(_)]));
         assert_eq!(verdicts[4], Verdict::Abuse);
     }
 

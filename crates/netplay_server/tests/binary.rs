@@ -1,5 +1,6 @@
 //! The program `netplay-server`: its first line, its exit codes, its errors.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use core::time::Duration;
 use std::process::Stdio;

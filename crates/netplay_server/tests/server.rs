@@ -1,5 +1,7 @@
 //! The server over real sockets of the loopback address.
 
+#![expect(clippy::unwrap_used, reason = "the helpers are part of the tests")]
+
 mod support;
 
 use core::time::Duration;

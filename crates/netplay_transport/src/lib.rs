@@ -44,7 +44,8 @@
 //! | trap | remedy here |
 //! |---|---|
 //! | connecting takes 400 ms | a short check interval, negotiated channels, a few wakes once connected |
-//! | some connects under loss never open their channels | a deadline for each step, and a fresh attempt |
+//! | a message that arrives before the channel is open is lost, and the channel never opens | the side whose association is established last speaks first |
+//! | some connects under loss hang | a deadline for each step, and a fresh attempt |
 //! | the tail of a burst of over 256 messages is parked | messages of one flush share packets; a datagram leaves every 50 ms |
 //! | bursts overflow the socket's default buffers | our own runtime asks for 4 MiB |
 //! | unbounded sending by default | credit for the reliable channel, and a limit on the library's buffer |

@@ -85,8 +85,7 @@ impl Directory {
             }
         };
         session.lobby = Some(code);
-        self.lobbies
-            .create(code, session.game.clone(), options, peer);
+        self.lobbies.create(code, session.game.clone(), options, peer);
         self.tell_joined(peer, request, code);
         Ok(())
     }
@@ -114,10 +113,7 @@ impl Directory {
             return Err(Refusal::plain(ErrorCode::AlreadyInLobby));
         }
         // A lobby of another game is as good as none, so that codes of other games say nothing.
-        let lobby = self
-            .lobbies
-            .get(code)
-            .filter(|lobby| lobby.game == session.game);
+        let lobby = self.lobbies.get(code).filter(|lobby| lobby.game == session.game);
         let Some(lobby) = lobby else {
             let text = format!("no lobby has the code {code}");
             return Err(Refusal::new(ErrorCode::NoSuchLobby, text));
@@ -159,10 +155,7 @@ impl Directory {
     }
 
     fn take_out(&mut self, code: LobbyCode, peer: PeerId, reason: LeaveReason) {
-        let host = self
-            .lobbies
-            .change(code, |lobby| lobby.remove(peer))
-            .flatten();
+        let host = self.lobbies.change(code, |lobby| lobby.remove(peer)).flatten();
         self.tell_others(code, peer, &ServerMessage::MemberLeft { peer, reason });
         if let Some(host) = host {
             self.tell_others(code, peer, &ServerMessage::HostChanged { host });
@@ -182,11 +175,7 @@ impl Directory {
         let Some(lobby) = self.lobbies.get(code) else {
             return;
         };
-        let others = lobby
-            .members()
-            .iter()
-            .map(|member| member.peer)
-            .filter(|peer| *peer != than);
+        let others = lobby.members().iter().map(|member| member.peer).filter(|peer| *peer != than);
         for other in others.collect::<Vec<_>>() {
             self.tell(other, message.clone());
         }
@@ -209,10 +198,7 @@ fn fitting(from: PeerId, signal: Signal) -> Result<ServerMessage, Refusal> {
     if text <= SURELY {
         return Ok(message);
     }
-    let frame = ServerFrame {
-        seq: u64::MAX,
-        message,
-    };
+    let frame = ServerFrame { seq: u64::MAX, message };
     match frame.to_json().len() {
         0..=LOBBY_MESSAGE_MAX => Ok(frame.message),
         len => Err(malformed(MessageError::TooLarge(len))),

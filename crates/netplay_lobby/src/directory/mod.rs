@@ -76,11 +76,7 @@ impl Refusal {
     fn new(code: ErrorCode, text: impl Into<String>) -> Self {
         let mut text = text.into();
         text.truncate(text.floor_char_boundary(TEXT_MAX));
-        Self {
-            code,
-            text,
-            retry_after: None,
-        }
+        Self { code, text, retry_after: None }
     }
 
     /// The code's own text says it all.
@@ -89,10 +85,7 @@ impl Refusal {
     }
 
     fn retry(self, after: Duration) -> Self {
-        Self {
-            retry_after: Some(after),
-            ..self
-        }
+        Self { retry_after: Some(after), ..self }
     }
 
     fn message(&self, request: Option<u32>) -> ServerMessage {
@@ -125,10 +118,7 @@ impl Directory {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Connected { connection } => self.connected(now, connection),
-            Input::Message {
-                connection,
-                message,
-            } => self.message(now, connection, message),
+            Input::Message { connection, message } => self.message(now, connection, message),
             Input::Malformed { connection, error } => {
                 let refusal = Refusal::new(ErrorCode::Malformed, error.to_string());
                 if self.admit(now, connection, Kind::Message, None) {
@@ -201,14 +191,7 @@ impl Directory {
             return;
         }
         match (phase, message) {
-            (
-                Phase::Greeting,
-                ClientMessage::Hello {
-                    protocol,
-                    game,
-                    resume,
-                },
-            ) => {
+            (Phase::Greeting, ClientMessage::Hello { protocol, game, resume }) => {
                 self.hello(now, connection, protocol, game, resume);
             }
             (Phase::Greeting, _) => {
@@ -291,18 +274,13 @@ impl Directory {
         let message = refusal.message(None);
         self.send(connection, ServerFrame { seq: 0, message });
         let Refusal { code, text, .. } = refusal;
-        self.outputs.push_back(Output::Close {
-            connection,
-            code,
-            text,
-        });
+        self.outputs.push_back(Output::Close { connection, code, text });
         Some(phase)
     }
 
     fn forget(&mut self, connection: ConnectionId) -> Option<Phase> {
         let state = self.connections.remove(&connection)?;
-        self.timers
-            .remove(&(state.timer, Timer::Connection(connection)));
+        self.timers.remove(&(state.timer, Timer::Connection(connection)));
         Some(state.phase)
     }
 
@@ -340,10 +318,9 @@ impl Directory {
                 self.timers.insert((due, Timer::Connection(connection)));
                 return;
             }
-            Phase::Open(_) => Refusal::new(
-                ErrorCode::TooSlow,
-                format!("nothing was heard for {silence:?}"),
-            ),
+            Phase::Open(_) => {
+                Refusal::new(ErrorCode::TooSlow, format!("nothing was heard for {silence:?}"))
+            }
             Phase::Greeting => {
                 let limit = self.config.hello_timeout;
                 Refusal::new(ErrorCode::Order, format!("no hello came within {limit:?}"))

@@ -92,17 +92,13 @@ impl Directory {
         if let Some(session) = self.sessions.get(&peer)
             && let Some(missed) = session.log.after(resume.seen)
         {
-            let send = |frame: &ServerFrame| Output::Send {
-                connection,
-                frame: frame.clone(),
-            };
+            let send = |frame: &ServerFrame| Output::Send { connection, frame: frame.clone() };
             self.outputs.extend(missed.map(send));
         }
         if let Some(code) = lobby
             && was_offline
         {
-            self.lobbies
-                .change(code, |lobby| lobby.set_online(peer, true));
+            self.lobbies.change(code, |lobby| lobby.set_online(peer, true));
             self.tell_others(code, peer, &ServerMessage::MemberOnline { peer });
             // Its report may be the only one that counts now.
             self.drop_lost(code);
@@ -127,11 +123,9 @@ impl Directory {
     fn welcome(&mut self, now: Now, connection: ConnectionId, peer: PeerId, resumed: bool) {
         if let Some(state) = self.connections.get_mut(&connection) {
             state.phase = Phase::Open(peer);
-            self.timers
-                .remove(&(state.timer, Timer::Connection(connection)));
+            self.timers.remove(&(state.timer, Timer::Connection(connection)));
             state.timer = now + self.config.silence();
-            self.timers
-                .insert((state.timer, Timer::Connection(connection)));
+            self.timers.insert((state.timer, Timer::Connection(connection)));
         }
         let Some(session) = self.sessions.get(&peer) else {
             return;
@@ -152,11 +146,7 @@ impl Directory {
             self.end(peer, LeaveReason::Left);
         }
         let text = "goodbye".to_owned();
-        self.outputs.push_back(Output::Close {
-            connection,
-            code: ErrorCode::SessionGone,
-            text,
-        });
+        self.outputs.push_back(Output::Close { connection, code: ErrorCode::SessionGone, text });
     }
 
     /// A session has lost its connection; it may come back within the grace time.
@@ -168,8 +158,7 @@ impl Directory {
         session.presence = Presence::Offline { until };
         self.timers.insert((until, Timer::Session(peer)));
         if let Some(code) = session.lobby {
-            self.lobbies
-                .change(code, |lobby| lobby.set_online(peer, false));
+            self.lobbies.change(code, |lobby| lobby.set_online(peer, false));
             self.tell_others(code, peer, &ServerMessage::MemberOffline { peer });
             self.drop_lost(code);
         }
@@ -202,9 +191,7 @@ impl Directory {
             return;
         };
         let before = session.log.bytes();
-        let frame = session
-            .log
-            .push(message, self.config.log_frames, self.config.log_bytes);
+        let frame = session.log.push(message, self.config.log_frames, self.config.log_bytes);
         if self.log_bytes - before + session.log.bytes() > self.config.log_bytes_total {
             session.log.confirm(u64::MAX);
         }

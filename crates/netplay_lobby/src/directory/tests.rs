@@ -18,10 +18,7 @@ fn a_lobby_is_created_and_joined_by_code() {
     let created = node.create(1, options(2));
     assert_eq!((created.host, members(&created)), (a, vec![(a, true)]));
     let joined = node.join(2, created.code);
-    assert_eq!(
-        (joined.host, members(&joined)),
-        (a, vec![(a, true), (b, true)])
-    );
+    assert_eq!((joined.host, members(&joined)), (a, vec![(a, true), (b, true)]));
     assert_eq!(node.take(1), [ServerMessage::MemberJoined { peer: b }]);
 }
 
@@ -34,13 +31,7 @@ fn a_full_lobby_refuses_and_a_seat_of_an_offline_member_stays_taken() {
     let lobby = node.create(1, options(2));
     node.join(2, lobby.code);
     node.disconnect(2);
-    node.say(
-        3,
-        ClientMessage::Join {
-            request: 9,
-            code: lobby.code,
-        },
-    );
+    node.say(3, ClientMessage::Join { request: 9, code: lobby.code });
     assert_eq!(node.error(3), (Some(9), ErrorCode::LobbyFull));
 }
 
@@ -50,13 +41,7 @@ fn lobbies_of_other_games_do_not_exist() {
     node.hello(1);
     node.hello_game(2, "other");
     let lobby = node.create(1, options(2));
-    node.say(
-        2,
-        ClientMessage::Join {
-            request: 1,
-            code: lobby.code,
-        },
-    );
+    node.say(2, ClientMessage::Join { request: 1, code: lobby.code });
     assert_eq!(node.error(2), (Some(1), ErrorCode::NoSuchLobby));
     assert_eq!(node.list(2), []);
     let other = node.quick(2, options(2));
@@ -78,10 +63,7 @@ fn quick_join_takes_the_fullest_then_the_oldest_of_its_capacity() {
     private.public = false;
     let hidden = node.create(6, private);
     let fresh = node.quick(7, options(2));
-    assert_ne!(
-        fresh.code, hidden.code,
-        "private lobbies are found by code only"
-    );
+    assert_ne!(fresh.code, hidden.code, "private lobbies are found by code only");
     assert_eq!(node.quick(8, options(2)).code, fresh.code);
 }
 
@@ -125,24 +107,10 @@ fn lists_show_open_public_lobbies_fullest_first() {
     node.create(5, private);
     let summary = |code, members, capacity| {
         let name = "a game".to_owned();
-        LobbySummary {
-            code,
-            name,
-            members,
-            capacity,
-        }
+        LobbySummary { code, name, members, capacity }
     };
-    assert_eq!(
-        node.list(6),
-        [summary(two.code, 2, 8), summary(one.code, 1, 4)]
-    );
-    node.say(
-        6,
-        ClientMessage::Join {
-            request: 1,
-            code: full.code,
-        },
-    );
+    assert_eq!(node.list(6), [summary(two.code, 2, 8), summary(one.code, 1, 4)]);
+    node.say(6, ClientMessage::Join { request: 1, code: full.code });
     assert_eq!(node.error(6), (Some(1), ErrorCode::LobbyFull));
 }
 
@@ -152,10 +120,7 @@ fn a_list_is_bounded() {
     let count = u64::try_from(LOBBY_LIST_MAX).unwrap() + 10;
     for connection in 1..=count {
         node.hello(connection);
-        node.create(
-            connection,
-            options(2 + u8::try_from(connection % 3).unwrap()),
-        );
+        node.create(connection, options(2 + u8::try_from(connection % 3).unwrap()));
     }
     assert_eq!(node.list(1).len(), LOBBY_LIST_MAX);
 }
@@ -166,18 +131,9 @@ fn who_is_in_a_lobby_cannot_enter_another() {
     node.hello(1);
     let lobby = node.create(1, options(2));
     let enter = [
-        ClientMessage::Create {
-            request: 1,
-            options: options(2),
-        },
-        ClientMessage::QuickJoin {
-            request: 1,
-            options: options(2),
-        },
-        ClientMessage::Join {
-            request: 1,
-            code: lobby.code,
-        },
+        ClientMessage::Create { request: 1, options: options(2) },
+        ClientMessage::QuickJoin { request: 1, options: options(2) },
+        ClientMessage::Join { request: 1, code: lobby.code },
     ];
     for message in enter {
         node.say(1, message);
@@ -197,10 +153,7 @@ fn leaving_frees_the_seat_and_the_last_one_frees_the_lobby() {
     assert_eq!(
         node.take(2),
         [
-            ServerMessage::MemberLeft {
-                peer: a,
-                reason: LeaveReason::Left
-            },
+            ServerMessage::MemberLeft { peer: a, reason: LeaveReason::Left },
             ServerMessage::HostChanged { host: b },
         ]
     );
@@ -222,10 +175,7 @@ fn the_longest_standing_online_member_becomes_host() {
     node.join(3, lobby.code);
     node.disconnect(2);
     node.say(1, ClientMessage::Goodbye);
-    assert_eq!(
-        node.take(3).last(),
-        Some(&ServerMessage::HostChanged { host: c })
-    );
+    assert_eq!(node.take(3).last(), Some(&ServerMessage::HostChanged { host: c }));
 }
 
 #[test]
@@ -251,28 +201,10 @@ fn signals_reach_members_of_the_same_lobby_only() {
     node.join(2, lobby.code);
     node.create(3, options(2));
     node.take(1);
-    node.say(
-        1,
-        ClientMessage::Signal {
-            to: b,
-            signal: signal(7),
-        },
-    );
-    assert_eq!(
-        node.take(2),
-        [ServerMessage::Signal {
-            from: a,
-            signal: signal(7)
-        }]
-    );
+    node.say(1, ClientMessage::Signal { to: b, signal: signal(7) });
+    assert_eq!(node.take(2), [ServerMessage::Signal { from: a, signal: signal(7) }]);
     for stranger in [a, c, PeerId::from_u128(1)] {
-        node.say(
-            1,
-            ClientMessage::Signal {
-                to: stranger,
-                signal: signal(7),
-            },
-        );
+        node.say(1, ClientMessage::Signal { to: stranger, signal: signal(7) });
         assert_eq!(node.error(1), (None, ErrorCode::NoSuchMember));
     }
     assert_eq!(node.take(3), []);
@@ -283,13 +215,7 @@ fn who_is_in_no_lobby_has_nobody_to_signal() {
     let mut node = Node::new();
     node.hello(1);
     let b = node.hello(2);
-    node.say(
-        1,
-        ClientMessage::Signal {
-            to: b,
-            signal: signal(1),
-        },
-    );
+    node.say(1, ClientMessage::Signal { to: b, signal: signal(1) });
     assert_eq!(node.error(1), (None, ErrorCode::NotInLobby));
     node.say(1, ClientMessage::ReportLost { peer: b });
     assert_eq!(node.error(1), (None, ErrorCode::NotInLobby));
@@ -304,19 +230,13 @@ fn a_member_that_everybody_lost_is_removed_at_once() {
     node.join(3, lobby.code);
     node.say(1, ClientMessage::ReportLost { peer: b });
     node.say(3, ClientMessage::ReportLost { peer: b });
-    assert!(
-        !node.take(1).iter().any(is_left),
-        "an online member cannot be voted out"
-    );
+    assert!(!node.take(1).iter().any(is_left), "an online member cannot be voted out");
     node.disconnect(2);
     assert_eq!(
         node.take(1),
         [
             ServerMessage::MemberOffline { peer: b },
-            ServerMessage::MemberLeft {
-                peer: b,
-                reason: LeaveReason::Lost
-            }
+            ServerMessage::MemberLeft { peer: b, reason: LeaveReason::Lost }
         ]
     );
     assert_eq!(node.directory.stats().sessions, 2);
@@ -333,10 +253,7 @@ fn one_member_that_still_has_it_keeps_it() {
     node.say(1, ClientMessage::ReportLost { peer: b });
     assert!(!node.take(1).iter().any(is_left));
     node.say(3, ClientMessage::Leave { request: 1 });
-    assert!(
-        node.take(1).iter().any(is_left),
-        "who has left has no say any more"
-    );
+    assert!(node.take(1).iter().any(is_left), "who has left has no say any more");
 }
 
 #[test]
@@ -349,11 +266,7 @@ fn reports_are_forgotten_when_the_member_is_back() {
     assert!(node.resume_over(2, 12, 1));
     node.say(1, ClientMessage::ReportLost { peer: b });
     node.disconnect(12);
-    assert_eq!(
-        node.directory.stats().sessions,
-        1,
-        "it was reported after the take-over"
-    );
+    assert_eq!(node.directory.stats().sessions, 1, "it was reported after the take-over");
 
     let b = node.hello(3);
     node.join(3, lobby.code);
@@ -363,13 +276,7 @@ fn reports_are_forgotten_when_the_member_is_back() {
     assert_eq!(node.directory.stats().sessions, 2);
     node.take(1);
     node.say(1, ClientMessage::ReportLost { peer: b });
-    assert_eq!(
-        node.take(1),
-        [ServerMessage::MemberLeft {
-            peer: b,
-            reason: LeaveReason::Lost
-        }]
-    );
+    assert_eq!(node.take(1), [ServerMessage::MemberLeft { peer: b, reason: LeaveReason::Lost }]);
 }
 
 #[test]
@@ -381,17 +288,10 @@ fn a_report_counts_again_when_its_reporter_is_back() {
     node.say(1, ClientMessage::ReportLost { peer: b });
     node.disconnect(1);
     node.disconnect(2);
-    assert_eq!(
-        node.directory.stats().sessions,
-        2,
-        "nobody is online to know"
-    );
+    assert_eq!(node.directory.stats().sessions, 2, "nobody is online to know");
     assert!(node.resume_over(1, 11, 2));
     let reason = LeaveReason::Lost;
-    assert!(
-        node.take(11)
-            .contains(&ServerMessage::MemberLeft { peer: b, reason })
-    );
+    assert!(node.take(11).contains(&ServerMessage::MemberLeft { peer: b, reason }));
 }
 
 fn is_left(message: &ServerMessage) -> bool {

@@ -1,12 +1,14 @@
 //! The exchange on channel 0 before any game message: are we the same game?
 //!
-//! Both sides send [`Hello`] as soon as the channels are open, and [`Control::Accept`] once the
-//! other's suits them. A side is established when it has accepted *and* was accepted: so nobody
+//! Both sides send [`Hello`], and [`Control::Accept`] once the other's suits them. The side that
+//! answered the offer speaks first, because its SCTP association is established last: the WebRTC
+//! library loses a message that arrives before its own side has opened the channel, and then never
+//! opens it (`webrtc` 0.21.1). A side is established when it has accepted *and* was accepted: so nobody
 //! receives a game message before it has checked the sender. Where the hashes of the message types
 //! differ, both send their tables first, so that both can name the difference.
 
 use netplay_protocol::control::{Control, Hello, Mismatch};
-use netplay_protocol::schema::{Schema, SchemaDifference};
+use netplay_protocol::schema::Schema;
 
 /// What came of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub enum Outcome {
 pub struct Handshake {
     hello: Hello,
     schema: Schema,
+    said_hello: bool,
     accepted: bool,
     was_accepted: bool,
     awaiting_schema: bool,
@@ -36,11 +39,19 @@ pub struct Handshake {
 impl Handshake {
     /// A handshake for a game with these message types; `hello` carries their hash.
     pub const fn new(hello: Hello, schema: Schema) -> Self {
-        Self { hello, schema, accepted: false, was_accepted: false, awaiting_schema: false }
+        Self {
+            hello,
+            schema,
+            said_hello: false,
+            accepted: false,
+            was_accepted: false,
+            awaiting_schema: false,
+        }
     }
 
-    /// What to say first.
-    pub fn hello(&self) -> Control {
+    /// What the side says that speaks first.
+    pub fn speak_first(&mut self) -> Control {
+        self.said_hello = true;
         Control::Hello(self.hello.clone())
     }
 
@@ -56,47 +67,56 @@ impl Handshake {
         self.outcome()
     }
 
-    /// Takes a message of the handshake and says what to answer, if anything.
-    pub fn handle(&mut self, message: Control) -> (Outcome, Option<Control>) {
+    /// Takes a message of the handshake and says what to answer.
+    pub fn handle(&mut self, message: Control) -> (Outcome, Vec<Control>) {
+        let mut answers = Vec::new();
+        if !self.said_hello {
+            answers.push(self.speak_first());
+        }
+        let outcome = self.judge(message, &mut answers);
+        if let Outcome::Refused(mismatch) = &outcome {
+            answers.push(Control::Refuse(mismatch.to_string()));
+        }
+        (outcome, answers)
+    }
+
+    fn judge(&mut self, message: Control, answers: &mut Vec<Control>) -> Outcome {
         match message {
             Control::Hello(theirs) if !self.accepted && !self.awaiting_schema => {
                 if let Some(mismatch) = self.hello.mismatch(&theirs) {
-                    return refuse(mismatch);
+                    return Outcome::Refused(mismatch);
                 }
-                if theirs.schema_hash != self.hello.schema_hash {
+                if theirs.schema_hash == self.hello.schema_hash {
+                    self.accepted = true;
+                    answers.push(Control::Accept);
+                } else {
                     self.awaiting_schema = true;
-                    return (Outcome::Pending, Some(Control::Schema(self.schema.clone())));
+                    answers.push(Control::Schema(self.schema.clone()));
                 }
-                self.accepted = true;
-                (self.outcome(), Some(Control::Accept))
+                self.outcome()
             }
             Control::HelloOfVersion(theirs) => {
-                refuse(Mismatch::Version { ours: self.hello.version, theirs })
+                Outcome::Refused(Mismatch::Version { ours: self.hello.version, theirs })
             }
             Control::Schema(theirs) if self.awaiting_schema => {
                 // Equal tables with unequal hashes: a forged hash. Nothing to name, but no match.
                 let difference = self.schema.difference(&theirs);
-                refuse(Mismatch::Schema(difference.unwrap_or_else(SchemaDifference::default)))
+                Outcome::Refused(Mismatch::Schema(difference.unwrap_or_default()))
             }
             Control::Accept => {
                 self.was_accepted = true;
-                (self.outcome(), None)
+                self.outcome()
             }
-            Control::Refuse(text) => (Outcome::RefusedByPeer(text), None),
-            Control::Hello(_) => (Outcome::Violation("a second hello"), None),
-            Control::Schema(_) => (Outcome::Violation("a schema that was not asked for"), None),
-            Control::Credit(_) | Control::Bye(_) => (Outcome::Pending, None),
+            Control::Refuse(text) => Outcome::RefusedByPeer(text),
+            Control::Hello(_) => Outcome::Violation("a second hello"),
+            Control::Schema(_) => Outcome::Violation("a schema that was not asked for"),
+            Control::Credit(_) | Control::Bye(_) => Outcome::Pending,
         }
     }
 
     const fn outcome(&self) -> Outcome {
         if self.accepted && self.was_accepted { Outcome::Established } else { Outcome::Pending }
     }
-}
-
-fn refuse(mismatch: Mismatch) -> (Outcome, Option<Control>) {
-    let text = Control::Refuse(mismatch.to_string());
-    (Outcome::Refused(mismatch), Some(text))
 }
 
 #[cfg(test)]
@@ -125,21 +145,21 @@ mod tests {
 
     /// Runs both sides to the end and returns their last outcomes.
     fn run(a: &mut Handshake, b: &mut Handshake) -> (Outcome, Outcome) {
-        let mut to_b = vec![a.hello()];
-        let mut to_a = vec![b.hello()];
+        let mut to_b = vec![a.speak_first()];
+        let mut to_a = Vec::new();
         let (mut end_a, mut end_b) = (Outcome::Pending, Outcome::Pending);
         while !to_a.is_empty() || !to_b.is_empty() {
             for message in core::mem::take(&mut to_a) {
-                let (outcome, answer) = a.handle(message);
-                to_b.extend(answer);
+                let (outcome, answers) = a.handle(message);
+                to_b.extend(answers);
                 // A refusal of ours is final; what follows from the other side does not change it.
                 if !matches!(end_a, Outcome::Refused(_)) {
                     end_a = outcome;
                 }
             }
             for message in core::mem::take(&mut to_b) {
-                let (outcome, answer) = b.handle(message);
-                to_a.extend(answer);
+                let (outcome, answers) = b.handle(message);
+                to_a.extend(answers);
                 if !matches!(end_b, Outcome::Refused(_)) {
                     end_b = outcome;
                 }
@@ -183,9 +203,9 @@ mod tests {
 
     #[test]
     fn another_version_is_named() {
-        let (outcome, answer) = side("1", &[]).handle(Control::HelloOfVersion(9));
+        let (outcome, answers) = side("1", &[]).handle(Control::HelloOfVersion(9));
         assert_eq!(outcome, Outcome::Refused(Mismatch::Version { ours: 1, theirs: 9 }));
-        assert!(matches!(answer, Some(Control::Refuse(_))));
+        assert!(matches!(&answers[..], [Control::Hello(_), Control::Refuse(_)]));
     }
 
     #[test]
@@ -193,7 +213,7 @@ mod tests {
         let mut a = side("1", &[]);
         let schema = Control::Schema(Schema::default());
         assert!(matches!(a.handle(schema).0, Outcome::Violation(_)));
-        let hello = side("1", &[]).hello();
+        let hello = side("1", &[]).speak_first();
         a.handle(hello.clone());
         assert!(matches!(a.handle(hello).0, Outcome::Violation(_)));
     }
@@ -203,7 +223,7 @@ mod tests {
         let mut a = side("1", &[]);
         assert_eq!(a.game_packet(), Outcome::Pending);
         let mut a = side("1", &[]);
-        a.handle(side("1", &[]).hello());
+        a.handle(side("1", &[]).speak_first());
         assert_eq!(a.game_packet(), Outcome::Established);
     }
 }

@@ -34,7 +34,7 @@ use driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
 use handshake::{Handshake, Outcome};
 use liveness::{Change, Liveness, LivenessConfig};
 pub use negotiation::{LINK_DEADLINE, Step};
-use negotiation::{Negotiation, Output as Negotiated};
+use negotiation::{Negotiation, Output as Negotiated, Role};
 use stream::StreamFlow;
 
 /// From open channels to a completed handshake; then a fresh attempt.
@@ -367,10 +367,13 @@ impl Link {
     }
 
     fn greet(&mut self, now: Now) {
-        let handshake = Handshake::new(self.config.hello.clone(), self.config.schema.clone());
-        let hello = handshake.hello();
+        let mut handshake = Handshake::new(self.config.hello.clone(), self.config.schema.clone());
+        let speaks_first = self.negotiation.role() == Some(Role::Answerer);
+        let hello = speaks_first.then(|| handshake.speak_first());
         self.phase = Phase::Greeting { handshake, until: now + HANDSHAKE };
-        self.send_control(&hello);
+        if let Some(hello) = hello {
+            self.send_control(&hello);
+        }
     }
 
     fn establish(&mut self, now: Now) {
@@ -426,9 +429,9 @@ impl Link {
                 }
             }
             (message, Phase::Greeting { handshake, .. }) => {
-                let (outcome, answer) = handshake.handle(message);
-                if let Some(answer) = answer {
-                    self.send_control(&answer);
+                let (outcome, answers) = handshake.handle(message);
+                for answer in &answers {
+                    self.send_control(answer);
                 }
                 self.greeted(now, outcome);
             }

@@ -183,6 +183,7 @@ pub struct Negotiation {
     /// Names the driver's current connection; events of an earlier one are ignored.
     connection: ConnectionId,
     connected: bool,
+    role: Option<Role>,
     held_candidates: Vec<SignalBody>,
     remote_candidates: usize,
     remote_offers: u32,
@@ -201,6 +202,7 @@ impl Negotiation {
             attempt: previous_attempt,
             connection: ConnectionId(0),
             connected: false,
+            role: None,
             held_candidates: Vec::new(),
             remote_candidates: 0,
             remote_offers: 0,
@@ -216,6 +218,11 @@ impl Negotiation {
     /// The number of the current attempt.
     pub const fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Our side of the current attempt; `None` before the first.
+    pub const fn role(&self) -> Option<Role> {
+        self.role
     }
 
     /// The driver's current connection.
@@ -300,6 +307,7 @@ impl Negotiation {
     fn describe(&mut self, now: Now, role: Role) {
         self.connection = ConnectionId(self.connection.0.wrapping_add(1));
         self.connected = true;
+        self.role = Some(role);
         self.held_candidates.clear();
         self.remote_candidates = 0;
         self.state = State::Describing { role, until: self.deadline(now, DESCRIBE) };

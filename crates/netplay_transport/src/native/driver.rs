@@ -9,6 +9,7 @@ use netplay_peer::link::driver::{Channel, ConnectionId, DriverEvent, Phase};
 use netplay_protocol::lobby::SignalBody;
 use netplay_protocol::{PeerId, limits};
 use rtc::ice::mdns::MulticastDnsMode;
+use rtc::peer_connection::transport::RTCDtlsRole;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
@@ -173,6 +174,8 @@ async fn build(
     let settings = SettingEngineBuilder::new()
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
+        // Fixes who establishes SCTP last, and so who may speak first; see the link's handshake.
+        .with_answering_dtls_role(RTCDtlsRole::Client)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_include_loopback_candidate(true)
         .build();

@@ -20,26 +20,15 @@ pub(super) struct Node {
 }
 
 pub(super) fn options(capacity: u8) -> LobbyOptions {
-    LobbyOptions {
-        capacity,
-        public: true,
-        name: "a game".into(),
-    }
+    LobbyOptions { capacity, public: true, name: "a game".into() }
 }
 
 pub(super) fn signal(attempt: u32) -> Signal {
-    Signal {
-        attempt,
-        body: SignalBody::Offer { sdp: "v=0".into() },
-    }
+    Signal { attempt, body: SignalBody::Offer { sdp: "v=0".into() } }
 }
 
 pub(super) fn members(lobby: &LobbyState) -> Vec<(PeerId, bool)> {
-    lobby
-        .members
-        .iter()
-        .map(|member| (member.peer, member.online))
-        .collect()
+    lobby.members.iter().map(|member| (member.peer, member.online)).collect()
 }
 
 impl Node {
@@ -66,9 +55,7 @@ impl Node {
                 Output::Send { connection, frame } => {
                     self.frames.entry(connection.0).or_default().push(frame);
                 }
-                Output::Close {
-                    connection, code, ..
-                } => {
+                Output::Close { connection, code, .. } => {
                     self.closed.insert(connection.0, code);
                 }
             }
@@ -76,34 +63,20 @@ impl Node {
     }
 
     pub(super) fn connect(&mut self, connection: u64) {
-        self.input(Input::Connected {
-            connection: ConnectionId(connection),
-        });
+        self.input(Input::Connected { connection: ConnectionId(connection) });
     }
 
     pub(super) fn disconnect(&mut self, connection: u64) {
-        self.input(Input::Disconnected {
-            connection: ConnectionId(connection),
-        });
+        self.input(Input::Disconnected { connection: ConnectionId(connection) });
     }
 
     pub(super) fn say(&mut self, connection: u64, message: ClientMessage) {
-        self.input(Input::Message {
-            connection: ConnectionId(connection),
-            message,
-        });
+        self.input(Input::Message { connection: ConnectionId(connection), message });
     }
 
     pub(super) fn say_hello(&mut self, connection: u64, resume: Option<Resume>) {
         let game = GameId::new("game").unwrap();
-        self.say(
-            connection,
-            ClientMessage::Hello {
-                protocol: PROTOCOL_VERSION,
-                game,
-                resume,
-            },
-        );
+        self.say(connection, ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume });
     }
 
     /// Connects and greets.
@@ -114,11 +87,7 @@ impl Node {
     pub(super) fn hello_game(&mut self, connection: u64, game: &str) -> PeerId {
         self.connect(connection);
         let game = GameId::new(game).unwrap();
-        let hello = ClientMessage::Hello {
-            protocol: PROTOCOL_VERSION,
-            game,
-            resume: None,
-        };
+        let hello = ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume: None };
         self.say(connection, hello);
         self.welcomed(connection).0
     }
@@ -126,16 +95,8 @@ impl Node {
     /// Takes the welcome: the peer, and whether it was a resume.
     pub(super) fn welcomed(&mut self, connection: u64) -> (PeerId, bool) {
         let frame = self.frames.get_mut(&connection).expect("frames").remove(0);
-        let ServerFrame {
-            seq: 0,
-            message:
-                ServerMessage::Welcome {
-                    peer,
-                    token,
-                    resumed,
-                    ..
-                },
-        } = frame
+        let ServerFrame { seq: 0, message: ServerMessage::Welcome { peer, token, resumed, .. } } =
+            frame
         else {
             panic!("{frame:?} is no welcome");
         };
@@ -157,10 +118,7 @@ impl Node {
 
     /// What has arrived since the last call.
     pub(super) fn take(&mut self, connection: u64) -> Vec<ServerMessage> {
-        self.take_frames(connection)
-            .into_iter()
-            .map(|frame| frame.message)
-            .collect()
+        self.take_frames(connection).into_iter().map(|frame| frame.message).collect()
     }
 
     pub(super) fn take_frames(&mut self, connection: u64) -> Vec<ServerFrame> {
@@ -193,13 +151,7 @@ impl Node {
     }
 
     pub(super) fn create(&mut self, connection: u64, options: LobbyOptions) -> LobbyState {
-        self.say(
-            connection,
-            ClientMessage::Create {
-                request: 1,
-                options,
-            },
-        );
+        self.say(connection, ClientMessage::Create { request: 1, options });
         self.joined(connection)
     }
 
@@ -209,13 +161,7 @@ impl Node {
     }
 
     pub(super) fn quick(&mut self, connection: u64, options: LobbyOptions) -> LobbyState {
-        self.say(
-            connection,
-            ClientMessage::QuickJoin {
-                request: 1,
-                options,
-            },
-        );
+        self.say(connection, ClientMessage::QuickJoin { request: 1, options });
         self.joined(connection)
     }
 

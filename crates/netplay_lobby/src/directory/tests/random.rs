@@ -74,13 +74,7 @@ impl Client {
         let Some(frame) = self.in_flight.pop_front() else {
             return;
         };
-        if let ServerMessage::Welcome {
-            peer,
-            token,
-            resumed,
-            ..
-        } = frame.message
-        {
+        if let ServerMessage::Welcome { peer, token, resumed, .. } = frame.message {
             let old = self.session.take();
             if resumed {
                 assert_eq!(old.as_ref().map(|session| session.peer), Some(peer));
@@ -93,10 +87,7 @@ impl Client {
             return;
         }
         if frame.seq > 0 {
-            let session = self
-                .session
-                .as_mut()
-                .expect("numbered frames follow a welcome");
+            let session = self.session.as_mut().expect("numbered frames follow a welcome");
             assert_eq!(frame.seq, session.seen + 1, "{:?}", frame.message);
             session.seen = frame.seq;
         }
@@ -172,10 +163,7 @@ impl World {
 
     fn say(&mut self, who: usize, message: ClientMessage) {
         if let Some(connection) = self.clients[who].connection {
-            self.input(Input::Message {
-                connection,
-                message,
-            });
+            self.input(Input::Message { connection, message });
         }
     }
 
@@ -187,14 +175,7 @@ impl World {
         self.clients[who].connection = Some(connection);
         self.input(Input::Connected { connection });
         let game = GameId::new("game").unwrap();
-        self.say(
-            who,
-            ClientMessage::Hello {
-                protocol: PROTOCOL_VERSION,
-                game,
-                resume,
-            },
-        );
+        self.say(who, ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume });
     }
 
     fn drop_connection(&mut self, who: usize) {
@@ -205,11 +186,7 @@ impl World {
     }
 
     fn step(&mut self, who: usize, step: Step) {
-        let options = |capacity, public| LobbyOptions {
-            capacity,
-            public,
-            name: String::new(),
-        };
+        let options = |capacity, public| LobbyOptions { capacity, public, name: String::new() };
         let request = 1;
         match step {
             Step::Connect => self.connect(who, self.clients[who].session.clone()),
@@ -222,19 +199,13 @@ impl World {
             Step::Create { capacity, public } => {
                 self.say(
                     who,
-                    ClientMessage::Create {
-                        request,
-                        options: options(capacity, public),
-                    },
+                    ClientMessage::Create { request, options: options(capacity, public) },
                 );
             }
             Step::Quick { capacity } => {
                 self.say(
                     who,
-                    ClientMessage::QuickJoin {
-                        request,
-                        options: options(capacity, true),
-                    },
+                    ClientMessage::QuickJoin { request, options: options(capacity, true) },
                 );
             }
             Step::Join { whose } => {
@@ -245,18 +216,8 @@ impl World {
             Step::List => self.say(who, ClientMessage::List { request }),
             Step::Leave => self.say(who, ClientMessage::Leave { request }),
             Step::Signal { to } => {
-                if let Some(to) = self.clients[to]
-                    .session
-                    .as_ref()
-                    .map(|session| session.peer)
-                {
-                    self.say(
-                        who,
-                        ClientMessage::Signal {
-                            to,
-                            signal: signal(1),
-                        },
-                    );
+                if let Some(to) = self.clients[to].session.as_ref().map(|session| session.peer) {
+                    self.say(who, ClientMessage::Signal { to, signal: signal(1) });
                 }
             }
             Step::ReportLost { whom } => {
@@ -266,10 +227,7 @@ impl World {
                 }
             }
             Step::KeepAlive => {
-                let seen = self.clients[who]
-                    .session
-                    .as_ref()
-                    .map_or(0, |session| session.seen);
+                let seen = self.clients[who].session.as_ref().map_or(0, |session| session.seen);
                 self.say(who, ClientMessage::KeepAlive { seen });
             }
             Step::Malformed => {
@@ -302,15 +260,9 @@ impl World {
             assert!(lobby.has(lobby.host), "the host of {code} is no member");
             assert_eq!(lobby.lost(), None, "a lost member stayed in {code}");
             for member in lobby.members() {
-                let session = directory
-                    .sessions
-                    .get(&member.peer)
-                    .expect("a member has a session");
+                let session = directory.sessions.get(&member.peer).expect("a member has a session");
                 assert_eq!(session.lobby, Some(code));
-                assert_eq!(
-                    member.online,
-                    matches!(session.presence, Presence::Online(_))
-                );
+                assert_eq!(member.online, matches!(session.presence, Presence::Online(_)));
             }
         }
         assert!(directory.lobbies.index_is_right());
@@ -326,22 +278,12 @@ impl World {
                 Presence::Offline { .. } => offline += 1,
             }
         }
-        assert_eq!(
-            directory.timers.len(),
-            directory.connections.len() + offline
-        );
-        let bytes: usize = directory
-            .sessions
-            .values()
-            .map(|session| session.log.bytes())
-            .sum();
+        assert_eq!(directory.timers.len(), directory.connections.len() + offline);
+        let bytes: usize = directory.sessions.values().map(|session| session.log.bytes()).sum();
         assert_eq!(directory.stats().log_bytes, bytes);
-        self.clients
-            .iter()
-            .filter(|client| client.connection.is_some())
-            .for_each(|client| {
-                self.check_view(client);
-            });
+        self.clients.iter().filter(|client| client.connection.is_some()).for_each(|client| {
+            self.check_view(client);
+        });
     }
 
     /// Once everything in flight has arrived, an online client sees what the server has.
@@ -352,12 +294,7 @@ impl World {
         }
         let peer = client.session.expect("a welcome was in flight").peer;
         let session = self.directory.sessions.get(&peer).expect("it is online");
-        let lobby = |code| {
-            self.directory
-                .lobbies
-                .get(code)
-                .map(|lobby| lobby.state(code))
-        };
+        let lobby = |code| self.directory.lobbies.get(code).map(|lobby| lobby.state(code));
         assert_eq!(client.lobby, session.lobby.and_then(lobby));
     }
 
@@ -382,20 +319,12 @@ fn run(config: Config, steps: &[(usize, Step)]) -> Vec<Output> {
 }
 
 fn generous() -> Config {
-    let limit = RateLimit {
-        burst: 10_000,
-        per_second: 10_000,
-    };
-    Config {
-        messages: limit,
-        signals: limit,
-        joins: limit,
-        ..Config::default()
-    }
+    let limit = RateLimit { burst: 10_000, per_second: 10_000 };
+    Config { messages: limit, signals: limit, joins: limit, ..Config::default() }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
 
     #[test]
     fn clients_see_what_the_server_has(steps in vec((0..CLIENTS, step()), 0..250)) {

@@ -22,11 +22,7 @@ fn hello_must_come_first_and_once() {
     node.say_hello(2, None);
     assert_eq!(node.closed(2), Some(ErrorCode::Order));
     node.say(2, ClientMessage::List { request: 1 });
-    assert_eq!(
-        node.take(2).len(),
-        1,
-        "only the error: a closed connection is ignored"
-    );
+    assert_eq!(node.take(2).len(), 1, "only the error: a closed connection is ignored");
 }
 
 #[test]
@@ -44,29 +40,14 @@ fn another_version_is_refused_by_name() {
     let mut node = Node::new();
     node.connect(1);
     let game = GameId::new("game").unwrap();
-    node.say(
-        1,
-        ClientMessage::Hello {
-            protocol: 999,
-            game,
-            resume: None,
-        },
-    );
+    node.say(1, ClientMessage::Hello { protocol: 999, game, resume: None });
     let frames = node.take_frames(1);
-    let ServerMessage::Error {
-        code: ErrorCode::Version,
-        text,
-        ..
-    } = &frames[0].message
-    else {
+    let ServerMessage::Error { code: ErrorCode::Version, text, .. } = &frames[0].message else {
         panic!("{frames:?}");
     };
     assert_eq!(frames[0].seq, 0);
     assert!(text.contains("version 999"), "{text}");
-    assert!(
-        text.contains(&format!("version {PROTOCOL_VERSION}")),
-        "{text}"
-    );
+    assert!(text.contains(&format!("version {PROTOCOL_VERSION}")), "{text}");
     assert_eq!(node.closed(1), Some(ErrorCode::Version));
 }
 
@@ -88,10 +69,7 @@ fn silence_takes_a_session_offline_and_then_ends_it() {
     let reason = LeaveReason::TimedOut;
     assert_eq!(
         told,
-        [
-            ServerMessage::MemberOffline { peer: b },
-            ServerMessage::MemberLeft { peer: b, reason }
-        ]
+        [ServerMessage::MemberOffline { peer: b }, ServerMessage::MemberLeft { peer: b, reason }]
     );
 }
 
@@ -102,26 +80,14 @@ fn a_resume_within_the_grace_keeps_the_peer_and_misses_no_frame() {
     let lobby = node.create(1, options(2));
     node.join(2, lobby.code);
     node.disconnect(2);
-    node.say(
-        1,
-        ClientMessage::Signal {
-            to: b,
-            signal: signal(3),
-        },
-    );
+    node.say(1, ClientMessage::Signal { to: b, signal: signal(3) });
     node.take(1);
     node.wait(5 * SECOND);
     assert!(node.resume_over(2, 12, 1));
     let frames = node.take_frames(12);
     assert_eq!(frames.len(), 1);
     assert_eq!(frames[0].seq, 2);
-    assert_eq!(
-        frames[0].message,
-        ServerMessage::Signal {
-            from: a,
-            signal: signal(3)
-        }
-    );
+    assert_eq!(frames[0].message, ServerMessage::Signal { from: a, signal: signal(3) });
     assert_eq!(node.take(1), [ServerMessage::MemberOnline { peer: b }]);
 }
 
@@ -133,18 +99,10 @@ fn after_the_grace_the_session_is_gone() {
     node.wait(10 * SECOND);
     assert_eq!(node.directory.stats(), Stats::default());
     assert!(!node.resume_over(1, 2, 0));
-    node.say(
-        2,
-        ClientMessage::Create {
-            request: 1,
-            options: options(1),
-        },
-    );
+    node.say(2, ClientMessage::Create { request: 1, options: options(1) });
     let frames = node.take_frames(2);
     assert_eq!(frames[0].seq, 1, "a fresh session counts from 1");
-    let ServerMessage::Joined { lobby, .. } = &frames[0].message else {
-        panic!("{frames:?}")
-    };
+    let ServerMessage::Joined { lobby, .. } = &frames[0].message else { panic!("{frames:?}") };
     assert_ne!(lobby.host, a);
 }
 
@@ -156,11 +114,7 @@ fn a_wrong_token_gets_a_fresh_session_and_harms_nobody() {
     wrong.replace_range(31.., if wrong.ends_with('0') { "1" } else { "0" });
     for (connection, token) in [(2, wrong), (3, String::new()), (4, "é".repeat(16))] {
         node.connect(connection);
-        let resume = Resume {
-            peer: a,
-            token: ResumeToken(token),
-            seen: 0,
-        };
+        let resume = Resume { peer: a, token: ResumeToken(token), seen: 0 };
         node.say_hello(connection, Some(resume));
         let (peer, resumed) = node.welcomed(connection);
         assert!(peer != a && !resumed);
@@ -173,10 +127,7 @@ fn a_wrong_token_gets_a_fresh_session_and_harms_nobody() {
 fn a_session_of_another_game_is_not_taken_up() {
     let mut node = Node::new();
     let a = node.hello_game(1, "other");
-    assert!(
-        !node.resume_over(1, 2, 0),
-        "connection 2 greets for another game"
-    );
+    assert!(!node.resume_over(1, 2, 0), "connection 2 greets for another game");
     assert_eq!(node.closed(1), None, "{a} goes on");
 }
 
@@ -191,23 +142,11 @@ fn a_resume_over_a_live_connection_supersedes_it() {
     let frames = node.take_frames(2);
     assert_eq!(frames.len(), 1);
     assert_eq!(frames[0].seq, 0, "it is no frame of the session");
-    assert!(matches!(
-        frames[0].message,
-        ServerMessage::Error {
-            code: ErrorCode::Superseded,
-            ..
-        }
-    ));
+    assert!(matches!(frames[0].message, ServerMessage::Error { code: ErrorCode::Superseded, .. }));
     assert_eq!(node.closed(2), Some(ErrorCode::Superseded));
     node.disconnect(2);
     assert_eq!(node.take(1), [], "the member was never offline");
-    node.say(
-        1,
-        ClientMessage::Signal {
-            to: b,
-            signal: signal(1),
-        },
-    );
+    node.say(1, ClientMessage::Signal { to: b, signal: signal(1) });
     assert_eq!(node.take(12).len(), 1);
 }
 
@@ -219,21 +158,12 @@ fn a_log_that_does_not_reach_back_gives_a_fresh_session() {
     node.join(2, lobby.code);
     node.disconnect(2);
     for attempt in 1..=3 {
-        node.say(
-            1,
-            ClientMessage::Signal {
-                to: b,
-                signal: signal(attempt),
-            },
-        );
+        node.say(1, ClientMessage::Signal { to: b, signal: signal(attempt) });
     }
     node.take(1);
     assert!(!node.resume_over(2, 12, 1));
     let reason = LeaveReason::TimedOut;
-    assert_eq!(
-        node.take(1),
-        [ServerMessage::MemberLeft { peer: b, reason }]
-    );
+    assert_eq!(node.take(1), [ServerMessage::MemberLeft { peer: b, reason }]);
     assert_eq!(node.directory.stats().sessions, 2);
 }
 
@@ -246,10 +176,7 @@ fn all_logs_together_are_bounded() {
         assert!(node.directory.stats().log_bytes <= 2000);
     }
     assert!(!node.resume_over(20, 40, 0), "its log had no room");
-    assert!(
-        node.resume_over(1, 41, 0),
-        "the log of an earlier one is untouched"
-    );
+    assert!(node.resume_over(1, 41, 0), "the log of an earlier one is untouched");
 }
 
 #[test]
@@ -273,10 +200,7 @@ fn goodbye_ends_the_session_at_once() {
     node.say(2, ClientMessage::Goodbye);
     assert_eq!(node.closed(2), Some(ErrorCode::SessionGone));
     let reason = LeaveReason::Left;
-    assert_eq!(
-        node.take(1),
-        [ServerMessage::MemberLeft { peer: b, reason }]
-    );
+    assert_eq!(node.take(1), [ServerMessage::MemberLeft { peer: b, reason }]);
     assert!(!node.resume_over(2, 12, 0));
 }
 
