@@ -26,8 +26,9 @@ use crate::stats::LinkStats;
 /// Datagrams that wait for one peer: two seconds of one a tick at 60 Hz.
 pub const DATAGRAMS_TO_PEER: usize = 128;
 
-/// Packets of channel 2 that wait in the hand-over to the network; more wait on the game's side.
-pub(crate) const STREAM_TO_PEER: usize = 32;
+/// Packets of channel 2 that wait in the hand-over to the network; more wait on the game's side, and
+/// share packets there.
+pub(crate) const STREAM_TO_PEER: usize = 64;
 
 /// Bytes of reliable messages that wait for one peer, on the game's side and in the hand-over.
 pub const STREAM_TO_PEER_BYTES: usize = 2 * RELIABLE_MESSAGE_MAX;

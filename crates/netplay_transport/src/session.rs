@@ -162,13 +162,16 @@ impl Outbox {
     fn flush(&mut self, pool: &Pool) -> bool {
         let mut went = !self.datagram.is_empty();
         self.seal_datagram(pool);
-        self.seal_stream();
+        // Where packets wait already, what is written next may as well share one.
+        if self.waiting.is_empty() && !self.sender.stream.is_full() {
+            self.seal_stream();
+        }
         while let Some(packet) = self.waiting.pop_front() {
             match self.sender.stream.try_send(packet) {
                 Ok(()) => went = true,
                 Err(TrySendError::Full(packet) | TrySendError::Disconnected(packet)) => {
                     self.waiting.push_front(packet);
-                    break;
+                    return went;
                 }
             }
         }

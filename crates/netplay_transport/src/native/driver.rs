@@ -174,6 +174,9 @@ async fn build(
     let settings = SettingEngineBuilder::new()
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
+        // A check that overtakes the candidate it belongs to makes a peer-reflexive one, which the
+        // library takes only after a second by default; it is as direct as any.
+        .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
         // Fixes who establishes SCTP last, and so who may speak first; see the link's handshake.
         .with_answering_dtls_role(RTCDtlsRole::Client)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)

@@ -1,0 +1,205 @@
+//! Sessions over real WebRTC: connecting, bursts, readers that do not read, leaving.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use netplay_protocol::Lane;
+use netplay_protocol::frame::MessageId;
+use netplay_transport::{Network, SendError, SessionEvent};
+use support::{Player, connect, no_errors, pair, server, until};
+
+const EVENT: MessageId = MessageId(0);
+const STATE: MessageId = MessageId(1);
+
+#[test]
+fn two_players_meet_and_exchange_messages_on_both_lanes() {
+    let _errors = no_errors();
+    let (server, network) = (server(), Network::start().unwrap());
+    let (mut a, mut b) = pair(&network, &server.url());
+    let (to_b, to_a) = (a.peers[0], b.peers[0]);
+    assert_eq!((a.me, b.me), (Some(to_a), Some(to_b)));
+    a.session.send(to_b, Lane::Reliable, EVENT, b"event").unwrap();
+    a.session.send(to_b, Lane::Unreliable, STATE, b"state").unwrap();
+    b.session.send(to_a, Lane::Reliable, EVENT, &[7; 200_000]).unwrap();
+    until(&mut [&mut a, &mut b], "the messages arrive", |players| {
+        players[0].messages.len() == 1 && players[1].messages.len() == 2
+    });
+    assert_eq!(a.messages[0], (to_b, Lane::Reliable, vec![7; 200_000]));
+    b.messages.sort();
+    assert_eq!(b.messages[0], (to_a, Lane::Unreliable, b"state".to_vec()));
+    assert_eq!(b.messages[1], (to_a, Lane::Reliable, b"event".to_vec()));
+}
+
+#[test]
+fn the_network_thread_answers_pings_while_the_other_game_does_nothing() {
+    let _errors = no_errors();
+    let (server, network) = (server(), Network::start().unwrap());
+    let (mut a, b) = pair(&network, &server.url());
+    for _ in 0..20 {
+        let before = a.events.len();
+        a.session.ping(a.peers[0]).unwrap();
+        until(&mut [&mut a], "a pong", |players| players[0].events.len() > before);
+        assert!(matches!(a.events.last(), Some(SessionEvent::Pong { .. })));
+    }
+    drop(b);
+}
+
+#[test]
+fn connecting_is_quick_every_time() {
+    let _errors = no_errors();
+    let (server, network) = (server(), Network::start().unwrap());
+    let mut times = Vec::new();
+    for _ in 0..30 {
+        let mut a = Player::quick(&network, &server.url(), 2);
+        until(&mut [&mut a], "a lobby", |players| players[0].code.is_some());
+        let mut b = Player::quick(&network, &server.url(), 2);
+        until(&mut [&mut a, &mut b], "a lobby", |players| players[1].code.is_some());
+        let start = Instant::now();
+        connect(&mut [&mut a, &mut b]);
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!("{times:?}");
+    // A lost first flight costs a second; an honest library build on loopback loses none.
+    assert!(times[15] < Duration::from_millis(200), "median {:?}", times[15]);
+    assert!(times[28] < Duration::from_millis(900), "29 of 30 within {:?}", times[28]);
+}
+
+#[test]
+fn a_burst_of_a_thousand_messages_followed_by_silence_arrives_at_once() {
+    let _errors = no_errors();
+    let (server, network) = (server(), Network::start().unwrap());
+    for lane in [Lane::Unreliable, Lane::Reliable] {
+        let id = if lane == Lane::Reliable { EVENT } else { STATE };
+        let (mut a, mut b) = pair(&network, &server.url());
+        let to = a.peers[0];
+        // Together in one flush, and each in its own.
+        for flush_each in [false, true] {
+            b.messages.clear();
+            let start = Instant::now();
+            for i in 0..1000_u32 {
+                let payload = [i.to_le_bytes(); 16].concat();
+                a.session.send(to, lane, id, &payload).unwrap();
+                if flush_each {
+                    a.session.flush();
+                }
+            }
+            a.session.flush();
+            let deadline = start + Duration::from_secs(3);
+            while b.messages.len() < 1000 && Instant::now() < deadline {
+                // As frames without messages do.
+                a.session.flush();
+                b.session.wait(Duration::from_millis(5));
+                b.poll();
+            }
+            let took = start.elapsed();
+            println!("{lane}, flush each: {flush_each}: {} in {took:?}", b.messages.len());
+            // A queue of 128 datagrams drops the oldest when each message is its own datagram and the
+            // sender outruns the network thread.
+            if lane == Lane::Reliable || !flush_each {
+                assert_eq!(b.messages.len(), 1000);
+                assert!(took < Duration::from_millis(100), "{lane}: {took:?}");
+            } else {
+                assert!(b.messages.len() > 100);
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_stays_bounded_with_a_receiver_that_never_reads() {
+    let _errors = no_errors();
+    let (server, network) = (server(), Network::start().unwrap());
+    let (mut a, b) = pair(&network, &server.url());
+    let to = a.peers[0];
+    let before = resident_kib();
+    let mut accepted = 0_u64;
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        match a.session.send(to, Lane::Reliable, EVENT, &[1; 4000]) {
+            Ok(()) => accepted += 1,
+            Err(error) => {
+                assert_eq!(error, SendError::QueueFull);
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+        for _ in 0..20 {
+            a.session.send(to, Lane::Unreliable, STATE, &[2; 1000]).unwrap();
+        }
+        a.session.flush();
+        a.poll();
+    }
+    let grown = resident_kib().saturating_sub(before);
+    println!("{accepted} reliable messages accepted, {grown} KiB more");
+    assert!(accepted * 4 < 1200, "more than both windows");
+    assert!(grown < 24 * 1024, "{grown} KiB");
+    assert!(a.closed().is_empty(), "the link lives on");
+    drop(b);
+}
+
+#[test]
+fn after_leaving_no_thread_no_task_and_no_socket_is_left() {
+    let _errors = no_errors();
+    let server = server();
+    let (threads_before, sockets_before) = (threads(), sockets());
+    for _ in 0..3 {
+        let network = Network::start().unwrap();
+        let (a, b) = pair(&network, &server.url());
+        assert!(threads_named("netplay-io") > 0);
+        drop((a, b));
+        let start = Instant::now();
+        drop(network);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert_eq!(threads_named("netplay-io"), 0);
+    }
+    // The server closes its ends of the WebSockets by itself.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while sockets() > sockets_before && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!((threads(), sockets()), (threads_before, sockets_before));
+}
+
+#[test]
+fn a_network_that_ends_while_connecting_ends_within_a_second() {
+    let _errors = no_errors();
+    let server = server();
+    for turn in 0..5_u32 {
+        let network = Network::start().unwrap();
+        let mut a = Player::quick(&network, &server.url(), 2);
+        let mut b = Player::quick(&network, &server.url(), 2);
+        let until = Instant::now() + Duration::from_millis(u64::from(turn) * 12);
+        while Instant::now() < until {
+            a.poll();
+            b.poll();
+        }
+        drop((a, b));
+        let start = Instant::now();
+        drop(network);
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+fn threads_named(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|comm| comm.trim().starts_with(name)).count()
+}
+
+fn sockets() -> usize {
+    let files = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
