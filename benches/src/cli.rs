@@ -28,7 +28,11 @@ command keeps everything on one processor that never sleeps and shows what the s
 Stacks:
   raw_udp   a tokio UDP socket at both ends
   webrtc    the `webrtc` library with its default settings, unreliable unordered channel
-  matchbox  matchbox_socket, unreliable channel";
+  matchbox  matchbox_socket, unreliable channel
+  netplay   netplay_transport, unreliable lane: from game thread to game thread and back, each
+            message flushed at once
+  netplay_net  the same library's own ping (16 bytes): answered by the other side's network thread,
+            seen by this side's game thread";
 
 const CONNECT_HELP: &str = "\
 Columns:
@@ -109,10 +113,7 @@ pub fn run() -> Result<()> {
         Command::Connect(options) => harness::connect(&plan(Bench::Connect, &options)),
         Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
         Command::Peer(role) => {
-            let setup = Setup {
-                link: Link::to_parent()?,
-                lobby_url: role.lobby,
-            };
+            let setup = Setup { link: Link::to_parent()?, lobby_url: role.lobby };
             role.stack.stack().peer(setup)
         }
     }
@@ -164,9 +165,7 @@ mod tests {
         for stack in StackId::ALL {
             let arguments = role_arguments(link::Role::Peer, *stack, Some("ws://127.0.0.1:1/"));
             let cli = Cli::try_parse_from(std::iter::once("bench".to_owned()).chain(arguments));
-            let Command::Peer(role) = cli.unwrap().command else {
-                panic!("not a peer")
-            };
+            let Command::Peer(role) = cli.unwrap().command else { panic!("not a peer") };
             assert_eq!(role.stack, *stack);
             assert_eq!(role.lobby.as_deref(), Some("ws://127.0.0.1:1/"));
         }
@@ -175,15 +174,11 @@ mod tests {
     #[test]
     fn every_column_is_explained() {
         use crate::report::{ConnectRow, LatencyRow, Row};
-        for (columns, help) in [
-            (LatencyRow::COLUMNS, LATENCY_HELP),
-            (ConnectRow::COLUMNS, CONNECT_HELP),
-        ] {
+        for (columns, help) in
+            [(LatencyRow::COLUMNS, LATENCY_HELP), (ConnectRow::COLUMNS, CONNECT_HELP)]
+        {
             for column in columns {
-                assert!(
-                    help.contains(&format!("\n  {column} ")),
-                    "{column} is not in the help"
-                );
+                assert!(help.contains(&format!("\n  {column} ")), "{column} is not in the help");
             }
         }
     }

@@ -45,20 +45,13 @@ impl Plan {
     fn job(&self) -> Job {
         let rounds = self.rounds;
         match self.bench {
-            Bench::Latency => Job::Latency {
-                rounds,
-                limit: self.loop_limit(),
-            },
+            Bench::Latency => Job::Latency { rounds, limit: self.loop_limit() },
             Bench::Connect => Job::Connect { rounds },
         }
     }
 
     fn loop_limit(&self) -> Duration {
-        if self.quick {
-            QUICK_LOOP_LIMIT
-        } else {
-            LOOP_LIMIT
-        }
+        if self.quick { QUICK_LOOP_LIMIT } else { LOOP_LIMIT }
     }
 
     /// A job that takes longer hangs.
@@ -102,11 +95,7 @@ pub fn latency(plan: &Plan) -> Result<()> {
         })
         .collect();
     let raw = StackId::RawUdp.to_string();
-    if let Some(raw_us) = rows
-        .iter()
-        .find(|row| row.stack == raw)
-        .map(|row| row.p50_us)
-    {
+    if let Some(raw_us) = rows.iter().find(|row| row.stack == raw).map(|row| row.p50_us) {
         for row in &mut rows {
             row.x_raw = Some(rounded(row.p50_us / raw_us));
         }
@@ -142,10 +131,8 @@ pub fn connect(plan: &Plan) -> Result<()> {
         })
         .collect();
     let matchbox = StackId::Matchbox.to_string();
-    if let Some(matchbox_ms) = rows
-        .iter()
-        .find(|row| row.stack == matchbox)
-        .and_then(|row| row.p50_ms)
+    if let Some(matchbox_ms) =
+        rows.iter().find(|row| row.stack == matchbox).and_then(|row| row.p50_ms)
     {
         for row in &mut rows {
             // A thousandth is what a small ratio differs in.
@@ -177,11 +164,7 @@ fn measure(plan: &Plan) -> (Vec<Results>, Result<()>) {
     let mut all: Vec<Results> = StackId::ALL
         .iter()
         .filter(|stack| stack.stack().measures(plan.bench))
-        .map(|stack| Results {
-            stack: *stack,
-            reports: Vec::new(),
-            failed_in_a_row: 0,
-        })
+        .map(|stack| Results { stack: *stack, reports: Vec::new(), failed_in_a_row: 0 })
         .collect();
     let mut progress = Progress::new(plan.repeats * all.len() as u32);
     let mut failures = 0;
@@ -193,8 +176,7 @@ fn measure(plan: &Plan) -> (Vec<Results>, Result<()>) {
                 continue;
             }
             let limit = if plan.quick {
-                plan.job_limit()
-                    .min(QUICK_BUDGET.saturating_sub(started.elapsed()))
+                plan.job_limit().min(QUICK_BUDGET.saturating_sub(started.elapsed()))
             } else {
                 plan.job_limit()
             };

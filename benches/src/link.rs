@@ -42,9 +42,7 @@ pub struct Link {
 impl Link {
     /// This process's end of the link to its parent. When the parent ends, so does this process.
     pub fn to_parent() -> Result<Self> {
-        Self::new(std::io::stdin(), std::io::stdout(), || {
-            std::process::exit(0)
-        })
+        Self::new(std::io::stdin(), std::io::stdout(), || std::process::exit(0))
     }
 
     fn new(
@@ -62,10 +60,7 @@ impl Link {
             }
             at_end();
         })?;
-        Ok(Self {
-            writer: Box::new(output),
-            lines,
-        })
+        Ok(Self { writer: Box::new(output), lines })
     }
 
     /// Sends one value as one line.
@@ -78,18 +73,12 @@ impl Link {
 
     /// Waits for the next value, at most for `limit`.
     pub fn receive<T: DeserializeOwned>(&self, limit: Duration) -> Result<T> {
-        let line = self
-            .lines
-            .recv_timeout(limit)
-            .map_err(|error| match error {
-                mpsc::RecvTimeoutError::Timeout => {
-                    format!(
-                        "the other process said nothing for {:.1} s",
-                        limit.as_secs_f64()
-                    )
-                }
-                mpsc::RecvTimeoutError::Disconnected => ENDED.to_owned(),
-            })?;
+        let line = self.lines.recv_timeout(limit).map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => {
+                format!("the other process said nothing for {:.1} s", limit.as_secs_f64())
+            }
+            mpsc::RecvTimeoutError::Disconnected => ENDED.to_owned(),
+        })?;
         Ok(serde_json::from_str(&line)?)
     }
 

@@ -13,7 +13,7 @@ use crate::Result;
 /// Size of every message.
 pub const MESSAGE_BYTES: usize = 64;
 /// A ping without a reply for this long counts as lost, and the next one leaves.
-const LOST_AFTER: Duration = Duration::from_millis(100);
+pub const LOST_AFTER: Duration = Duration::from_millis(100);
 /// A peer greets this often until it hears something: the channel may lose a greeting.
 const GREETING_INTERVAL: Duration = Duration::from_millis(20);
 /// Added to a connection's number, so that no ping looks like a greeting.
@@ -56,10 +56,8 @@ pub struct Samples {
 
 /// Sends pings one at a time, the next when the reply has arrived.
 pub async fn ping_pong<C: Channel>(channel: &mut C, amount: Amount) -> Result<Samples> {
-    let mut samples = Samples {
-        round_trips_us: Vec::with_capacity(amount.rounds as usize),
-        lost: 0,
-    };
+    let mut samples =
+        Samples { round_trips_us: Vec::with_capacity(amount.rounds as usize), lost: 0 };
     // One timer for the whole loop: setting one per ping would be measured too.
     let mut watchdog = pin!(tokio::time::sleep(LOST_AFTER));
     let started = Instant::now();
@@ -71,9 +69,7 @@ pub async fn ping_pong<C: Channel>(channel: &mut C, amount: Amount) -> Result<Sa
         }
         channel.send(C::message(&payload(sequence))).await?;
         if reply_came(channel, sequence, sent, watchdog.as_mut()).await? {
-            samples
-                .round_trips_us
-                .push(sent.elapsed().as_secs_f64() * 1e6);
+            samples.round_trips_us.push(sent.elapsed().as_secs_f64() * 1e6);
         } else {
             samples.lost += 1;
         }
@@ -113,9 +109,7 @@ async fn reply_came<C: Channel>(
 /// message. Ends with the connection.
 pub async fn greet_and_echo<C: Channel>(channel: &mut C, connection: u32) -> Result<()> {
     let first = loop {
-        channel
-            .send(C::message(&payload(GREETING | u64::from(connection))))
-            .await?;
+        channel.send(C::message(&greeting(connection))).await?;
         if let Ok(message) = tokio::time::timeout(GREETING_INTERVAL, channel.receive()).await {
             break message?;
         }
@@ -141,14 +135,19 @@ pub async fn await_greeting<C: Channel>(channel: &mut C, connection: u32) -> Res
     }
 }
 
-fn payload(number: u64) -> [u8; MESSAGE_BYTES] {
+/// The content of a connection's greeting.
+pub fn greeting(connection: u32) -> [u8; MESSAGE_BYTES] {
+    payload(GREETING | u64::from(connection))
+}
+
+/// The content of the ping with this number.
+pub fn payload(number: u64) -> [u8; MESSAGE_BYTES] {
     let mut payload = [0x5a; MESSAGE_BYTES];
     payload[..8].copy_from_slice(&number.to_le_bytes());
     payload
 }
 
-fn number(message: &[u8]) -> Option<u64> {
-    message
-        .first_chunk()
-        .map(|bytes| u64::from_le_bytes(*bytes))
+/// The number of a message.
+pub fn number(message: &[u8]) -> Option<u64> {
+    message.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }

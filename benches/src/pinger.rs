@@ -104,28 +104,15 @@ fn do_job(pinger: &mut dyn Pinger, job: Job) -> Result<Report> {
 
 fn latency(pinger: &mut dyn Pinger, rounds: u32, limit: Duration) -> Result<Latency> {
     pinger.connect(0, CONNECT_LIMIT)?;
-    let warm_up = Amount {
-        rounds: (rounds / 10).max(500),
-        limit: limit / 2,
-        first: 0,
-    };
+    let warm_up = Amount { rounds: (rounds / 10).max(500), limit: limit / 2, first: 0 };
     pinger.ping_pong(warm_up)?;
-    let mut samples = pinger.ping_pong(Amount {
-        rounds,
-        limit,
-        first: 1 << 32,
-    })?;
+    let mut samples = pinger.ping_pong(Amount { rounds, limit, first: 1 << 32 })?;
     let count = samples.round_trips_us.len() as u64;
     let mut at = |percent| {
         percentile(&mut samples.round_trips_us, percent)
             .ok_or_else(|| format!("no reply within {:.0} s", limit.as_secs_f64()))
     };
-    Ok(Latency {
-        p50_us: at(50.0)?,
-        p99_us: at(99.0)?,
-        samples: count,
-        lost: samples.lost,
-    })
+    Ok(Latency { p50_us: at(50.0)?, p99_us: at(99.0)?, samples: count, lost: samples.lost })
 }
 
 fn connect(pinger: &mut dyn Pinger, rounds: u32) -> Result<Connect> {
@@ -177,9 +164,7 @@ fn resident_kib() -> Option<f64> {
 
 /// In contrast to `/proc/self/statm`, this one needs no page size.
 fn parse_resident_kib(status: &str) -> Option<f64> {
-    let value = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     value.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 

@@ -35,9 +35,8 @@ pub struct LatencyRow {
 }
 
 impl Row for LatencyRow {
-    const COLUMNS: &'static [&'static str] = &[
-        "stack", "p50_us", "p99_us", "samples", "repeats", "lost", "x_raw",
-    ];
+    const COLUMNS: &'static [&'static str] =
+        &["stack", "p50_us", "p99_us", "samples", "repeats", "lost", "x_raw"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -119,17 +118,10 @@ pub fn print<R: Row>(bench: &str, rows: &[R], json: bool) -> Result<()> {
 
 fn table<R: Row>(rows: &[R]) -> String {
     let header = R::COLUMNS.iter().map(ToString::to_string).collect();
-    let lines: Vec<Vec<String>> = std::iter::once(header)
-        .chain(rows.iter().map(Row::cells))
-        .collect();
+    let lines: Vec<Vec<String>> =
+        std::iter::once(header).chain(rows.iter().map(Row::cells)).collect();
     let widths: Vec<usize> = (0..R::COLUMNS.len())
-        .map(|column| {
-            lines
-                .iter()
-                .map(|line| line[column].len())
-                .max()
-                .unwrap_or(0)
-        })
+        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
     for line in &lines {
@@ -166,20 +158,14 @@ pub struct Progress {
 impl Progress {
     /// A bar of `steps` steps.
     pub fn new(steps: u32) -> Self {
-        Self {
-            steps,
-            done: 0,
-            terminal: std::io::stderr().is_terminal(),
-        }
+        Self { steps, done: 0, terminal: std::io::stderr().is_terminal() }
     }
 
     /// Shows that the step `what` begins.
     pub fn begin(&mut self, what: &str) {
         const WIDTH: u32 = 30;
         let filled = WIDTH * self.done / self.steps.max(1);
-        let bar: String = (0..WIDTH)
-            .map(|i| if i < filled { '#' } else { '.' })
-            .collect();
+        let bar: String = (0..WIDTH).map(|i| if i < filled { '#' } else { '.' }).collect();
         let line = format!("[{bar}] {}/{} {what}", self.done, self.steps);
         if self.terminal {
             eprint!("\r{line:<79}");
@@ -247,10 +233,7 @@ mod tests {
         let mut from = 0;
         for column in R::COLUMNS {
             let value = &object[*column];
-            assert!(
-                !value.is_object() && !value.is_array(),
-                "{column} is nested"
-            );
+            assert!(!value.is_object() && !value.is_array(), "{column} is nested");
             let at = line[from..].find(&format!("\"{column}\":")).unwrap();
             from += at;
         }

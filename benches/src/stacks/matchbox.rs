@@ -53,10 +53,7 @@ impl Stack for Matchbox {
         let address = server.bind()?;
         runtime.spawn(server.serve());
         drop(entered);
-        Ok(Some(Lobby::new(
-            format!("ws://{address}/bench"),
-            ServerRuntime(Some(runtime)),
-        )))
+        Ok(Some(Lobby::new(format!("ws://{address}/bench"), ServerRuntime(Some(runtime)))))
     }
 
     fn pinger(&self, setup: Setup) -> Result<Box<dyn Pinger>> {
@@ -64,14 +61,8 @@ impl Stack for Matchbox {
         let runtime = game_thread()?;
         let mut socket = Socket::new(&url)?;
         let joining = async { tokio::time::timeout(JOIN_LIMIT, socket.joined()).await };
-        runtime
-            .block_on(joining)
-            .map_err(|_| too_slow("joining the room", JOIN_LIMIT))??;
-        Ok(Box::new(MatchboxPinger {
-            runtime,
-            link: setup.link,
-            socket,
-        }))
+        runtime.block_on(joining).map_err(|_| too_slow("joining the room", JOIN_LIMIT))??;
+        Ok(Box::new(MatchboxPinger { runtime, link: setup.link, socket }))
     }
 
     fn peer(&self, setup: Setup) -> Result<()> {
@@ -97,9 +88,7 @@ fn serve(url: &str, number: u32) -> Result<()> {
 
 /// Only parks and wakes the thread that calls `block_on`, and has the clock.
 fn game_thread() -> Result<Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()?)
+    Ok(tokio::runtime::Builder::new_current_thread().enable_time().build()?)
 }
 
 /// Stops a runtime without waiting for its tasks.
@@ -124,23 +113,17 @@ impl Pinger for MatchboxPinger {
         let started = Instant::now();
         // The peer joins when it is told to: joining starts the handshake. That puts its WebSocket
         // into the time: about 2 ms of about 600 ms.
-        self.link.send(&Signal {
-            connection: number,
-            data: String::new(),
-        })?;
+        self.link.send(&Signal { connection: number, data: String::new() })?;
         let socket = &mut self.socket;
         let greeting =
             async { tokio::time::timeout(limit, ping::await_greeting(socket, number)).await };
-        let received = self
-            .runtime
-            .block_on(greeting)
-            .map_err(|_| too_slow("the connection", limit))??;
+        let received =
+            self.runtime.block_on(greeting).map_err(|_| too_slow("the connection", limit))??;
         Ok(received - started)
     }
 
     fn ping_pong(&mut self, amount: Amount) -> Result<Samples> {
-        self.runtime
-            .block_on(ping::ping_pong(&mut self.socket, amount))
+        self.runtime.block_on(ping::ping_pong(&mut self.socket, amount))
     }
 }
 
@@ -155,21 +138,13 @@ struct Socket {
 
 impl Socket {
     fn new(url: &str) -> Result<Self> {
-        let no_stun = RtcIceServerConfig {
-            urls: Vec::new(),
-            ..Default::default()
-        };
+        let no_stun = RtcIceServerConfig { urls: Vec::new(), ..Default::default() };
         let (mut socket, message_loop) = WebRtcSocket::builder(url)
             .ice_server(no_stun)
             .add_channel(ChannelConfig::unreliable())
             .build();
         let channel = socket.take_channel(0)?;
-        Ok(Self {
-            socket,
-            message_loop,
-            channel,
-            peer: None,
-        })
+        Ok(Self { socket, message_loop, channel, peer: None })
     }
 
     /// Waits for the signaling server to give this socket its id.
@@ -208,13 +183,11 @@ impl Socket {
         if let Poll::Ready(result) = Pin::new(&mut self.message_loop).poll(context) {
             return Poll::Ready(Err(ended(result)));
         }
-        Pin::new(&mut self.channel)
-            .poll_next(context)
-            .map(|message| {
-                let (peer, packet) = message.ok_or("the channel closed")?;
-                self.peer = Some(peer);
-                Ok(packet)
-            })
+        Pin::new(&mut self.channel).poll_next(context).map(|message| {
+            let (peer, packet) = message.ok_or("the channel closed")?;
+            self.peer = Some(peer);
+            Ok(packet)
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The stacks that are compared, behind two small traits.
 
 mod matchbox;
+mod netplay;
 mod raw_udp;
 mod webrtc;
 
@@ -24,11 +25,16 @@ pub enum StackId {
     Webrtc,
     /// `matchbox_socket`.
     Matchbox,
+    /// Ours, from game thread to game thread.
+    Netplay,
+    /// Ours, echo by the other side's network thread.
+    NetplayNet,
 }
 
 impl StackId {
     /// All stacks.
-    pub const ALL: &'static [Self] = &[Self::RawUdp, Self::Webrtc, Self::Matchbox];
+    pub const ALL: &'static [Self] =
+        &[Self::RawUdp, Self::Webrtc, Self::Matchbox, Self::Netplay, Self::NetplayNet];
 
     /// The code behind the name.
     pub fn stack(self) -> &'static dyn Stack {
@@ -36,6 +42,8 @@ impl StackId {
             Self::RawUdp => &raw_udp::RawUdp,
             Self::Webrtc => &webrtc::Webrtc,
             Self::Matchbox => &matchbox::Matchbox,
+            Self::Netplay => &netplay::Netplay,
+            Self::NetplayNet => &netplay::NetplayNet,
         }
     }
 }
@@ -57,10 +65,7 @@ pub struct Lobby {
 impl Lobby {
     /// A server at `url`, which `server` keeps running.
     pub fn new(url: String, server: impl Any) -> Self {
-        Self {
-            url,
-            _server: Box::new(server),
-        }
+        Self { url, _server: Box::new(server) }
     }
 }
 
@@ -107,10 +112,7 @@ pub trait Pinger: Send {
 /// The runtime of the stacks that run on tokio. One worker: what it does needs no second one, and
 /// more would compete with the other process on a small machine.
 fn tokio_runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
 
 /// What a peer does when a connection of its has ended: the pinger notices by itself, and whoever

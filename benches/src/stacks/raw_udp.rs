@@ -22,11 +22,7 @@ impl Stack for RawUdp {
     }
 
     fn pinger(&self, setup: Setup) -> Result<Box<dyn Pinger>> {
-        Ok(Box::new(UdpPinger {
-            runtime: tokio_runtime()?,
-            link: setup.link,
-            channel: None,
-        }))
+        Ok(Box::new(UdpPinger { runtime: tokio_runtime()?, link: setup.link, channel: None }))
     }
 
     fn peer(&self, mut setup: Setup) -> Result<()> {
@@ -37,10 +33,7 @@ impl Stack for RawUdp {
             let mut channel = runtime.block_on(UdpChannel::bind())?;
             runtime.block_on(channel.0.connect(address))?;
             let data = channel.0.local_addr()?.to_string();
-            setup.link.send(&Signal {
-                connection: request.connection,
-                data,
-            })?;
+            setup.link.send(&Signal { connection: request.connection, data })?;
             runtime.spawn(async move {
                 log_end(ping::greet_and_echo(&mut channel, request.connection).await);
             });
@@ -59,10 +52,7 @@ impl Pinger for UdpPinger {
         let started = Instant::now();
         let mut channel = self.runtime.block_on(UdpChannel::bind())?;
         let data = channel.0.local_addr()?.to_string();
-        self.link.send(&Signal {
-            connection: number,
-            data,
-        })?;
+        self.link.send(&Signal { connection: number, data })?;
         let answer: Signal = self.link.receive(limit)?;
         let address: SocketAddr = answer.data.parse()?;
         self.runtime.block_on(async {

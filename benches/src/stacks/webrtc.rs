@@ -45,10 +45,7 @@ impl Stack for Webrtc {
         loop {
             let offer: Signal = setup.link.receive_forever()?;
             let (mut connection, data) = runtime.block_on(Connection::answer(&offer.data))?;
-            setup.link.send(&Signal {
-                connection: offer.connection,
-                data,
-            })?;
+            setup.link.send(&Signal { connection: offer.connection, data })?;
             runtime.spawn(async move {
                 log_end(connection.serve(offer.connection).await);
             });
@@ -81,14 +78,9 @@ impl Pinger for WebrtcPinger {
         let started = Instant::now();
         let left = || limit.saturating_sub(started.elapsed());
         let offering = async { tokio::time::timeout(limit, Connection::offer()).await };
-        let (mut connection, data) = self
-            .runtime
-            .block_on(offering)
-            .map_err(|_| too_slow("the offer", limit))??;
-        self.link.send(&Signal {
-            connection: number,
-            data,
-        })?;
+        let (mut connection, data) =
+            self.runtime.block_on(offering).map_err(|_| too_slow("the offer", limit))??;
+        self.link.send(&Signal { connection: number, data })?;
         let greeted = self.answered(number, left()).and_then(|answer| {
             let greeting = async {
                 connection.accept(&answer).await?;
@@ -143,9 +135,8 @@ struct Connection {
 
 impl Connection {
     async fn new() -> Result<Self> {
-        let settings = SettingEngineBuilder::new()
-            .with_multicast_dns_mode(MulticastDnsMode::Disabled)
-            .build();
+        let settings =
+            SettingEngineBuilder::new().with_multicast_dns_mode(MulticastDnsMode::Disabled).build();
         let (sender, gathered) = mpsc::unbounded_channel();
         let peer = PeerConnectionBuilder::new()
             .with_setting_engine(settings)
@@ -160,11 +151,7 @@ impl Connection {
             ..Default::default()
         };
         let channel = peer.create_data_channel("ping", Some(init)).await?;
-        Ok(Self {
-            peer: Arc::new(peer),
-            channel,
-            gathered,
-        })
+        Ok(Self { peer: Arc::new(peer), channel, gathered })
     }
 
     async fn offer() -> Result<(Self, String)> {
@@ -191,15 +178,8 @@ impl Connection {
 
     /// The local description with all addresses.
     async fn description(&mut self) -> Result<String> {
-        self.gathered
-            .recv()
-            .await
-            .ok_or("no addresses were gathered")?;
-        let description = self
-            .peer
-            .local_description()
-            .await
-            .ok_or("no local description")?;
+        self.gathered.recv().await.ok_or("no addresses were gathered")?;
+        let description = self.peer.local_description().await.ok_or("no local description")?;
         Ok(serde_json::to_string(&description)?)
     }
 

@@ -33,17 +33,17 @@ pub(crate) const STREAM_TO_PEER: usize = 64;
 /// Bytes of reliable messages that wait for one peer, on the game's side and in the hand-over.
 pub const STREAM_TO_PEER_BYTES: usize = 2 * RELIABLE_MESSAGE_MAX;
 
-/// Datagrams that wait for the game: two seconds of 15 peers at 60 Hz, rounded up.
-pub const DATAGRAMS_TO_GAME: usize = 2048;
+/// Datagrams that wait for the game: half a second of 15 peers at 60 Hz. Older state is of no use.
+pub const DATAGRAMS_TO_GAME: usize = 512;
 
 /// Events and stream packets in the hand-over to the game; more wait on the network's side.
-pub(crate) const TO_GAME: usize = 1024;
+pub(crate) const TO_GAME: usize = 256;
 
 /// Lifecycle events that wait for a game which does not look. An hour in a debugger stays below.
 pub const EVENTS_MAX: usize = 4096;
 
 /// Commands that wait for the network thread.
-pub const COMMANDS: usize = 256;
+pub const COMMANDS: usize = 64;
 
 /// Spare buffers of datagram size, and of stream size.
 const SPARE_SMALL: usize = 256;

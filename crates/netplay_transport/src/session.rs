@@ -28,7 +28,8 @@ pub(crate) enum Command {
 /// From the network thread to the game, in order.
 #[derive(Debug)]
 pub(crate) enum ToGame {
-    Event(SessionEvent),
+    /// Boxed, because events are large and rare and the queue has room for each slot from the start.
+    Event(Box<SessionEvent>),
     /// Comes before [`SessionEvent::PeerConnected`].
     Queues(PeerId, PeerSender),
     Stream(Arrival),
@@ -334,11 +335,11 @@ impl Session {
         loop {
             match self.from_network.try_recv() {
                 Ok(ToGame::Event(event)) => {
-                    if let SessionEvent::PeerClosed { peer, .. } = &event {
+                    if let SessionEvent::PeerClosed { peer, .. } = &*event {
                         self.peers.remove(peer);
                     }
-                    self.ended |= matches!(event, SessionEvent::Ended(_));
-                    return Some(Polled::Event(event));
+                    self.ended |= matches!(*event, SessionEvent::Ended(_));
+                    return Some(Polled::Event(*event));
                 }
                 Ok(ToGame::Queues(peer, sender)) => {
                     self.peers.insert(peer, Outbox::new(sender));

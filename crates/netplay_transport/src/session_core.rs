@@ -260,7 +260,7 @@ impl SessionCore {
     }
 
     fn tell(&mut self, event: SessionEvent) {
-        self.push(ToGame::Event(event));
+        self.push(ToGame::Event(Box::new(event)));
     }
 
     fn push(&mut self, item: ToGame) {
@@ -277,10 +277,14 @@ impl SessionCore {
 
     /// The game does not look. An interruption that is over by the time it does is no news.
     fn keep(&mut self, item: ToGame) {
-        if let ToGame::Event(SessionEvent::PeerResumed(resumed)) = &item {
-            let last = self.backlog.iter().rposition(|kept| {
-                matches!(kept, ToGame::Event(SessionEvent::PeerInterrupted(peer)) if peer == resumed)
-            });
+        if let ToGame::Event(event) = &item
+            && let SessionEvent::PeerResumed(resumed) = &**event
+        {
+            let news = SessionEvent::PeerInterrupted(*resumed);
+            let last = self
+                .backlog
+                .iter()
+                .rposition(|kept| matches!(kept, ToGame::Event(event) if **event == news));
             if let Some(place) = last {
                 self.backlog.remove(place);
                 self.backlog_events -= 1;
@@ -293,7 +297,8 @@ impl SessionCore {
         if self.backlog_events <= EVENTS_MAX {
             self.backlog.push_back(item);
         } else if self.backlog_events == EVENTS_MAX + 1 {
-            self.backlog.push_back(ToGame::Event(SessionEvent::Ended(EndReason::EventsOverflowed)));
+            let ended = SessionEvent::Ended(EndReason::EventsOverflowed);
+            self.backlog.push_back(ToGame::Event(Box::new(ended)));
         }
     }
 

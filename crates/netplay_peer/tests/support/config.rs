@@ -1,0 +1,33 @@
+//! The game that all players of these tests play.
+
+use netplay_peer::LinkConfig;
+use netplay_peer::link::liveness::LivenessConfig;
+use netplay_protocol::control::{Hello, lane_table};
+use netplay_protocol::schema::{Schema, SchemaEntry};
+use netplay_protocol::{BuildId, GameId, Lane, PROTOCOL_VERSION};
+
+/// A game with these reliable messages.
+pub fn config_with(messages: &[&str]) -> LinkConfig {
+    let entries = messages.iter().map(|name| SchemaEntry {
+        name: (*name).into(),
+        lane: Lane::Reliable,
+    });
+    let schema = Schema::new(entries.collect()).unwrap();
+    LinkConfig {
+        hello: Hello {
+            version: PROTOCOL_VERSION,
+            codec: 1,
+            game: GameId::new("game").unwrap(),
+            build: BuildId::new("1").unwrap(),
+            schema_hash: schema.hash(),
+            lanes: lane_table(),
+        },
+        schema,
+        liveness: LivenessConfig::default(),
+    }
+}
+
+/// The usual game.
+pub fn config() -> LinkConfig {
+    config_with(&["move", "shout"])
+}
