@@ -238,6 +238,7 @@ fn is_connected(state: LinkState) -> bool {
     state != LinkState::Connecting
 }
 
+#[expect(clippy::too_many_arguments, reason = "a Bevy system: each argument is a thing it reads")]
 fn advance(
     run: Res<Run>,
     mut phase: ResMut<Phase>,

@@ -1,5 +1,7 @@
 //! What a game sees, over the in-memory network: finding each other, sending, leaving, losing.
 
+#![expect(clippy::print_stdout, reason = "a failing test shows its seed")]
+
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;

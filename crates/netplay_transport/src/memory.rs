@@ -28,6 +28,9 @@ type NodeId = u64;
 /// One end of a connection: whose, to whom, and which of these.
 type End = (PeerId, PeerId, ConnectionId);
 
+/// The reliable channels of one direction.
+type Reliable = OrderedPipe<(Channel, Vec<u8>)>;
+
 /// A virtual network that sessions are opened on; clones are the same network.
 #[derive(Clone)]
 pub struct MemoryNetwork {
@@ -157,7 +160,7 @@ struct World {
     server_up: bool,
     paths: Paths<PeerId, (ConnectionId, Vec<u8>)>,
     /// The reliable channels of each direction of a connected pair of ends.
-    streams: BTreeMap<(End, End), OrderedPipe<(Channel, Vec<u8>)>>,
+    streams: BTreeMap<(End, End), Reliable>,
     pairs: BTreeMap<End, End>,
     /// Ends whose channels open at this time.
     opening: BTreeMap<End, Now>,

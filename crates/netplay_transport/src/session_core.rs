@@ -267,7 +267,7 @@ impl SessionCore {
         self.ring = true;
         if self.backlog.is_empty() {
             match self.to_game.try_send(item) {
-                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
                 Err(TrySendError::Full(item)) => self.keep(item),
             }
         } else {

@@ -1,5 +1,7 @@
 //! Sessions over real WebRTC: connecting, bursts, readers that do not read, leaving.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -15,6 +15,7 @@
 pub mod datagrams;
 pub mod driver;
 pub mod handshake;
+mod io;
 pub mod liveness;
 pub mod negotiation;
 pub mod stream;
@@ -22,17 +23,16 @@ pub mod stream;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use netplay_protocol::control::{ByeReason, Control, Hello, Mismatch};
+use netplay_protocol::control::{ByeReason, Control};
 use netplay_protocol::datagram::HEADER_LEN;
 use netplay_protocol::lobby::{Signal, SignalBody};
-use netplay_protocol::schema::Schema;
 use netplay_protocol::{Lane, Now};
-use thiserror::Error;
 
 use datagrams::{DatagramFlow, PathStats};
-use driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
+use driver::{Channel, ConnectionId, DriverEvent};
 use handshake::{Handshake, Outcome};
-use liveness::{Change, Liveness, LivenessConfig};
+pub use io::{CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet};
+use liveness::{Change, Liveness};
 pub use negotiation::{LINK_DEADLINE, Step};
 use negotiation::{Negotiation, Output as Negotiated, Role};
 use stream::StreamFlow;
@@ -46,153 +46,6 @@ const KEEP_ALIVE: Duration = Duration::from_millis(50);
 
 /// A connection that was ended stays this long, so that the last control message gets out.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// Why a link ended.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The other player left on purpose.
-    #[error("the player left")]
-    Left,
-    /// Nothing was heard for too long, or the connection broke.
-    #[error("the connection was lost")]
-    Lost,
-    /// No connection could be made in time.
-    #[error("no connection within {LINK_DEADLINE:?}: still waiting for {0}")]
-    ConnectTimeout(Step),
-    /// The two games do not fit.
-    #[error("{0}")]
-    Refused(Mismatch),
-    /// The other game refuses ours.
-    #[error("the other game refuses: {0}")]
-    RefusedByPeer(String),
-    /// The other side broke the protocol.
-    #[error("the other side broke the protocol: {0}")]
-    Violation(&'static str),
-    /// The other side began anew.
-    #[error("the other side began a new connection")]
-    Replaced,
-    /// We ended it.
-    #[error("we left")]
-    Ended,
-}
-
-/// What all links of a game share.
-#[derive(Clone, Debug)]
-pub struct LinkConfig {
-    /// What we say first.
-    pub hello: Hello,
-    /// The game's message types.
-    pub schema: Schema,
-    /// How long silence may last.
-    pub liveness: LivenessConfig,
-}
-
-/// What can happen to a link.
-#[derive(Debug)]
-pub enum LinkInput {
-    /// Begin to connect.
-    Start,
-    /// From the other member, through the lobby server.
-    Signal(Signal),
-    /// From the driver.
-    Driver(DriverEvent),
-    /// A packet arrived.
-    Packet {
-        /// On which connection; packets of an earlier one are dropped.
-        connection: ConnectionId,
-        /// On which channel.
-        channel: Channel,
-        /// Its bytes.
-        packet: Vec<u8>,
-    },
-    /// Our game sends a datagram: [`HEADER_LEN`] bytes of room, then frames.
-    SendDatagram(Vec<u8>),
-    /// Our game sends a packet of channel 2. Ask [`Link::can_send_stream`] first.
-    SendStream(Vec<u8>),
-    /// Measure the round trip now.
-    Ping,
-    /// Our game has consumed this much of channel 2 since the link was made.
-    Consumed(u64),
-    /// The lobby server lost (`true`) or regained its connection to the member.
-    Offline(bool),
-    /// End the link, for this reason.
-    Close(CloseReason),
-    /// Time passed.
-    Tick,
-}
-
-/// A packet to send: bare headers need no buffer.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Packet {
-    /// A header without frames.
-    Bare([u8; HEADER_LEN]),
-    /// Anything else. The buffer goes back to its pool when it was sent.
-    Full(Vec<u8>),
-}
-
-impl AsRef<[u8]> for Packet {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Bare(bytes) => bytes,
-            Self::Full(bytes) => bytes,
-        }
-    }
-}
-
-/// What a link wants done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum LinkOutput {
-    /// For the driver.
-    Driver(DriverCommand),
-    /// For the other member, through the lobby server.
-    Signal(Signal),
-    /// Send this.
-    Transmit {
-        /// On which connection.
-        connection: ConnectionId,
-        /// On which channel.
-        channel: Channel,
-        /// What.
-        packet: Packet,
-    },
-    /// For the game.
-    Event(LinkEvent),
-    /// A packet's buffer that is no longer needed, for a pool.
-    Unused(Vec<u8>),
-}
-
-/// What a game hears of a link.
-#[derive(Debug, PartialEq, Eq)]
-pub enum LinkEvent {
-    /// Messages can be sent and will be received.
-    Established,
-    /// Nothing heard for a while.
-    Interrupted,
-    /// Heard again.
-    Resumed,
-    /// Over.
-    Closed(CloseReason),
-    /// Game messages, checked.
-    Deliver(Delivery),
-    /// The answer to a ping.
-    Pong(Duration),
-}
-
-/// Game messages that arrived in one packet.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// How they travelled.
-    pub lane: Lane,
-    /// When they arrived.
-    pub arrived: Now,
-    /// Holds the frames.
-    pub packet: Vec<u8>,
-    /// Where the frames begin.
-    pub offset: usize,
-    /// What to count as consumed once the game has read them; zero for datagrams.
-    pub cost: u64,
-}
 
 #[derive(Debug)]
 enum Phase {

@@ -75,6 +75,7 @@ fn golden_json_of_every_client_message() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one case per message")]
 fn golden_json_of_every_server_message() {
     let p = "00000000-0000-0000-0000-000000000007";
     let lobby = LobbyState {

@@ -122,6 +122,41 @@ fn output_name(output: &Output) -> String {
     }
 }
 
+/// An event by its name in the table, for the current attempt (2) and connection.
+fn event_named(event: &str, n: &Negotiation) -> (Now, Input) {
+    let connection = n.connection();
+    let stale = ConnectionId(connection.0.wrapping_sub(1));
+    let step = n.next_deadline().unwrap_or(NOW);
+    match event {
+        "start" => (NOW, Input::Start),
+        "offer-older" => (NOW, offer(1)),
+        "offer-same" => (NOW, offer(2)),
+        "offer-newer" => (NOW, offer(3)),
+        "answer-older" => (NOW, answer(1)),
+        "answer-same" => (NOW, answer(2)),
+        "candidate-older" => (NOW, candidate(1)),
+        "candidate-same" => (NOW, candidate(2)),
+        "bye-older" => (NOW, bye(1)),
+        "bye-same" => (NOW, bye(2)),
+        "described" => (NOW, described(connection)),
+        "candidate" => {
+            let candidate = candidate_body();
+            (NOW, Input::Driver(DriverEvent::Candidate { connection, candidate }))
+        }
+        "securing" => (NOW, progress(connection, Phase::Securing)),
+        "opening" => (NOW, progress(connection, Phase::OpeningChannels)),
+        "channels-open" => (NOW, channels_open(connection)),
+        "failed" => (NOW, failed(connection)),
+        "stale-open" => (NOW, channels_open(stale)),
+        "stale-failed" => (NOW, failed(stale)),
+        "retry" => (NOW, Input::Retry),
+        "close" => (NOW, Input::Close),
+        "tick-early" => (step - Duration::from_micros(1), Input::Tick),
+        "tick-step" => (step, Input::Tick),
+        _ => (NOW + LINK_DEADLINE, Input::Tick),
+    }
+}
+
 /// Every state × every event × both sides of a glare, against the committed table. After a wanted
 /// change: `UPDATE_TABLE=1 cargo test -p netplay_peer`, and read the difference.
 #[test]
@@ -168,37 +203,7 @@ fn the_whole_transition_table_is_as_committed() {
             for event in events {
                 let mut n = in_state(state, offers_first);
                 assert_eq!(state_name(n.state()), state);
-                let connection = n.connection();
-                let stale = ConnectionId(connection.0.wrapping_sub(1));
-                let step = n.next_deadline().unwrap_or(NOW);
-                let (now, input) = match event {
-                    "start" => (NOW, Input::Start),
-                    "offer-older" => (NOW, offer(1)),
-                    "offer-same" => (NOW, offer(2)),
-                    "offer-newer" => (NOW, offer(3)),
-                    "answer-older" => (NOW, answer(1)),
-                    "answer-same" => (NOW, answer(2)),
-                    "candidate-older" => (NOW, candidate(1)),
-                    "candidate-same" => (NOW, candidate(2)),
-                    "bye-older" => (NOW, bye(1)),
-                    "bye-same" => (NOW, bye(2)),
-                    "described" => (NOW, described(connection)),
-                    "candidate" => {
-                        let candidate = candidate_body();
-                        (NOW, Input::Driver(DriverEvent::Candidate { connection, candidate }))
-                    }
-                    "securing" => (NOW, progress(connection, Phase::Securing)),
-                    "opening" => (NOW, progress(connection, Phase::OpeningChannels)),
-                    "channels-open" => (NOW, channels_open(connection)),
-                    "failed" => (NOW, failed(connection)),
-                    "stale-open" => (NOW, channels_open(stale)),
-                    "stale-failed" => (NOW, failed(stale)),
-                    "retry" => (NOW, Input::Retry),
-                    "close" => (NOW, Input::Close),
-                    "tick-early" => (step - Duration::from_micros(1), Input::Tick),
-                    "tick-step" => (step, Input::Tick),
-                    _ => (NOW + LINK_DEADLINE, Input::Tick),
-                };
+                let (now, input) = event_named(event, &n);
                 n.handle(now, input);
                 let outputs: Vec<_> =
                     core::iter::from_fn(|| n.poll_output()).map(|o| output_name(&o)).collect();
