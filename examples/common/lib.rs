@@ -10,3 +10,8 @@ pub use args::{Mode, PlayArgs};
 pub use children::Launcher;
 pub use play::{Agreed, Phase, PlayPlugin, playing};
 pub use report::{LinkReport, Report, Summary};
+
+/// The example of the README, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use netplay_protocol::schema::{Schema, SchemaEntry};
@@ -170,17 +170,23 @@ impl log::Log for CollectErrors {
     fn flush(&self) {}
 }
 
-/// Begins to collect ERROR logs; the guard fails the test if there were any.
+/// Tests of one process run one after another: they count threads, sockets and memory, and time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Begins to collect ERROR logs; the guard fails the test if there were any. Other tests wait for it.
 pub fn no_errors() -> NoErrors {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = tracing::subscriber::set_global_default(CollectErrors);
     if log::set_logger(&CollectErrors).is_ok() {
         let level = std::env::var("NETPLAY_TEST_LOG").ok();
         log::set_max_level(level.and_then(|l| l.parse().ok()).unwrap_or(log::LevelFilter::Error));
     }
-    NoErrors
+    NoErrors { _alone: alone }
 }
 
-pub struct NoErrors;
+pub struct NoErrors {
+    _alone: MutexGuard<'static, ()>,
+}
 
 impl Drop for NoErrors {
     fn drop(&mut self) {

@@ -1,0 +1,81 @@
+//! Whole apps over real WebRTC: the plugin starts its own runtime, and nothing of it is left when the
+//! app is gone.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use bevy_netplay::prelude::*;
+use netplay_server::{ServerConfig, ServerThread};
+use serde::{Deserialize, Serialize};
+
+/// Threads are counted, so the tests of this file run one after another.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Shout(String);
+
+fn app(server: &str) -> App {
+    let mut app = App::new();
+    app.add_plugins((
+        bevy_time::TimePlugin,
+        NetplayPlugins::new("native").server(server).on_this_machine(),
+    ))
+    .add_net_message::<Shout>(Lane::Reliable)
+    .add_systems(bevy_app::Startup, |mut commands: Commands| {
+        commands.spawn(JoinLobby::quick(2));
+    })
+    .add_observer(|_: On<PeerConnected>, mut out: NetWriter<Shout>| {
+        out.to_all(Shout("hello".into()));
+    });
+    app.finish();
+    app.cleanup();
+    app
+}
+
+fn shouts(app: &App) -> usize {
+    app.world().resource::<Messages<Received<Shout>>>().len()
+}
+
+#[test]
+fn two_apps_meet_over_webrtc_and_leave_no_thread_behind() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = ServerThread::start(ServerConfig::default()).unwrap();
+    let (mut a, mut b) = (app(&server.url()), app(&server.url()));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while shouts(&a) == 0 || shouts(&b) == 0 {
+        assert!(Instant::now() < deadline, "the apps did not meet");
+        a.update();
+        b.update();
+        std::thread::yield_now();
+    }
+    assert!(network_threads() >= 2);
+    let start = Instant::now();
+    drop((a, b));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(network_threads(), 0);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_reported_and_does_not_stop_the_app() {
+    #[derive(Resource, Default)]
+    struct Offline(usize);
+
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut app = app("ws://127.0.0.1:1");
+    app.init_resource::<Offline>()
+        .add_observer(|_: On<LobbyOffline>, mut count: ResMut<Offline>| count.0 += 1);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while app.world().resource::<Offline>().0 < 3 {
+        assert!(Instant::now() < deadline, "it is tried again and again");
+        app.update();
+        std::thread::yield_now();
+    }
+}
+
+fn network_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("netplay-io")).count()
+}
