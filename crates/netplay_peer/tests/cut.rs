@@ -41,7 +41,11 @@ fn is_in_time(link: &LinkLife, world: &World) -> bool {
 /// leave, nothing stays behind.
 fn check_the_end(world: &mut World, case: &str) {
     for player in &world.players {
-        assert!(player.links.iter().all(|link| is_in_time(link, world)), "{case}: {:?}", player.links);
+        assert!(
+            player.links.iter().all(|link| is_in_time(link, world)),
+            "{case}: {:?}",
+            player.links
+        );
     }
     assert_eq!(world.is_established(0), world.is_established(1), "{case}");
     for player in 0..2 {
@@ -50,7 +54,11 @@ fn check_the_end(world: &mut World, case: &str) {
     world.run(Duration::from_secs(1));
     for player in &world.players {
         assert!(player.links.iter().all(|link| link.ended.is_some()), "{case}: {:?}", player.links);
-        assert!(player.mesh.is_idle(), "{case}: a deadline stays: {:?}", player.mesh.next_deadline());
+        assert!(
+            player.mesh.is_idle(),
+            "{case}: a deadline stays: {:?}",
+            player.mesh.next_deadline()
+        );
     }
 }
 
@@ -251,10 +259,10 @@ fn a_link_made_anew_is_not_hurt_by_late_events_of_the_one_before() {
     while !world.is_established(0) && !world.is_established(1) {
         world.run(Duration::from_millis(1));
     }
-    // The path to the other one stalls just before its handshake is complete: it begins anew.
+    // The path stalls just before the other one's handshake is complete: that one begins anew.
     let stuck = usize::from(world.is_established(0));
     assert!(!world.is_established(stuck));
-    world.held.insert(Lane::Path(stuck));
+    world.held.extend([Lane::Path(0), Lane::Path(1)]);
     while world.players[stuck].offers == 1 {
         world.run(Duration::from_millis(1));
     }

@@ -8,10 +8,8 @@ use netplay_protocol::{BuildId, GameId, Lane, PROTOCOL_VERSION};
 
 /// A game with these reliable messages.
 pub fn config_with(messages: &[&str]) -> LinkConfig {
-    let entries = messages.iter().map(|name| SchemaEntry {
-        name: (*name).into(),
-        lane: Lane::Reliable,
-    });
+    let entries =
+        messages.iter().map(|name| SchemaEntry { name: (*name).into(), lane: Lane::Reliable });
     let schema = Schema::new(entries.collect()).unwrap();
     LinkConfig {
         hello: Hello {

@@ -24,6 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
+const FREE_PORT: &str = "loopback has a free port";
+const BOUND: &str = "the socket is bound";
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A running forwarder on a thread of its own; dropping it ends it.
@@ -37,10 +39,10 @@ pub struct Forwarder {
 impl Forwarder {
     /// Stands in front of the lobby server at `server`, `ws://HOST:PORT`.
     pub fn start(server: &str, conditions: Conditions, seed: u64) -> Self {
-        println!("forwarder: {conditions:?}, seed {seed}");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(LOOPBACK)).unwrap();
-        let address = listener.local_addr().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("the system gives an event queue");
+        let listener = runtime.block_on(TcpListener::bind(LOOPBACK)).expect(FREE_PORT);
+        let address = listener.local_addr().expect(BOUND);
         let relay = Arc::new(Relay::new(conditions, seed));
         let (stop, stopped) = oneshot::channel::<()>();
         let server = format!("{server}{}", lobby::PATH);
@@ -57,7 +59,7 @@ impl Forwarder {
         let thread = std::thread::Builder::new()
             .name("forwarder".into())
             .spawn(move || runtime.block_on(run))
-            .unwrap();
+            .expect("the system gives a thread");
         Self { address, relay, stop: Some(stop), thread: Some(thread) }
     }
 
@@ -124,7 +126,8 @@ impl Relay {
     }
 
     fn now(&self) -> Now {
-        Now::from_micros(u64::try_from(self.started.elapsed().as_micros()).unwrap())
+        let micros = u64::try_from(self.started.elapsed().as_micros());
+        Now::from_micros(micros.expect("no test takes that long"))
     }
 
     /// The node of a player's address; a new one gets a socket and a task that reads it.
@@ -132,9 +135,9 @@ impl Relay {
         if let Some(node) = state.by_address.get(&real) {
             return *node;
         }
-        let socket = UdpSocket::bind(LOOPBACK).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let reader = tokio::net::UdpSocket::from_std(socket.try_clone().unwrap()).unwrap();
+        let socket = UdpSocket::bind(LOOPBACK).expect(FREE_PORT);
+        socket.set_nonblocking(true).expect(BOUND);
+        let reader = socket.try_clone().and_then(tokio::net::UdpSocket::from_std).expect(BOUND);
         let node = state.nodes.len();
         state.nodes.push(Node { real, socket });
         state.by_address.insert(real, node);
@@ -146,7 +149,7 @@ impl Relay {
     fn stand_in(self: &Arc<Self>, real: SocketAddr) -> SocketAddr {
         let mut state = self.state();
         let node = self.node(&mut state, real);
-        state.nodes[node].socket.local_addr().unwrap()
+        state.nodes[node].socket.local_addr().expect(BOUND)
     }
 
     /// A frame as the receiver shall see it. Other frames than signals are left as they are.
@@ -185,7 +188,8 @@ impl Relay {
             return String::new();
         }
         let mut fields: Vec<_> = candidate.split(' ').map(str::to_owned).collect();
-        let real = SocketAddr::new(fields[4].parse().unwrap(), fields[5].parse().unwrap());
+        let address = fields[4].parse().expect("an IP address");
+        let real = SocketAddr::new(address, fields[5].parse().expect("a port"));
         assert!(fields[2].eq_ignore_ascii_case("udp") && real.ip().is_loopback(), "{candidate}");
         let stand_in = self.stand_in(real);
         fields[4] = stand_in.ip().to_string();
@@ -236,14 +240,14 @@ async fn sleep_until(deadline: Option<Instant>) {
 /// Takes players' connections to the lobby server, for ever.
 async fn accept(listener: TcpListener, server: String, relay: &Arc<Relay>) {
     loop {
-        let (player, _) = listener.accept().await.unwrap();
+        let (player, _) = listener.accept().await.expect("the listener lives");
         tokio::spawn(proxy(player, server.clone(), relay.clone()));
     }
 }
 
 /// Passes frames on until one side closes.
 async fn proxy(player: TcpStream, server: String, relay: Arc<Relay>) {
-    player.set_nodelay(true).unwrap();
+    drop(player.set_nodelay(true));
     let Ok(mut player) = tokio_tungstenite::accept_async(player).await else {
         return;
     };

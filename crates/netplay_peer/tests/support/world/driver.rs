@@ -93,13 +93,15 @@ impl World {
         }
     }
 
-    /// Its own end of a closed connection is reported too, and late.
+    /// Its own end of a closed connection is reported too, and late. The other side hears of it if
+    /// the path to it is not held up.
     fn drop_connection(&mut self, player: usize, peer: PeerId, id: ConnectionId) {
         let dropped = self.players[player].connections.remove(&id);
         let dropped = dropped.expect("a connection is dropped once");
         self.push(Lane::Driver(player), STEP, Item::Event(peer, failed(id)));
         let other = 1 - player;
         if dropped.connecting
+            && !self.held.contains(&Lane::Path(other))
             && let Some(remote) = dropped.remote
             && let Some(theirs) = self.place(other, remote)
             && let Some(me) = self.players[player].me
