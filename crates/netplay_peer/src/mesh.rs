@@ -18,7 +18,9 @@ use netplay_protocol::lobby::{LobbyState, Signal, SignalBody};
 use netplay_protocol::{Now, PeerId};
 
 use crate::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
-use crate::link::{CloseReason, Link, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet};
+use crate::link::{
+    CloseReason, Link, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet, Previous,
+};
 use crate::lobby_client::{JoinRequest, LobbyClient, LobbyEvent, LobbyInput, LobbyOutput};
 
 /// What can happen.
@@ -117,8 +119,8 @@ pub enum MeshEvent {
 #[derive(Debug, Default)]
 struct Member {
     link: Option<Link>,
-    /// The last attempt number used with this member.
-    attempt: u32,
+    /// The last numbers used with this member.
+    used: Previous,
     offline: bool,
     /// The two games do not fit: trying again would not help.
     refused: bool,
@@ -280,7 +282,7 @@ impl Mesh {
         let (Some(me), Some(member)) = (self.me, self.members.get_mut(&peer)) else {
             return;
         };
-        let mut link = Link::new(self.link_config.clone(), me < peer, member.attempt);
+        let mut link = Link::new(self.link_config.clone(), me < peer, member.used);
         if !matches!(first, LinkInput::Start) {
             link.wait_for_offer(now);
         }
@@ -295,7 +297,7 @@ impl Mesh {
             return;
         };
         let offers = matches!(signal.body, SignalBody::Offer { .. });
-        let fresh = offers && signal.attempt > member.attempt;
+        let fresh = offers && signal.attempt > member.used.attempt;
         match &mut member.link {
             // The other side began anew: what was in flight on the old connection is gone, so the
             // game must hear that this link ended.
@@ -353,7 +355,7 @@ impl Mesh {
             return;
         };
         let Some(link) = &mut member.link else { return };
-        member.attempt = member.attempt.max(link.attempt());
+        member.used = link.used();
         let mut signals = Vec::new();
         let mut lost = false;
         while let Some(output) = link.poll_output() {

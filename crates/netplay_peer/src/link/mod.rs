@@ -33,7 +33,7 @@ use driver::{Channel, ConnectionId, DriverEvent};
 use handshake::{Handshake, Outcome};
 pub use io::{CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet};
 use liveness::{Change, Liveness};
-pub use negotiation::{LINK_DEADLINE, Step};
+pub use negotiation::{LINK_DEADLINE, Previous, Step};
 use negotiation::{Negotiation, Output as Negotiated, Role};
 use stream::StreamFlow;
 
@@ -70,11 +70,11 @@ pub struct Link {
 
 impl Link {
     /// A link that has not started; see [`Negotiation::new`] for the arguments.
-    pub fn new(config: LinkConfig, offers_first: bool, previous_attempt: u32) -> Self {
+    pub fn new(config: LinkConfig, offers_first: bool, previous: Previous) -> Self {
         Self {
             config,
             phase: Phase::Negotiating,
-            negotiation: Negotiation::new(offers_first, previous_attempt),
+            negotiation: Negotiation::new(offers_first, previous),
             datagrams: DatagramFlow::new(),
             stream: StreamFlow::default(),
             offline: false,
@@ -97,9 +97,9 @@ impl Link {
         matches!(self.phase, Phase::Lingering { .. } | Phase::Ended)
     }
 
-    /// The number of the current attempt.
-    pub const fn attempt(&self) -> u32 {
-        self.negotiation.attempt()
+    /// The numbers in use, for the next link with this member.
+    pub const fn used(&self) -> Previous {
+        self.negotiation.used()
     }
 
     /// Whether a packet of channel 2 with `len` bytes may be sent now.

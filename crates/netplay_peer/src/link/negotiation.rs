@@ -172,6 +172,16 @@ pub enum Output {
     TooManyOffers,
 }
 
+/// The last numbers that were used with a member. A new link with the same member counts on from
+/// there, so that what is still on its way from the one before is seen to be stale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Previous {
+    /// The last attempt.
+    pub attempt: u32,
+    /// The driver's last connection.
+    pub connection: ConnectionId,
+}
+
 /// The negotiation of one link.
 #[derive(Debug)]
 pub struct Negotiation {
@@ -191,16 +201,14 @@ pub struct Negotiation {
 }
 
 impl Negotiation {
-    /// A negotiation that has not started. `previous_attempt` is the last attempt number that an
-    /// earlier link with this member used, zero if none. Of two members, exactly one has
-    /// `offers_first`.
-    pub fn new(offers_first: bool, previous_attempt: u32) -> Self {
+    /// A negotiation that has not started. Of two members, exactly one has `offers_first`.
+    pub fn new(offers_first: bool, previous: Previous) -> Self {
         Self {
             state: State::Idle,
             offers_first,
             started: Now::ZERO,
-            attempt: previous_attempt,
-            connection: ConnectionId(0),
+            attempt: previous.attempt,
+            connection: previous.connection,
             connected: false,
             role: None,
             held_candidates: Vec::new(),
@@ -218,6 +226,11 @@ impl Negotiation {
     /// The number of the current attempt.
     pub const fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// The numbers in use, for the next link with this member.
+    pub const fn used(&self) -> Previous {
+        Previous { attempt: self.attempt, connection: self.connection }
     }
 
     /// Our side of the current attempt; `None` before the first.

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use netplay_peer::LinkConfig;
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
-use netplay_peer::link::{CloseReason, Link, LinkEvent, LinkInput, LinkOutput};
+use netplay_peer::link::{CloseReason, Link, LinkEvent, LinkInput, LinkOutput, Previous};
 use netplay_protocol::control::Control;
 use netplay_protocol::frame::Frames;
 use netplay_protocol::lobby::Signal;
@@ -62,7 +62,7 @@ impl Pair {
             offers = !offers;
             seed = seed.wrapping_add(1 << 32);
             Side {
-                link: Link::new(config, offers, 0),
+                link: Link::new(config, offers, Previous::default()),
                 established: Vec::new(),
                 interrupted: Vec::new(),
                 ended: Vec::new(),

@@ -48,7 +48,7 @@ fn failed(connection: ConnectionId) -> Input {
 
 /// Brings a fresh negotiation into each state, always in attempt 2 (but for `Idle`).
 fn in_state(name: &str, offers_first: bool) -> Negotiation {
-    let mut n = Negotiation::new(offers_first, 1);
+    let mut n = Negotiation::new(offers_first, Previous { attempt: 1, ..Previous::default() });
     let inputs: &[&str] = match name {
         "Idle" => &[],
         "Waiting" => &["offer", "failed"],
@@ -229,7 +229,7 @@ fn the_whole_transition_table_is_as_committed() {
 
 #[test]
 fn candidates_wait_until_the_description_is_out() {
-    let mut n = Negotiation::new(true, 0);
+    let mut n = Negotiation::new(true, Previous::default());
     n.handle(NOW, Input::Start);
     let connection = n.connection();
     let early = DriverEvent::Candidate { connection, candidate: candidate_body() };
@@ -290,8 +290,8 @@ fn silence_ends_every_state_within_the_link_deadline() {
 
 #[test]
 fn the_side_that_offers_first_retries_first() {
-    let mut first = Negotiation::new(true, 0);
-    let mut second = Negotiation::new(false, 0);
+    let mut first = Negotiation::new(true, Previous::default());
+    let mut second = Negotiation::new(false, Previous::default());
     for n in [&mut first, &mut second] {
         n.handle(at(0), Input::Start);
     }
