@@ -6,6 +6,8 @@ use bevy::prelude::*;
 use crate::game::{Controls, OwnShip, Say, Ship, toward};
 
 const LINES: [&str; 5] = ["hello", "close one", "over here", "nice shot", "again!"];
+/// World units within which a bot turns aside.
+const CLOSE: f32 = 110.0;
 /// Seconds between two lines.
 const TALK_EVERY: f32 = 3.0;
 
@@ -30,11 +32,13 @@ pub fn steer(
         *controls = Controls::default();
         return;
     };
-    let wanted = way.to_angle();
+    // Too close: fly past instead of into each other.
+    let wanted = if way.length() < CLOSE { way.perp().to_angle() } else { way.to_angle() };
     let off = (wanted - ship.heading + std::f32::consts::PI).rem_euclid(std::f32::consts::TAU)
         - std::f32::consts::PI;
     controls.turn = (off * 3.0).clamp(-1.0, 1.0);
-    controls.thrust = off.abs() < 0.6 && (way.length() > 140.0 || ship.velocity.length() < 60.0);
+    controls.thrust = off.abs() < 0.6
+        && (way.length() > 140.0 || way.length() < CLOSE || ship.velocity.length() < 60.0);
     controls.fire = off.abs() < 0.18 && way.length() < 360.0;
     let (last, line) = &mut *talked;
     if time.elapsed_secs() - *last > TALK_EVERY {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bevy::prelude::*;
 use bevy_netplay::prelude::*;
-use netplay_examples::{Agreed, playing};
+use netplay_examples::{Agreed, Phase, playing};
 use serde::{Deserialize, Serialize};
 
 use crate::bot;
@@ -235,9 +235,13 @@ fn remove(
     event: On<PeerDisconnected>,
     ships: Query<(Entity, &ShipOf)>,
     mut scores: ResMut<Scores>,
+    phase: Res<Phase>,
     mut commands: Commands,
 ) {
-    scores.0.remove(&event.id);
+    // Players leave at the end, some earlier than others; the result stands by then.
+    if !phase.is_ending() {
+        scores.0.remove(&event.id);
+    }
     for (entity, ship) in &ships {
         if ship.peer == event.entity {
             commands.entity(entity).despawn();

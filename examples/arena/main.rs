@@ -19,6 +19,10 @@ use bevy_netplay::prelude::*;
 use clap::Parser;
 use netplay_examples::{Launcher, Mode, PlayArgs, PlayPlugin};
 
+/// The game says itself what happens to its players; the WebRTC library warns of what is normal while
+/// connecting.
+const LOG: &str = "warn,bevy_netplay=off,rtc=error,rtc_ice=error,rtc_dtls=error,arena=info";
+
 /// Two to eight ships that fly and shoot, over direct connections between the players.
 ///
 /// Arrow keys or WASD fly, Space shoots, T says something. Until a key is pressed, a bot plays.
@@ -45,7 +49,7 @@ fn main() -> AppExit {
     if launcher.all_here() {
         netplay = netplay.on_this_machine();
     }
-    let log = LogPlugin { filter: "warn,arena=info".into(), ..default() };
+    let log = LogPlugin { filter: LOG.into(), ..default() };
     let mut app = App::new();
     match mode {
         Mode::Headless => {

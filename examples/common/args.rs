@@ -4,17 +4,18 @@ use bevy_netplay::LobbyCode;
 use clap::Args;
 
 /// Most players of one game on one machine.
-const PLAYERS_MAX: u8 = 8;
+const PLAYERS_MAX: i64 = 8;
 /// How long a game without a window lasts if it is not told.
 const HEADLESS_SECONDS: f32 = 30.0;
 
 /// The flags that every example has.
 #[derive(Args, Clone, Debug)]
 pub struct PlayArgs {
-    /// How many players, 1 to 8. This process is one; the others are opened beside it. With 1, it
-    /// prints its lobby's code and waits for players from elsewhere.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=i64::from(PLAYERS_MAX)))]
-    pub players: u8,
+    /// How many players on this machine, 1 to 8. This process is one; the others are opened beside it.
+    /// With 1, it prints its lobby's code and waits for players from elsewhere. [default: 2, or 1
+    /// with --join]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=PLAYERS_MAX))]
+    players: Option<u8>,
 
     /// The lobby server, like ws://192.168.1.20:3536. Without it, one is started inside this process
     /// for the players on this machine.
@@ -31,7 +32,7 @@ pub struct PlayArgs {
 
     /// End after so many seconds of play, counted from when all players are connected, and print a
     /// summary. The exit status tells whether the players connected and agree.
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub seconds: Option<f32>,
 
     /// Print the summary as one JSON object, on the last line.
@@ -81,9 +82,14 @@ impl PlayArgs {
         Mode::Headless
     }
 
+    /// How many players are on this machine.
+    pub fn players(&self) -> u8 {
+        self.players.unwrap_or(if self.join.is_some() { 1 } else { 2 })
+    }
+
     /// How many players have to be there before the game begins; `None` if nobody knows.
     pub fn expected(&self) -> Option<u8> {
-        (self.players > 1).then_some(self.players)
+        Some(self.players()).filter(|players| *players > 1)
     }
 }
 

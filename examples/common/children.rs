@@ -63,10 +63,10 @@ impl Launcher {
         if self.args.child.is_some() || !self.children.is_empty() {
             return Ok(());
         }
-        for number in 1..self.args.players {
+        for number in 1..self.args.players() {
             let mut command = Command::new(std::env::current_exe()?);
             command
-                .arg(format!("--players={}", self.args.players))
+                .arg(format!("--players={}", self.args.players()))
                 .arg(format!("--server={}", self.server))
                 .arg(format!("--join={code}"))
                 .arg(format!("--child={number}"))

@@ -55,6 +55,13 @@ pub enum Phase {
     Over,
 }
 
+impl Phase {
+    /// Whether play is over, though not everyone has left.
+    pub const fn is_ending(self) -> bool {
+        !matches!(self, Self::Gathering | Self::Playing { .. })
+    }
+}
+
 /// Run condition: everyone is there and the end has not come.
 pub fn playing(phase: Res<Phase>) -> bool {
     matches!(*phase, Phase::Playing { .. })
@@ -90,6 +97,8 @@ struct Counts {
     /// Of peers that are gone.
     sent: u64,
     received: u64,
+    /// Links that lived to the end, of peers that have left first.
+    ended: Vec<LinkReport>,
     /// Peers whose last reliable message has arrived, and with it all before.
     tallies: BTreeSet<PeerId>,
     sampled: Option<Instant>,
@@ -126,6 +135,7 @@ impl Plugin for PlayPlugin {
         .add_observer(failed)
         .add_observer(offline)
         .add_observer(online)
+        .add_observer(found)
         .add_observer(connected)
         .add_observer(disconnected);
     }
@@ -150,7 +160,7 @@ fn joined(
     };
     if run.args.child.is_none() && run.args.join.is_none() {
         eprintln!("lobby {}", lobby.code);
-        if run.args.players == 1 {
+        if run.args.players() == 1 {
             eprintln!("Others join with: --server {} --join {}", launcher.server(), lobby.code);
         }
     }
@@ -177,10 +187,17 @@ fn online(event: On<LobbyOnline>, lobbies: Query<(&Lobby, &LobbyConnection)>) {
     }
 }
 
+fn found(event: On<Add, Peer>, peers: Query<&Peer>, mut counts: ResMut<Counts>) {
+    if let Ok(peer) = peers.get(event.entity) {
+        counts.found.insert(peer.id, Instant::now());
+    }
+}
+
 fn connected(event: On<PeerConnected>, mut counts: ResMut<Counts>) {
     if let Some(found) = counts.found.remove(&event.id) {
         counts.connect_ms.push(found.elapsed().as_secs_f32() * 1000.0);
     }
+    eprintln!("player {} is here", event.id.short());
 }
 
 fn disconnected(
@@ -192,17 +209,28 @@ fn disconnected(
     if let Ok(stats) = stats.get(event.entity) {
         counts.sent += stats.messages_sent;
         counts.received += stats.messages_received;
+        if phase.is_ending() {
+            counts.ended.push(link_report(event.id, stats));
+        }
     }
     counts.tallies.remove(&event.id);
     counts.found.remove(&event.id);
-    if matches!(*phase, Phase::Gathering | Phase::Playing { .. }) {
+    if !phase.is_ending() {
         eprintln!("player {} is gone: {}", event.id.short(), event.reason);
+    }
+}
+
+fn link_report(peer: PeerId, stats: &PeerStats) -> LinkReport {
+    LinkReport {
+        peer: peer.to_string(),
+        reliable_sent: stats.reliable_sent,
+        reliable_received: stats.reliable_received,
     }
 }
 
 fn sample(
     mut counts: ResMut<Counts>,
-    peers: Query<(&Peer, &PeerStats, &LinkState)>,
+    stats: Query<&PeerStats>,
     mut tallies: MessageReader<Received<Tally>>,
 ) {
     let now = Instant::now();
@@ -210,14 +238,9 @@ fn sample(
         counts.tallies.insert(tally.peer);
         debug!(peer = ?tally.peer, sent = tally.message.reliable, "a player has ended");
     }
-    for (peer, _, state) in &peers {
-        if *state == LinkState::Connecting {
-            counts.found.entry(peer.id).or_insert(now);
-        }
-    }
     if counts.sampled.is_none_or(|at| now - at >= SAMPLE_EVERY) {
         counts.sampled = Some(now);
-        let rtts = peers.iter().filter_map(|(_, stats, _)| stats.rtt());
+        let rtts = stats.iter().filter_map(PeerStats::rtt);
         let rtts = rtts.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
         counts.rtt_us.extend(rtts);
     }
@@ -286,7 +309,7 @@ fn advance(
         Phase::Leaving { since } => {
             if now - since >= LINGER {
                 let report = report(&counts, &agreed, lobbies.iter().next(), &peers);
-                exit.write(finish(&run, report));
+                exit.write(finish(&run, report, started));
                 *phase = Phase::Over;
             }
         }
@@ -307,11 +330,8 @@ fn tell_tallies(peers: &Peers, tally: &mut NetWriter<Tally>) {
 
 fn report(counts: &Counts, agreed: &Agreed, lobby: Option<&Lobby>, peers: &Peers) -> Report {
     let live = peers.iter().filter(|(_, _, state, _)| is_connected(**state));
-    let links = live.map(|(_, peer, _, stats)| LinkReport {
-        peer: peer.id.to_string(),
-        reliable_sent: stats.reliable_sent,
-        reliable_received: stats.reliable_received,
-    });
+    let links = live.map(|(_, peer, _, stats)| link_report(peer.id, stats));
+    let links = links.chain(counts.ended.iter().cloned());
     Report {
         me: lobby.map(|lobby| lobby.me.to_string()).unwrap_or_default(),
         all_connected: counts.all_connected,
@@ -328,16 +348,19 @@ fn report(counts: &Counts, agreed: &Agreed, lobby: Option<&Lobby>, peers: &Peers
 
 /// Prints what this process has to print, and says how it ends.
 #[expect(clippy::print_stdout, reason = "the summary is what the program is asked for")]
-fn finish(run: &Run, report: Report) -> AppExit {
+fn finish(run: &Run, report: Report, started: Instant) -> AppExit {
     if run.args.child.is_some() {
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
         return AppExit::Success;
     }
     let mut reports = vec![Some(report)];
     if let Ok(mut launcher) = run.launcher.lock() {
-        reports.extend(launcher.collect(DRAIN + LINGER));
+        // Slower ones have until the limit for everything; one that has died is known at once.
+        let seconds = run.args.seconds.map(Duration::from_secs_f32).unwrap_or_default();
+        let until = started + seconds + SLACK;
+        reports.extend(launcher.collect(until.saturating_duration_since(Instant::now())));
     }
-    let summary = Summary::of(usize::from(run.args.players), &reports);
+    let summary = Summary::of(usize::from(run.args.players()), &reports);
     if run.args.json {
         println!("{}", serde_json::to_string(&summary).unwrap_or_default());
     } else {

@@ -70,7 +70,10 @@ impl Summary {
     /// Sums up. A missing report is a player that did not get to the end.
     pub fn of(players: usize, reports: &[Option<Report>]) -> Self {
         let present: Vec<&Report> = reports.iter().flatten().collect();
-        let complete = present.len() == reports.len() && present.len() >= players;
+        let linked = |a: &Report, b: &Report| a.links.iter().any(|link| link.peer == b.me);
+        let complete = present.len() == reports.len()
+            && present.len() >= players
+            && present.iter().all(|a| present.iter().all(|b| a.me == b.me || linked(a, b)));
         let (mut sent, mut lost) = (0, 0);
         for report in &present {
             for link in &report.links {

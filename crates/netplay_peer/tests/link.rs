@@ -386,18 +386,21 @@ fn silence_without_lobby_connection_loses_the_link_at_its_own_limit() {
     assert_eq!(pair.sides[1].ended, [(lost, CloseReason::Lost)]);
 }
 
+/// Whether a refusal names the right difference.
+type IsNamed = fn(&Mismatch) -> bool;
+
 /// Every way in which two games can differ, and how to tell it from a reason.
-fn differences() -> Vec<(LinkConfig, fn(&Mismatch) -> bool)> {
+fn differences() -> Vec<(LinkConfig, IsNamed)> {
     let with = |change: fn(&mut LinkConfig)| {
         let mut other = config();
         change(&mut other);
         other
     };
     vec![
-        (with(|c| c.hello.build = BuildId::new("2").unwrap()), |m| {
+        (with(|c| c.hello.build = BuildId::new("2").expect("a valid id")), |m| {
             matches!(m, Mismatch::Build { .. })
         }),
-        (with(|c| c.hello.game = GameId::new("other").unwrap()), |m| {
+        (with(|c| c.hello.game = GameId::new("other").expect("a valid id")), |m| {
             matches!(m, Mismatch::Game { .. })
         }),
         (with(|c| c.hello.version += 1), |m| matches!(m, Mismatch::Version { .. })),

@@ -46,6 +46,7 @@
 //! | connecting takes 400 ms | a short check interval, negotiated channels, a few wakes once connected |
 //! | a connect takes a second when an ICE check overtakes its candidate | peer-reflexive pairs are taken at once |
 //! | a message that arrives before the channel is open is lost, and the channel never opens | the side whose association is established last speaks first |
+//! | one lost datagram while connecting costs a second, or hangs the DTLS handshake | the first 16 are sent twice |
 //! | some connects under loss hang | a deadline for each step, and a fresh attempt |
 //! | the tail of a burst of over 256 messages is parked | messages of one flush share packets; a datagram leaves every 50 ms |
 //! | bursts overflow the socket's default buffers | our own runtime asks for 4 MiB |

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use netplay_peer::link::Delivery;
 use netplay_protocol::PeerId;
-use netplay_protocol::limits::{RELIABLE_MESSAGE_MAX, STREAM_PACKET_MAX};
+use netplay_protocol::limits::{DATAGRAM_MAX, RELIABLE_MESSAGE_MAX, STREAM_PACKET_MAX};
 
 use crate::stats::LinkStats;
 
@@ -64,20 +64,23 @@ impl Pool {
 
     /// An empty buffer for a datagram.
     pub(crate) fn small(&self) -> Vec<u8> {
-        self.small.1.try_recv().unwrap_or_default()
+        self.small.1.try_recv().unwrap_or_else(|_| Vec::with_capacity(DATAGRAM_MAX))
     }
 
-    /// An empty buffer for a packet of channel 2.
+    /// An empty buffer for a packet of channel 2: one that was large before, or else any, for most
+    /// of these packets are small too.
     pub(crate) fn large(&self) -> Vec<u8> {
-        self.large.1.try_recv().unwrap_or_default()
+        let large = self.large.1.try_recv();
+        large.unwrap_or_else(|_| self.small())
     }
 
-    /// Takes a buffer back; frees it if there are enough, or if it is an outsized one.
+    /// Takes a buffer back; frees it if there are enough, if it would have to grow for a datagram, or
+    /// if it is an outsized one.
     pub(crate) fn give(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let spare = match buffer.capacity() {
-            0 => return,
-            1..=SMALL => &self.small.0,
+            ..DATAGRAM_MAX => return,
+            ..=SMALL => &self.small.0,
             capacity if capacity <= 2 * STREAM_PACKET_MAX => &self.large.0,
             _ => return,
         };
@@ -248,13 +251,14 @@ mod tests {
     #[test]
     fn buffers_circulate_and_outsized_ones_are_freed() {
         let pool = Pool::new();
-        let mut buffer = Vec::with_capacity(1000);
+        let mut buffer = Vec::with_capacity(DATAGRAM_MAX);
         buffer.push(1);
         let address = buffer.as_ptr();
         pool.give(buffer);
         let again = pool.small();
         assert_eq!((again.as_ptr(), again.len()), (address, 0));
         pool.give(Vec::with_capacity(1 << 20));
-        assert_eq!(pool.large().capacity(), 0);
+        pool.give(Vec::with_capacity(16));
+        assert_eq!(pool.large().capacity(), DATAGRAM_MAX);
     }
 }

@@ -101,9 +101,7 @@ impl Outbox {
             self.seal_datagram(pool);
         }
         if self.datagram.is_empty() {
-            if self.datagram.capacity() == 0 {
-                self.datagram = pool.small();
-            }
+            self.datagram = pool.small();
             self.datagram.resize(datagram::HEADER_LEN, 0);
         }
         put_frame(&mut self.datagram, id, payload);
@@ -136,9 +134,7 @@ impl Outbox {
         }
         let before = self.stream.len();
         if before == 0 {
-            if self.stream.capacity() == 0 {
-                self.stream = pool.large();
-            }
+            self.stream = pool.large();
             start_whole(&mut self.stream);
         }
         put_frame(&mut self.stream, id, payload);

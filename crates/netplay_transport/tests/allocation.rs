@@ -103,11 +103,13 @@ impl Game {
     fn open(network: &MemoryNetwork) -> Self {
         let entry = |name: &str, lane| SchemaEntry { name: name.into(), lane };
         let entries = vec![entry("a", Lane::Unreliable), entry("b", Lane::Reliable)];
-        let schema = Schema::new(entries).unwrap();
-        let (game, build) = (GameId::new("game").unwrap(), BuildId::new("1").unwrap());
-        let session = network.open(&SessionConfig::new(game, build, schema)).unwrap();
+        let schema = Schema::new(entries).expect("different names");
+        let game = GameId::new("game").expect("a valid id");
+        let build = BuildId::new("1").expect("a valid id");
+        let config = SessionConfig::new(game, build, schema);
+        let session = network.open(&config).expect("the default server address is valid");
         let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
-        session.join(JoinRequest::Quick(options)).unwrap();
+        session.join(JoinRequest::Quick(options)).expect("the session has just begun");
         Self { session, peer: None, messages: 0, bytes: 0 }
     }
 
@@ -128,8 +130,9 @@ impl Game {
 
     fn send(&mut self, reliable: usize) {
         let Some(peer) = self.peer else { return };
-        self.session.send(peer, Lane::Unreliable, MessageId(0), &[1; 200]).unwrap();
-        self.session.send(peer, Lane::Reliable, MessageId(1), &[2; 1024][..reliable]).unwrap();
+        let (effect, event) = (&[1; 200], &[2; 4096][..reliable]);
+        self.session.send(peer, Lane::Unreliable, MessageId(0), effect).expect("it fits");
+        self.session.send(peer, Lane::Reliable, MessageId(1), event).expect("the queue has room");
         self.session.flush();
     }
 }
@@ -165,7 +168,7 @@ fn connected() -> (MemoryNetwork, [Game; 2]) {
 fn a_game_thread_in_play_allocates_nothing() {
     let traces = std::env::var("ALLOCATION_TRACES").map_or(0, |n| n.parse().unwrap());
     let (network, mut games) = connected();
-    for reliable in [20, 600] {
+    for reliable in [20, 600, 3000] {
         play(&network, &mut games, WARM_UP, reliable);
         take_sizes();
         TRACED.store(traces, Ordering::Relaxed);

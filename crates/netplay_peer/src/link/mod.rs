@@ -64,7 +64,8 @@ pub struct Link {
     negotiation: Negotiation,
     datagrams: DatagramFlow,
     stream: StreamFlow,
-    offline: bool,
+    /// Since when the lobby server has no connection to the member.
+    offline_since: Option<Now>,
     outputs: VecDeque<LinkOutput>,
 }
 
@@ -77,7 +78,7 @@ impl Link {
             negotiation: Negotiation::new(offers_first, previous),
             datagrams: DatagramFlow::new(),
             stream: StreamFlow::default(),
-            offline: false,
+            offline_since: None,
             outputs: VecDeque::new(),
         }
     }
@@ -120,13 +121,25 @@ impl Link {
     /// When to send the next [`LinkInput::Tick`].
     pub fn next_deadline(&self) -> Option<Now> {
         match &self.phase {
-            Phase::Negotiating => self.negotiation.next_deadline(),
-            Phase::Greeting { until, .. } | Phase::Lingering { until } => Some(*until),
+            Phase::Negotiating => {
+                let deadlines = [self.negotiation.next_deadline(), self.unreachable_at()];
+                deadlines.into_iter().flatten().min()
+            }
+            Phase::Greeting { until, .. } => {
+                Some(self.unreachable_at().map_or(*until, |at| at.min(*until)))
+            }
+            Phase::Lingering { until } => Some(*until),
             Phase::Established { liveness, keep_alive_at } => {
                 Some(liveness.next_deadline().min(*keep_alive_at))
             }
             Phase::Ended => None,
         }
+    }
+
+    /// When a member that is not connected yet is given up because the server has lost it too.
+    fn unreachable_at(&self) -> Option<Now> {
+        let after = self.config.liveness.lost_after_offline;
+        self.offline_since.map(|since| since + after)
     }
 
     /// Takes one input; then drain [`Self::poll_output`].
@@ -152,7 +165,7 @@ impl Link {
                 }
             }
             LinkInput::Offline(offline) => {
-                self.offline = offline;
+                self.offline_since = offline.then(|| self.offline_since.unwrap_or(now));
                 if let Phase::Established { liveness, .. } = &mut self.phase {
                     liveness.set_offline(now, offline);
                 }
@@ -231,7 +244,7 @@ impl Link {
 
     fn establish(&mut self, now: Now) {
         let mut liveness = Liveness::new(self.config.liveness, now);
-        liveness.set_offline(now, self.offline);
+        liveness.set_offline(now, self.offline_since.is_some());
         self.phase = Phase::Established { liveness, keep_alive_at: now };
         self.outputs.push_back(LinkOutput::Event(LinkEvent::Established));
         // The first exchange of datagrams gives a round-trip time at once.
@@ -387,6 +400,10 @@ impl Link {
     }
 
     fn tick(&mut self, now: Now) {
+        let connecting = matches!(self.phase, Phase::Negotiating | Phase::Greeting { .. });
+        if connecting && self.unreachable_at().is_some_and(|at| now >= at) {
+            return self.end(CloseReason::Lost);
+        }
         match &mut self.phase {
             Phase::Negotiating => self.negotiate(now, negotiation::Input::Tick),
             Phase::Greeting { until, .. } => {

@@ -10,13 +10,13 @@ use netplay_protocol::{BuildId, GameId, Lane, PROTOCOL_VERSION};
 pub fn config_with(messages: &[&str]) -> LinkConfig {
     let entries =
         messages.iter().map(|name| SchemaEntry { name: (*name).into(), lane: Lane::Reliable });
-    let schema = Schema::new(entries.collect()).unwrap();
+    let schema = Schema::new(entries.collect()).expect("different names");
     LinkConfig {
         hello: Hello {
             version: PROTOCOL_VERSION,
             codec: 1,
-            game: GameId::new("game").unwrap(),
-            build: BuildId::new("1").unwrap(),
+            game: GameId::new("game").expect("a valid id"),
+            build: BuildId::new("1").expect("a valid id"),
             schema_hash: schema.hash(),
             lanes: lane_table(),
         },

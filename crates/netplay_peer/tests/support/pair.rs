@@ -24,6 +24,9 @@ const RECORDED: usize = 200;
 
 type Packet = (ConnectionId, Channel, Vec<u8>);
 
+/// Whether a control message from this side is lost.
+type Loses = dyn FnMut(usize, &Control) -> bool;
+
 /// One of the two.
 pub struct Side {
     pub link: Link,
@@ -48,7 +51,7 @@ pub struct Pair {
     /// What was sent, the first of it.
     pub recorded: Vec<(Channel, Vec<u8>)>,
     /// Loses control messages: who sends it, and what.
-    pub loses: Box<dyn FnMut(usize, &Control) -> bool>,
+    pub loses: Box<Loses>,
     connected: bool,
     is_cut: bool,
 }

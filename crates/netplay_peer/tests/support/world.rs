@@ -256,7 +256,7 @@ impl World {
             (Lane::ToServer(player), item) => self.server_hears(player, item),
             (Lane::ToPlayer(player), item) => self.player_hears(player, item),
             (Lane::Driver(player), Item::Event(peer, event)) => {
-                self.driver_says(player, peer, event)
+                self.driver_says(player, peer, event);
             }
             (Lane::Path(player), Item::Packet { serial, channel, packet }) => {
                 self.packet(player, serial, channel, packet);

@@ -4,20 +4,31 @@
 //! burst loses 2–12 % of its packets; see the table of traps in the crate's documentation. This is
 //! also where a link conditioner sits.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
 use webrtc::runtime::{
-    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
-    TokioRuntime,
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime,
+    TokioRuntime, Transmit,
 };
 
 /// Asked for, in each direction; the kernel gives what its limit allows.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+
+/// Datagrams of DTLS that each socket sends twice: those of the handshakes of DTLS, SCTP and ours.
+/// A lost one costs a second, because the library's timers are fixed; or the whole attempt, because
+/// a repetition of one side cancels the other side's timer. The receiver drops copies by number.
+const REPEATED: u32 = 16;
+/// Later than most bursts of loss, and sooner than anybody notices.
+const REPEAT_AFTER: Duration = Duration::from_millis(10);
+/// First bytes of DTLS records (RFC 7983).
+const DTLS: core::ops::RangeInclusive<u8> = 20..=63;
 
 #[derive(Debug)]
 pub(super) struct IoRuntime;
@@ -38,7 +49,8 @@ impl Runtime for IoRuntime {
         {
             tracing::debug!(%error, "socket buffers stay at the system's default");
         }
-        TokioRuntime.wrap_udp_socket(socket)
+        let inner = TokioRuntime.wrap_udp_socket(socket)?;
+        Ok(Arc::new(Repeating { inner, left: AtomicU32::new(REPEATED) }))
     }
 
     fn wrap_tcp_listener(
@@ -77,5 +89,60 @@ impl Runtime for IoRuntime {
 
     fn name(&self) -> &'static str {
         "netplay"
+    }
+}
+
+/// A socket that sends the first datagrams of a connection twice.
+#[derive(Debug)]
+struct Repeating {
+    inner: Arc<dyn AsyncUdpSocket>,
+    left: AtomicU32,
+}
+
+impl Repeating {
+    fn repeats(&self, transmit: &Transmit<'_>) -> bool {
+        let dtls = transmit.contents.first().is_some_and(|first| DTLS.contains(first));
+        dtls && transmit.segment_size.is_none()
+            && self
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+    }
+}
+
+impl AsyncUdpSocket for Repeating {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        let result = self.inner.poll_send(cx, transmit);
+        if matches!(result, Poll::Ready(Ok(_))) && self.repeats(transmit) {
+            let (socket, to) = (self.inner.clone(), transmit.destination);
+            let copy = transmit.contents.to_vec();
+            tokio::spawn(async move {
+                tokio::time::sleep(REPEAT_AFTER).await;
+                // A copy may be lost as any datagram.
+                drop(socket.send_to(&copy, to).await);
+            });
+        }
+        result
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.inner.poll_recv(cx, bufs, meta)
+    }
+
+    fn max_gso_segments(&self) -> usize {
+        self.inner.max_gso_segments()
+    }
+
+    fn max_gro_segments(&self) -> usize {
+        self.inner.max_gro_segments()
     }
 }
