@@ -10,8 +10,8 @@ use core::hint::black_box;
 use core::time::Duration;
 use std::time::Instant;
 
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use netplay_protocol::frame::MessageId;
 use netplay_protocol::schema::{Schema, SchemaEntry};
 use netplay_protocol::{BuildId, GameId, Lane, PeerId};
@@ -48,7 +48,7 @@ impl Game {
                 Polled::Event(SessionEvent::PeerConnected(peer)) => self.peer = Some(peer),
                 Polled::Event(_) => {}
                 Polled::Packet(packet) => {
-                    messages += packet.messages().map(|m| black_box(m.payload)).count();
+                    messages += packet.messages().inspect(|m| _ = black_box(m.payload)).count();
                 }
             }
         }

@@ -122,7 +122,7 @@ struct Member {
     /// The last numbers used with this member.
     used: Previous,
     offline: bool,
-    /// The two games do not fit: trying again would not help.
+    /// The two games do not fit, or we ended the link on purpose: no new one is made by ourselves.
     refused: bool,
     /// It left the lobby; only its link's last words remain.
     gone: bool,
@@ -374,7 +374,8 @@ impl Mesh {
                         lost |= *reason == CloseReason::Lost;
                         member.refused |= matches!(
                             reason,
-                            CloseReason::Refused(_)
+                            CloseReason::Ended
+                                | CloseReason::Refused(_)
                                 | CloseReason::RefusedByPeer(_)
                                 | CloseReason::Violation(_)
                         );

@@ -80,7 +80,7 @@ impl Pool {
         buffer.clear();
         let spare = match buffer.capacity() {
             ..DATAGRAM_MAX => return,
-            ..=SMALL => &self.small.0,
+            DATAGRAM_MAX..=SMALL => &self.small.0,
             capacity if capacity <= 2 * STREAM_PACKET_MAX => &self.large.0,
             _ => return,
         };

@@ -41,7 +41,7 @@ impl Tile {
     /// The window of this process.
     pub fn of(args: &PlayArgs) -> Self {
         Self {
-            players: args.players.into(),
+            players: args.players().into(),
             number: args.child.unwrap_or(0).into(),
             is_child: args.child.is_some(),
         }

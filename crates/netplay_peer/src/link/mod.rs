@@ -47,6 +47,10 @@ const KEEP_ALIVE: Duration = Duration::from_millis(50);
 /// A connection that was ended stays this long, so that the last control message gets out.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// After a refusal longer: the other side has to learn the reason, and WebRTC repeats a lost message
+/// after a second at the earliest.
+const REFUSAL_LINGER: Duration = Duration::from_millis(2500);
+
 #[derive(Debug)]
 enum Phase {
     Negotiating,
@@ -190,8 +194,10 @@ impl Link {
     fn signal(&mut self, now: Now, signal: Signal) {
         match self.phase {
             Phase::Lingering { .. } | Phase::Ended => {}
-            // Its last word may overtake messages on the path; the path says goodbye too.
-            Phase::Established { .. } if signal.body == SignalBody::Bye => {}
+            // Its last word may overtake messages on the path; the path says goodbye too. And who
+            // wants a fresh link while this one lives has to be answered by another.
+            Phase::Established { .. }
+                if matches!(signal.body, SignalBody::Bye | SignalBody::Offer { .. }) => {}
             _ => self.negotiate(now, negotiation::Input::Signal(signal)),
         }
     }
@@ -452,8 +458,10 @@ impl Link {
 
     /// Reports the end; the connection stays a little so that the last message gets out.
     fn linger(&mut self, now: Now, reason: CloseReason) {
+        let refused = matches!(reason, CloseReason::Refused(_));
+        let linger = if refused { REFUSAL_LINGER } else { LINGER };
         self.outputs.push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
-        self.phase = Phase::Lingering { until: now + LINGER };
+        self.phase = Phase::Lingering { until: now + linger };
     }
 
     fn end(&mut self, reason: CloseReason) {
