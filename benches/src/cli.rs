@@ -21,9 +21,9 @@ Columns:
 The next ping leaves when the reply has arrived. Percentiles are taken per repeat; a column shows
 the median over the repeats.
 
-Both processes may use all processors, as two programs do. Where a processor's idle sleep is slow to
-end, as in many virtual machines, that dominates and evens out the stacks; `taskset -c 0` before the
-command keeps everything on one processor that never sleeps and shows what the stacks cost.
+All processes share one processor (Linux). With --spread they use all, as two programs do: then most
+of each figure is the time in which a sleeping processor wakes, about 20 us each in a virtual machine,
+and all stacks look more alike than they are.
 
 Stacks:
   raw_udp   a tokio UDP socket at both ends
@@ -84,6 +84,9 @@ struct Options {
     /// Print the rows as JSON on the last line
     #[arg(long)]
     json: bool,
+    /// Let the processes use all processors, whose wake-up is measured too
+    #[arg(long)]
+    spread: bool,
     /// How often every stack is measured
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     repeats: Option<u32>,
@@ -109,7 +112,12 @@ struct Role {
 /// If a stack could not be measured, or a child process failed.
 pub fn run() -> Result<()> {
     match Cli::parse().command {
-        Command::Latency(options) => harness::latency(&plan(Bench::Latency, &options)),
+        Command::Latency(options) => {
+            if !options.spread {
+                share_one_processor();
+            }
+            harness::latency(&plan(Bench::Latency, &options))
+        }
         Command::Connect(options) => harness::connect(&plan(Bench::Connect, &options)),
         Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
         Command::Peer(role) => {
@@ -118,6 +126,27 @@ pub fn run() -> Result<()> {
         }
     }
 }
+
+/// Binds this process, and with it those it starts, to the first processor it may use.
+#[cfg(target_os = "linux")]
+fn share_one_processor() {
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+
+    let this = Pid::from_raw(0);
+    let one = sched_getaffinity(this).and_then(|allowed| {
+        let mut one = CpuSet::new();
+        let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu) == Ok(true));
+        one.set(first.unwrap_or(0))?;
+        sched_setaffinity(this, &one)
+    });
+    if let Err(error) = one {
+        eprintln!("The processes use all processors, because: {error}");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn share_one_processor() {}
 
 /// The arguments that make this executable play a role for `stack`.
 pub fn role_arguments(role: link::Role, stack: StackId, lobby_url: Option<&str>) -> Vec<String> {
