@@ -13,8 +13,8 @@ use crate::stats::{median, rounded};
 const QUICK_BUDGET: Duration = Duration::from_secs(110);
 /// The longest that one repeat's round trips may take.
 const LOOP_LIMIT: Duration = Duration::from_secs(60);
-/// The same with `--quick`: nine repeats of this and half of it as warm-up stay in the budget.
-const QUICK_LOOP_LIMIT: Duration = Duration::from_secs(6);
+/// The same with `--quick`: three repeats of five stacks, each with half of it as warm-up, stay in the budget.
+const QUICK_LOOP_LIMIT: Duration = Duration::from_secs(4);
 /// Starting processes and ending them, in a job.
 const OVERHEAD_LIMIT: Duration = Duration::from_secs(10);
 

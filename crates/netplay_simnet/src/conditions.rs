@@ -113,9 +113,7 @@ impl Conditions {
     pub const fn lan() -> Self {
         Self {
             delay: Duration::from_micros(300),
-            jitter: Jitter::Independent {
-                max: Duration::from_micros(200),
-            },
+            jitter: Jitter::Independent { max: Duration::from_micros(200) },
             ..Self::perfect()
         }
     }
@@ -128,20 +126,9 @@ impl Conditions {
     pub const fn wifi() -> Self {
         Self {
             delay: Duration::from_millis(15),
-            jitter: Jitter::Clumped {
-                max: Duration::from_millis(10),
-                correlation: 0.6,
-            },
-            loss: Loss::Bursts {
-                enter: 0.002,
-                leave: 0.3,
-                loss_good: 0.0,
-                loss_bad: 0.6,
-            },
-            rate: Some(Rate {
-                bytes_per_second: 2_500_000,
-                queue_bytes: 128_000,
-            }),
+            jitter: Jitter::Clumped { max: Duration::from_millis(10), correlation: 0.6 },
+            loss: Loss::Bursts { enter: 0.002, leave: 0.3, loss_good: 0.0, loss_bad: 0.6 },
+            rate: Some(Rate { bytes_per_second: 2_500_000, queue_bytes: 128_000 }),
             ..Self::perfect()
         }
     }
@@ -154,25 +141,11 @@ impl Conditions {
     pub const fn mobile() -> Self {
         Self {
             delay: Duration::from_millis(45),
-            jitter: Jitter::Clumped {
-                max: Duration::from_millis(40),
-                correlation: 0.8,
-            },
-            loss: Loss::Bursts {
-                enter: 0.005,
-                leave: 0.2,
-                loss_good: 0.002,
-                loss_bad: 0.5,
-            },
+            jitter: Jitter::Clumped { max: Duration::from_millis(40), correlation: 0.8 },
+            loss: Loss::Bursts { enter: 0.005, leave: 0.2, loss_good: 0.002, loss_bad: 0.5 },
             duplicate: 0.0,
-            reorder: Some(Reorder {
-                probability: 0.002,
-                extra: Duration::from_millis(20),
-            }),
-            rate: Some(Rate {
-                bytes_per_second: 500_000,
-                queue_bytes: 100_000,
-            }),
+            reorder: Some(Reorder { probability: 0.002, extra: Duration::from_millis(20) }),
+            rate: Some(Rate { bytes_per_second: 500_000, queue_bytes: 100_000 }),
         }
     }
 
@@ -184,25 +157,11 @@ impl Conditions {
     pub const fn bad_hotel() -> Self {
         Self {
             delay: Duration::from_millis(80),
-            jitter: Jitter::Clumped {
-                max: Duration::from_millis(120),
-                correlation: 0.85,
-            },
-            loss: Loss::Bursts {
-                enter: 0.02,
-                leave: 0.2,
-                loss_good: 0.01,
-                loss_bad: 0.5,
-            },
+            jitter: Jitter::Clumped { max: Duration::from_millis(120), correlation: 0.85 },
+            loss: Loss::Bursts { enter: 0.02, leave: 0.2, loss_good: 0.01, loss_bad: 0.5 },
             duplicate: 0.005,
-            reorder: Some(Reorder {
-                probability: 0.01,
-                extra: Duration::from_millis(40),
-            }),
-            rate: Some(Rate {
-                bytes_per_second: 60_000,
-                queue_bytes: 30_000,
-            }),
+            reorder: Some(Reorder { probability: 0.01, extra: Duration::from_millis(40) }),
+            rate: Some(Rate { bytes_per_second: 60_000, queue_bytes: 30_000 }),
         }
     }
 
@@ -238,12 +197,7 @@ impl Conditions {
     /// Loses nothing in the good state and everything in the bad one; see [`Loss::Bursts`].
     #[must_use]
     pub const fn with_bursts(mut self, enter: f64, leave: f64) -> Self {
-        self.loss = Loss::Bursts {
-            enter,
-            leave,
-            loss_good: 0.0,
-            loss_bad: 1.0,
-        };
+        self.loss = Loss::Bursts { enter, leave, loss_good: 0.0, loss_bad: 1.0 };
         self
     }
 
@@ -264,10 +218,7 @@ impl Conditions {
     /// Limits the rate; `queue_bytes` may wait, the rest is dropped. See [`Rate`].
     #[must_use]
     pub const fn with_rate(mut self, bytes_per_second: u64, queue_bytes: u64) -> Self {
-        self.rate = Some(Rate {
-            bytes_per_second,
-            queue_bytes,
-        });
+        self.rate = Some(Rate { bytes_per_second, queue_bytes });
         self
     }
 
@@ -280,14 +231,9 @@ impl Conditions {
         match &mut self.loss {
             Loss::None => {}
             Loss::Random { probability } => clamp(probability),
-            Loss::Bursts {
-                enter,
-                leave,
-                loss_good,
-                loss_bad,
-            } => [enter, leave, loss_good, loss_bad]
-                .into_iter()
-                .for_each(clamp),
+            Loss::Bursts { enter, leave, loss_good, loss_bad } => {
+                [enter, leave, loss_good, loss_bad].into_iter().for_each(clamp)
+            }
         }
         clamp(&mut self.duplicate);
         if let Some(reorder) = &mut self.reorder {
@@ -304,17 +250,10 @@ impl Conditions {
             Loss::None => 0.0,
             Loss::Random { probability } => probability,
             // The path starts good and never leaves it.
-            Loss::Bursts {
-                enter: 0.0,
-                loss_good,
-                ..
-            } => loss_good,
-            Loss::Bursts {
-                enter,
-                leave,
-                loss_good,
-                loss_bad,
-            } => (enter * loss_bad + leave * loss_good) / (enter + leave),
+            Loss::Bursts { enter: 0.0, loss_good, .. } => loss_good,
+            Loss::Bursts { enter, leave, loss_good, loss_bad } => {
+                (enter * loss_bad + leave * loss_good) / (enter + leave)
+            }
         }
     }
 }
@@ -327,11 +266,7 @@ impl Default for Conditions {
 }
 
 fn clamp(probability: &mut f64) {
-    *probability = if probability.is_nan() {
-        0.0
-    } else {
-        probability.clamp(0.0, 1.0)
-    };
+    *probability = if probability.is_nan() { 0.0 } else { probability.clamp(0.0, 1.0) };
 }
 
 #[cfg(test)]
@@ -341,31 +276,18 @@ mod tests {
     #[test]
     fn validation_clamps_every_probability() {
         let wild = Conditions {
-            jitter: Jitter::Clumped {
-                max: Duration::MAX,
-                correlation: f64::INFINITY,
-            },
+            jitter: Jitter::Clumped { max: Duration::MAX, correlation: f64::INFINITY },
             loss: Loss::Bursts {
                 enter: f64::NAN,
                 leave: -1.0,
                 loss_good: 2.0,
                 loss_bad: f64::NEG_INFINITY,
             },
-            ..Conditions::perfect()
-                .with_duplicates(f64::NAN)
-                .with_reorder(7.0, Duration::MAX)
+            ..Conditions::perfect().with_duplicates(f64::NAN).with_reorder(7.0, Duration::MAX)
         };
         let tame = Conditions {
-            jitter: Jitter::Clumped {
-                max: Duration::MAX,
-                correlation: 1.0,
-            },
-            loss: Loss::Bursts {
-                enter: 0.0,
-                leave: 0.0,
-                loss_good: 1.0,
-                loss_bad: 0.0,
-            },
+            jitter: Jitter::Clumped { max: Duration::MAX, correlation: 1.0 },
+            loss: Loss::Bursts { enter: 0.0, leave: 0.0, loss_good: 1.0, loss_bad: 0.0 },
             ..Conditions::perfect().with_reorder(1.0, Duration::MAX)
         };
         assert_eq!(wild.validated(), tame);

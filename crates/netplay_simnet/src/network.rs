@@ -43,13 +43,7 @@ impl<K: Ord + Copy, T: Clone> Network<K, T> {
     /// `number_of` tells nodes apart for the random numbers: the same node must always give the same
     /// number. Pairs of nodes with equal numbers share their luck; nothing else goes wrong.
     pub fn new(default: Conditions, seed: u64, number_of: fn(K) -> u64) -> Self {
-        Self {
-            default,
-            seed,
-            number_of,
-            paths: BTreeMap::new(),
-            queue: DueQueue::new(),
-        }
+        Self { default, seed, number_of, paths: BTreeMap::new(), queue: DueQueue::new() }
     }
 
     /// Sends a packet of `len_bytes`, which only the rate limit looks at.
@@ -109,8 +103,7 @@ impl<K: Ord + Copy, T: Clone> Network<K, T> {
         path.set_blocked(blocked);
         if blocked {
             path.cut();
-            self.queue
-                .retain(|delivery| (delivery.from, delivery.to) != (from, to));
+            self.queue.retain(|delivery| (delivery.from, delivery.to) != (from, to));
         }
     }
 
@@ -128,23 +121,17 @@ impl<K: Ord + Copy, T: Clone> Network<K, T> {
                 path.cut();
             }
         }
-        self.queue
-            .retain(|delivery| delivery.from != node && delivery.to != node);
+        self.queue.retain(|delivery| delivery.from != node && delivery.to != node);
     }
 
     /// What happened to the packets of one direction so far.
     pub fn stats(&self, from: K, to: K) -> PipeStats {
-        self.paths
-            .get(&(from, to))
-            .map_or_else(PipeStats::default, Path::stats)
+        self.paths.get(&(from, to)).map_or_else(PipeStats::default, Path::stats)
     }
 
     /// What happened to all packets so far.
     pub fn total_stats(&self) -> PipeStats {
-        self.paths
-            .values()
-            .map(Path::stats)
-            .fold(PipeStats::default(), PipeStats::plus)
+        self.paths.values().map(Path::stats).fold(PipeStats::default(), PipeStats::plus)
     }
 
     /// Packets and copies that are in flight anywhere.
@@ -153,12 +140,7 @@ impl<K: Ord + Copy, T: Clone> Network<K, T> {
     }
 
     fn path(&mut self, from: K, to: K) -> &mut Path {
-        let Self {
-            default,
-            seed,
-            number_of,
-            ..
-        } = self;
+        let Self { default, seed, number_of, .. } = self;
         self.paths.entry((from, to)).or_insert_with(|| {
             let seed = mix(mix(*seed, number_of(from)), number_of(to));
             Path::new(default.clone(), seed)

@@ -19,27 +19,19 @@ pub struct OrderedPipe<T> {
 impl<T> OrderedPipe<T> {
     /// An empty pipe.
     pub const fn new(delay: Duration) -> Self {
-        Self {
-            delay,
-            queue: VecDeque::new(),
-        }
+        Self { delay, queue: VecDeque::new() }
     }
 
     /// Sends an item, which arrives after the delay and not before those sent earlier.
     pub fn send(&mut self, now: Now, item: T) {
         let earliest = now + self.delay;
-        let due = self
-            .queue
-            .back()
-            .map_or(earliest, |(last, _)| earliest.max(*last));
+        let due = self.queue.back().map_or(earliest, |(last, _)| earliest.max(*last));
         self.queue.push_back((due, item));
     }
 
     /// The next item that has arrived.
     pub fn poll(&mut self, now: Now) -> Option<T> {
-        self.queue
-            .pop_front_if(|(due, _)| *due <= now)
-            .map(|(_, item)| item)
+        self.queue.pop_front_if(|(due, _)| *due <= now).map(|(_, item)| item)
     }
 
     /// When the next item arrives; `None` if nothing is in flight.

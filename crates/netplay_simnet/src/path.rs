@@ -161,11 +161,7 @@ impl Path {
 
     /// When the packet is through the bottleneck; `None` if it does not fit.
     fn departure(&mut self, now: Now, len_bytes: usize) -> Option<Now> {
-        let Some(Rate {
-            bytes_per_second,
-            queue_bytes,
-        }) = self.conditions.rate
-        else {
+        let Some(Rate { bytes_per_second, queue_bytes }) = self.conditions.rate else {
             return Some(now);
         };
         if bytes_per_second == 0 {
@@ -188,17 +184,10 @@ impl Path {
         match self.conditions.loss {
             Loss::None => false,
             Loss::Random { probability } => draws.loss.chance(probability),
-            Loss::Bursts {
-                enter,
-                leave,
-                loss_good,
-                loss_bad,
-            } => {
+            Loss::Bursts { enter, leave, loss_good, loss_bad } => {
                 let change = if self.bad { leave } else { enter };
                 self.bad ^= draws.burst.chance(change);
-                draws
-                    .loss
-                    .chance(if self.bad { loss_bad } else { loss_good })
+                draws.loss.chance(if self.bad { loss_bad } else { loss_good })
             }
         }
     }

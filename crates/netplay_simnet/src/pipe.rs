@@ -28,10 +28,7 @@ impl<T> Pipe<T> {
 
     /// An empty pipe. The conditions are [validated](Conditions::validated).
     pub fn new(conditions: Conditions, seed: u64) -> Self {
-        Self {
-            path: Path::new(conditions, seed),
-            queue: DueQueue::new(),
-        }
+        Self { path: Path::new(conditions, seed), queue: DueQueue::new() }
     }
 
     /// Sends a packet of `len_bytes`, which only the rate limit looks at.

@@ -24,18 +24,11 @@ struct Entry<T> {
 
 impl<T> DueQueue<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            heap: BinaryHeap::new(),
-            pushed: 0,
-        }
+        Self { heap: BinaryHeap::new(), pushed: 0 }
     }
 
     pub(crate) fn push(&mut self, due: Now, item: T) {
-        self.heap.push(Entry {
-            due,
-            number: self.pushed,
-            item,
-        });
+        self.heap.push(Entry { due, number: self.pushed, item });
         self.pushed += 1;
     }
 

@@ -55,28 +55,17 @@ fn bytes() -> impl Strategy<Value = u64> {
 fn conditions() -> impl Strategy<Value = Conditions> {
     let reorder =
         (probability(), duration()).prop_map(|(probability, extra)| Reorder { probability, extra });
-    let rate = (bytes(), bytes()).prop_map(|(bytes_per_second, queue_bytes)| Rate {
-        bytes_per_second,
-        queue_bytes,
-    });
-    (
-        duration(),
-        jitter(),
-        loss(),
-        probability(),
-        prop::option::of(reorder),
-        prop::option::of(rate),
-    )
-        .prop_map(
-            |(delay, jitter, loss, duplicate, reorder, rate)| Conditions {
-                delay,
-                jitter,
-                loss,
-                duplicate,
-                reorder,
-                rate,
-            },
-        )
+    let rate = (bytes(), bytes())
+        .prop_map(|(bytes_per_second, queue_bytes)| Rate { bytes_per_second, queue_bytes });
+    (duration(), jitter(), loss(), probability(), prop::option::of(reorder), prop::option::of(rate))
+        .prop_map(|(delay, jitter, loss, duplicate, reorder, rate)| Conditions {
+            delay,
+            jitter,
+            loss,
+            duplicate,
+            reorder,
+            rate,
+        })
 }
 
 #[derive(Clone, Debug)]

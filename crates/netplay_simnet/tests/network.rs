@@ -59,9 +59,7 @@ fn one_pair_does_not_change_what_happens_to_the_others() {
     let seed = 5;
     println!("seed {seed}");
     let others = |run: Vec<(Now, Delivery<u16, u32>)>| -> Vec<_> {
-        run.into_iter()
-            .filter(|(_, d)| (d.from, d.to) != (1, 2))
-            .collect()
+        run.into_iter().filter(|(_, d)| (d.from, d.to) != (1, 2)).collect()
     };
     let plain = busy_run(seed, |_| {});
     let changed = busy_run(seed, |network| {
@@ -77,10 +75,7 @@ fn one_pair_does_not_change_what_happens_to_the_others() {
 fn the_two_directions_of_a_pair_have_their_own_luck() {
     let run = busy_run(8, |_| {});
     let arrived = |from, to| -> Vec<u32> {
-        run.iter()
-            .filter(|(_, d)| (d.from, d.to) == (from, to))
-            .map(|(_, d)| d.item)
-            .collect()
+        run.iter().filter(|(_, d)| (d.from, d.to) == (from, to)).map(|(_, d)| d.item).collect()
     };
     assert_ne!(arrived(0, 1), arrived(1, 0));
 }
@@ -94,10 +89,8 @@ fn packets_arrive_in_due_order_over_all_pairs_then_in_sending_order() {
     network.send(Now::from_millis(5), 1, 2, LEN, 2);
     network.send(Now::from_millis(5), 2, 2, LEN, 3);
     assert_eq!(network.next_deadline(), Some(Now::from_millis(5)));
-    let order: Vec<u32> = drain(&mut network, Now::from_millis(25))
-        .iter()
-        .map(|delivery| delivery.item)
-        .collect();
+    let order: Vec<u32> =
+        drain(&mut network, Now::from_millis(25)).iter().map(|delivery| delivery.item).collect();
     assert_eq!(order, [2, 0, 1, 3]);
     assert_eq!(network.next_deadline(), None);
 }
@@ -130,27 +123,13 @@ fn a_blocked_direction_delivers_nothing_until_it_is_opened() {
     assert!(network.is_blocked(1, 2) && !network.is_blocked(2, 1));
     network.send(Now::from_millis(1), 1, 2, LEN, 2);
     let through = drain(&mut network, Now::from_millis(100));
-    assert_eq!(
-        through,
-        [Delivery {
-            from: 2,
-            to: 1,
-            item: 1
-        }]
-    );
+    assert_eq!(through, [Delivery { from: 2, to: 1, item: 1 }]);
     assert_eq!(network.stats(1, 2).lost, 2);
 
     network.block(1, 2, false);
     network.send(Now::from_millis(100), 1, 2, LEN, 3);
     let through = drain(&mut network, Now::from_millis(120));
-    assert_eq!(
-        through,
-        [Delivery {
-            from: 1,
-            to: 2,
-            item: 3
-        }]
-    );
+    assert_eq!(through, [Delivery { from: 1, to: 2, item: 3 }]);
 }
 
 #[test]
@@ -175,10 +154,7 @@ fn a_removed_node_loses_what_is_in_flight_both_ways() {
 fn conditions_of_one_direction_override_the_default() {
     let mut network = network(slow(), 1);
     network.set_conditions(1, 2, Conditions::perfect().with_loss(7.0));
-    assert_eq!(
-        network.conditions(1, 2),
-        Conditions::perfect().with_loss(1.0)
-    );
+    assert_eq!(network.conditions(1, 2), Conditions::perfect().with_loss(1.0));
     assert_eq!(network.conditions(2, 1), slow());
     network.send(Now::ZERO, 1, 2, LEN, 0);
     network.send(Now::ZERO, 2, 1, LEN, 1);

@@ -47,11 +47,7 @@ fn drain(pipe: &mut Pipe<(u64, Now)>, end: Now, arrivals: &mut Vec<Arrival>) {
             "nothing arrives before its deadline"
         );
         let (number, sent) = pipe.poll(due).expect("the deadline has come");
-        arrivals.push(Arrival {
-            number,
-            sent,
-            arrived: due,
-        });
+        arrivals.push(Arrival { number, sent, arrived: due });
     }
 }
 
@@ -108,12 +104,7 @@ fn burst_loss_matches_the_gilbert_elliott_model() {
         let conditions = Conditions::perfect().with_bursts(enter, leave);
         let expected = conditions.mean_loss();
         let (arrivals, pipe) = run(conditions, seed);
-        assert_near(
-            "loss",
-            share(pipe.stats().lost, PACKETS),
-            expected,
-            expected * 0.15,
-        );
+        assert_near("loss", share(pipe.stats().lost, PACKETS), expected, expected * 0.15);
         let runs = loss_runs(&arrivals);
         let mean = share(runs.iter().sum(), runs.len() as u64);
         assert_near("burst", mean, 1.0 / leave, 0.15 / leave);
@@ -125,22 +116,12 @@ fn burst_loss_in_part_matches_its_mean() {
     for seed in SEEDS {
         println!("seed {seed}");
         let conditions = Conditions {
-            loss: Loss::Bursts {
-                enter: 0.05,
-                leave: 0.25,
-                loss_good: 0.01,
-                loss_bad: 0.5,
-            },
+            loss: Loss::Bursts { enter: 0.05, leave: 0.25, loss_good: 0.01, loss_bad: 0.5 },
             ..Conditions::perfect()
         };
         let expected = conditions.mean_loss();
         let (_, pipe) = run(conditions, seed);
-        assert_near(
-            "loss",
-            share(pipe.stats().lost, PACKETS),
-            expected,
-            expected * 0.15,
-        );
+        assert_near("loss", share(pipe.stats().lost, PACKETS), expected, expected * 0.15);
     }
 }
 
@@ -152,11 +133,7 @@ fn independent_jitter_stays_in_bounds_is_uniform_and_overtakes() {
         let conditions = Conditions::perfect().with_delay(delay).with_jitter(max);
         let (arrivals, _) = run(conditions, seed);
         assert_eq!(arrivals.len() as u64, PACKETS);
-        assert!(
-            arrivals
-                .iter()
-                .all(|a| (delay..=delay + max).contains(&a.took()))
-        );
+        assert!(arrivals.iter().all(|a| (delay..=delay + max).contains(&a.took())));
         let total: Duration = arrivals.iter().map(Arrival::took).sum();
         let mean_ms = total.as_secs_f64() * 1000.0 / PACKETS as f64;
         assert_near("mean delay in ms", mean_ms, 35.0, 0.2);
@@ -169,21 +146,13 @@ fn clumped_jitter_stays_in_bounds_keeps_order_and_arrives_in_clumps() {
     let (delay, max) = (Duration::from_millis(30), Duration::from_millis(10));
     for seed in SEEDS {
         println!("seed {seed}");
-        let conditions = Conditions::perfect()
-            .with_delay(delay)
-            .with_clumped_jitter(max, 0.8);
+        let conditions = Conditions::perfect().with_delay(delay).with_clumped_jitter(max, 0.8);
         let (arrivals, _) = run(conditions, seed);
         assert_eq!(arrivals.len() as u64, PACKETS);
-        assert!(
-            arrivals
-                .iter()
-                .all(|a| (delay..=delay + max).contains(&a.took()))
-        );
+        assert!(arrivals.iter().all(|a| (delay..=delay + max).contains(&a.took())));
         assert!(is_in_order(&arrivals));
-        let together = arrivals
-            .windows(2)
-            .filter(|pair| pair[0].arrived == pair[1].arrived)
-            .count();
+        let together =
+            arrivals.windows(2).filter(|pair| pair[0].arrived == pair[1].arrived).count();
         assert!(together > 1000, "{together} arrived with the one before");
     }
 }
@@ -195,10 +164,7 @@ fn clumped_jitter_repeats_as_often_as_its_correlation_says() {
         // Below the gap of one millisecond no packet holds back another.
         let conditions = Conditions::perfect().with_clumped_jitter(Duration::from_micros(999), 0.7);
         let (arrivals, _) = run(conditions, seed);
-        let same = arrivals
-            .windows(2)
-            .filter(|pair| pair[0].took() == pair[1].took())
-            .count();
+        let same = arrivals.windows(2).filter(|pair| pair[0].took() == pair[1].took()).count();
         assert_near("repeats", share(same as u64, PACKETS), 0.7, 0.02);
     }
 }
@@ -212,10 +178,7 @@ fn duplicates_are_as_frequent_as_asked_and_arrive_after_the_original() {
         assert_near("duplicates", share(stats.duplicated, PACKETS), 0.1, 0.01);
         assert_eq!(stats.delivered, PACKETS + stats.duplicated);
         assert!(is_in_order(&arrivals));
-        let twice = arrivals
-            .windows(2)
-            .filter(|pair| pair[0].number == pair[1].number)
-            .count();
+        let twice = arrivals.windows(2).filter(|pair| pair[0].number == pair[1].number).count();
         assert_eq!(twice as u64, stats.duplicated);
     }
 }
@@ -225,21 +188,13 @@ fn held_back_packets_are_overtaken() {
     let (delay, extra) = (Duration::from_millis(10), Duration::from_micros(3_500));
     for seed in SEEDS {
         println!("seed {seed}");
-        let conditions = Conditions::perfect()
-            .with_delay(delay)
-            .with_reorder(0.05, extra);
+        let conditions = Conditions::perfect().with_delay(delay).with_reorder(0.05, extra);
         let (arrivals, _) = run(conditions, seed);
-        let held = arrivals
-            .iter()
-            .filter(|a| a.took() == delay + extra)
-            .count();
+        let held = arrivals.iter().filter(|a| a.took() == delay + extra).count();
         let straight = arrivals.iter().filter(|a| a.took() == delay).count();
         assert_eq!((held + straight) as u64, PACKETS);
         assert_near("held back", share(held as u64, PACKETS), 0.05, 0.007);
-        let overtaken = arrivals
-            .windows(2)
-            .filter(|pair| pair[0].number > pair[1].number)
-            .count();
+        let overtaken = arrivals.windows(2).filter(|pair| pair[0].number > pair[1].number).count();
         assert!(overtaken * 10 > held * 8, "{overtaken} of {held}");
     }
 }
@@ -267,12 +222,7 @@ fn rate_limits_throughput_and_drops_what_overflows() {
     let (first, last) = (arrivals[0], arrivals[arrivals.len() - 1]);
     let seconds = last.arrived.since(first.arrived).as_secs_f64();
     let throughput = (arrivals.len() - 1) as f64 * LEN as f64 / seconds;
-    assert_near(
-        "bytes per second",
-        throughput,
-        rate as f64,
-        rate as f64 * 0.03,
-    );
+    assert_near("bytes per second", throughput, rate as f64, rate as f64 * 0.03);
     assert_eq!(stats.delivered + stats.overflowed, PACKETS);
     assert_near("overflow", share(stats.overflowed, PACKETS), 0.5, 0.03);
     // The queue holds 0.2 s of data, and that is the longest wait.
@@ -396,9 +346,7 @@ fn a_change_of_conditions_or_a_cut_ends_a_clump() {
 #[test]
 fn a_full_pipe_drops_the_newest_packets() {
     let limit = Pipe::<u64>::MAX_IN_FLIGHT;
-    let conditions = Conditions::perfect()
-        .with_delay(Duration::MAX)
-        .with_duplicates(0.5);
+    let conditions = Conditions::perfect().with_delay(Duration::MAX).with_duplicates(0.5);
     let mut pipe = Pipe::new(conditions, 1);
     (0..limit).for_each(|i| pipe.send(Now::ZERO, LEN, i));
     assert_eq!(pipe.in_flight() as u64, limit);
