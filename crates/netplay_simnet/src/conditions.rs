@@ -232,7 +232,7 @@ impl Conditions {
             Loss::None => {}
             Loss::Random { probability } => clamp(probability),
             Loss::Bursts { enter, leave, loss_good, loss_bad } => {
-                [enter, leave, loss_good, loss_bad].into_iter().for_each(clamp)
+                [enter, leave, loss_good, loss_bad].into_iter().for_each(clamp);
             }
         }
         clamp(&mut self.duplicate);

@@ -74,7 +74,7 @@ pub enum LinkInput {
     },
     /// Our game sends a datagram: [`HEADER_LEN`] bytes of room, then frames.
     SendDatagram(Vec<u8>),
-    /// Our game sends a packet of channel 2. Ask [`Link::can_send_stream`] first.
+    /// Our game sends a packet of channel 2. Ask [`Link::can_send_stream`](super::Link::can_send_stream) first.
     SendStream(Vec<u8>),
     /// Measure the round trip now.
     Ping,
