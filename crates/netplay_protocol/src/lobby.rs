@@ -1,8 +1,8 @@
 //! JSON between a player and the lobby server: one object per WebSocket text frame.
 //!
 //! The player sends [`ClientMessage`]s, [`ClientMessage::Hello`] first. The server sends
-//! [`ServerFrame`]s; every frame but `welcome` has a number that counts up from 1 within the
-//! player's session, so that a resumed session misses none and repeats none.
+//! [`ServerFrame`]s, numbered from 1 within the player's session, so that a resumed session misses
+//! none and repeats none; number 0 is outside of that.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -298,7 +298,8 @@ pub enum ServerMessage {
 /// A numbered message of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerFrame {
-    /// Counts up from 1 within a session; 0 for `welcome`.
+    /// Counts up from 1 within a session; 0 for what belongs to the connection and not to the session:
+    /// `welcome`, errors before it, and the error before the server closes.
     pub seq: u64,
     /// What it says.
     pub message: ServerMessage,
