@@ -282,6 +282,7 @@ fn advance(
             let connected = peers.iter().filter(|(_, _, state, _)| is_connected(**state)).count();
             counts.all_connected = connected >= wanted;
             if counts.all_connected {
+                eprintln!("the game begins");
                 *phase = Phase::Playing { since: now };
             } else if late {
                 *phase = Phase::Settling { since: now };

@@ -1,7 +1,8 @@
 //! The player's side of the lobby server: one WebSocket, kept up.
 //!
 //! Guaranteed: until told to stop it keeps trying, with jittered back-off; a dropped socket resumes
-//! the same session, so the peer id stays and no frame is missed or repeated; the wish to be in a
+//! the same session, so the peer id stays and no frame is missed or repeated; a server that stays
+//! silent for four keep-alive times counts as a dropped socket; the wish to be in a
 //! lobby is repeated until the server answers it. Not guaranteed: that a server which lost its
 //! memory still knows the lobby; then [`LobbyEvent::LobbyGone`] says so and links live on.
 
@@ -24,6 +25,9 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Frames after which we say what we have seen, so that the server can forget them.
 const SEEN_EVERY: u64 = 16;
+/// Keep-alives in a row without a word from the server, after which the socket is given up. Counted
+/// and not timed, so that a process that was stopped does not take its own silence for the server's.
+const UNANSWERED_MAX: u32 = 3;
 /// Messages kept for a socket that is away; a mesh of 16 connects with fewer.
 const UNSENT_MAX: usize = 256;
 
@@ -126,7 +130,7 @@ enum State {
     /// The socket is being opened, or the welcome is awaited.
     Connecting { opened: bool, until: Now },
     /// The server has welcomed us.
-    Online { keep_alive_at: Now, keep_alive: Duration },
+    Online { keep_alive_at: Now, keep_alive: Duration, unanswered: u32 },
     /// A pause before the next try.
     Pausing { until: Now },
 }
@@ -328,9 +332,16 @@ impl LobbyClient {
                 self.closed(now, why.into());
             }
             State::Pausing { until } if now >= until => self.connect(now),
-            State::Online { keep_alive_at, keep_alive } if now >= keep_alive_at => {
+            State::Online { keep_alive_at, unanswered: UNANSWERED_MAX, .. }
+                if now >= keep_alive_at =>
+            {
+                self.outputs.push_back(LobbyOutput::CloseSocket);
+                self.closed(now, "the server has gone silent".into());
+            }
+            State::Online { keep_alive_at, keep_alive, unanswered } if now >= keep_alive_at => {
                 self.seen();
-                self.state = State::Online { keep_alive_at: now + keep_alive, keep_alive };
+                let (keep_alive_at, unanswered) = (now + keep_alive, unanswered + 1);
+                self.state = State::Online { keep_alive_at, keep_alive, unanswered };
             }
             _ => {}
         }
@@ -358,6 +369,9 @@ impl LobbyClient {
     }
 
     fn frame(&mut self, now: Now, frame: ServerFrame) {
+        if let State::Online { unanswered, .. } = &mut self.state {
+            *unanswered = 0;
+        }
         if frame.seq > 0 {
             let Some(session) = &mut self.session else {
                 return;
@@ -381,7 +395,7 @@ impl LobbyClient {
                 self.event(LobbyEvent::Joined(lobby));
             }
             ServerMessage::Lobbies { lobbies, .. } => self.event(LobbyEvent::Lobbies(lobbies)),
-            ServerMessage::Left { .. } => {}
+            ServerMessage::Left { .. } | ServerMessage::Alive => {}
             ServerMessage::MemberJoined { peer } => self.event(LobbyEvent::MemberJoined(peer)),
             ServerMessage::MemberLeft { peer, reason } => {
                 self.event(LobbyEvent::MemberLeft(peer, reason));
@@ -409,7 +423,7 @@ impl LobbyClient {
         keep_alive: Duration,
     ) {
         self.failures = 0;
-        self.state = State::Online { keep_alive_at: now + keep_alive, keep_alive };
+        self.state = State::Online { keep_alive_at: now + keep_alive, keep_alive, unanswered: 0 };
         let seen = self.session.as_ref().filter(|_| resumed).map_or(0, |session| session.seen);
         self.announced = seen;
         self.session = Some(Resume { peer, token, seen });

@@ -104,7 +104,8 @@ pub enum ClientMessage {
         /// The member.
         peer: PeerId,
     },
-    /// I am here, and have received every frame up to this one.
+    /// I am here, and have received every frame up to this one. The answer is
+    /// [`ServerMessage::Alive`].
     KeepAlive {
         /// The number of the last frame that arrived.
         seen: u64,
@@ -280,6 +281,9 @@ pub enum ServerMessage {
         /// As it was sent.
         signal: Signal,
     },
+    /// Answer to `keep_alive`, so that a player notices a server that has gone silent. Its frame has
+    /// number 0.
+    Alive,
     /// Something was refused.
     Error {
         /// The player's number for what was refused, if it had one.
@@ -299,7 +303,7 @@ pub enum ServerMessage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerFrame {
     /// Counts up from 1 within a session; 0 for what belongs to the connection and not to the session:
-    /// `welcome`, errors before it, and the error before the server closes.
+    /// `welcome`, `alive`, errors before `welcome`, and the error before the server closes.
     pub seq: u64,
     /// What it says.
     pub message: ServerMessage,

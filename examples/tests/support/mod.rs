@@ -21,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOG: &str = "warn,bevy_netplay=info,rtc=error,rtc_ice=error,rtc_dtls=error";
 /// One such line per player and link.
 const CONNECTED: &str = " is here";
+/// One such line per player, when it has all its links.
+const BEGINS: &str = "the game begins";
 
 /// The lines that a process has written so far.
 #[derive(Default)]
@@ -117,12 +119,21 @@ impl Program {
 
     /// Waits until this program and those it has started have this many ends of links.
     pub fn connects(&self, ends: usize, limit: Duration) {
+        self.repeats(CONNECTED, ends, limit);
+    }
+
+    /// Waits until this program and those it has started play: this many players in all.
+    pub fn begins(&self, players: usize, limit: Duration) {
+        self.repeats(BEGINS, players, limit);
+    }
+
+    fn repeats(&self, text: &str, times: usize, limit: Duration) {
         let enough = |lines: &Lines| {
-            let now = lines.written.iter().filter(|line| line.contains(CONNECTED)).count();
-            (now >= ends).then_some(())
+            let now = lines.written.iter().filter(|line| line.contains(text)).count();
+            (now >= times).then_some(())
         };
         let found = self.stderr.wait(limit, enough);
-        assert!(found.is_some(), "{}: not {ends} ends of links within {limit:?}", self.name);
+        assert!(found.is_some(), "{}: not {times} times {text:?} within {limit:?}", self.name);
     }
 
     /// How many lines on standard error contain this.

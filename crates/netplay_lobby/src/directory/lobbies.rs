@@ -8,6 +8,7 @@ use netplay_protocol::lobby::{
 use netplay_protocol::{LobbyCode, PeerId};
 use rand_core::Rng;
 
+use super::sessions::Presence;
 use super::{Directory, Refusal};
 
 impl Directory {
@@ -49,6 +50,9 @@ impl Directory {
             }
             ClientMessage::KeepAlive { seen } => {
                 self.confirm(peer, seen);
+                if let Some(Presence::Online(connection)) = self.presence(peer) {
+                    self.send(connection, ServerFrame { seq: 0, message: ServerMessage::Alive });
+                }
                 Ok(())
             }
             // Handled before it comes here: they depend on the connection.

@@ -105,9 +105,13 @@ impl Directory {
         }
     }
 
+    pub(super) fn presence(&self, peer: PeerId) -> Option<Presence> {
+        self.sessions.get(&peer).map(|session| session.presence)
+    }
+
     /// Frees a session from its connection, or from its timer. Whether it had a connection.
     fn supersede(&mut self, peer: PeerId) -> bool {
-        match self.sessions.get(&peer).map(|session| session.presence) {
+        match self.presence(peer) {
             Some(Presence::Online(older)) => {
                 self.close(older, Refusal::plain(ErrorCode::Superseded));
                 true

@@ -284,7 +284,9 @@ impl Negotiation {
             return;
         }
         self.started = now;
-        if self.offers_first {
+        // With a member that was met before, only one side may know that a link is wanted again; if
+        // both do, the glare rule decides.
+        if self.offers_first || self.attempt > 0 {
             self.fresh_attempt(now);
         } else {
             self.state = State::Waiting { until: now + OFFER };

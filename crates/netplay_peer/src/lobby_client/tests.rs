@@ -226,6 +226,33 @@ fn what_was_seen_is_said_often_enough_for_the_server_to_forget() {
 }
 
 #[test]
+fn a_server_that_goes_silent_is_noticed_and_one_that_answers_is_kept() {
+    let mut c = online();
+    for _ in 0..10 {
+        let now = c.next_deadline().unwrap();
+        c.handle(now, LobbyInput::Tick);
+        c.handle(now, frame(0, ServerMessage::Alive));
+        assert!(matches!(sent(&drain(&mut c))[..], [ClientMessage::KeepAlive { .. }]));
+    }
+    let silent_since = c.next_deadline().unwrap();
+    // A process that was stopped for a minute asks before it judges.
+    c.handle(silent_since + Duration::from_secs(60), LobbyInput::Tick);
+    for _ in 1..UNANSWERED_MAX {
+        c.handle(c.next_deadline().unwrap(), LobbyInput::Tick);
+        assert!(c.is_online());
+    }
+    drain(&mut c);
+    c.handle(c.next_deadline().unwrap(), LobbyInput::Tick);
+    let outputs = drain(&mut c);
+    let [LobbyOutput::CloseSocket, LobbyOutput::Event(LobbyEvent::Offline { why, .. })] =
+        &outputs[..]
+    else {
+        panic!("{outputs:?}");
+    };
+    assert!(why.contains("silent"), "{why}");
+}
+
+#[test]
 fn messages_for_an_absent_socket_are_bounded() {
     let mut c = online();
     c.handle(at(1), LobbyInput::SocketClosed("reset".into()));

@@ -110,6 +110,7 @@ fn golden_json_of_every_server_message() {
             r#"{"type":"lobbies","request":2,"lobbies":[{"code":"7K4Q-M2XA","name":"friends","members":1,"capacity":4}]}"#
                 .to_owned(),
         ),
+        (ServerMessage::Alive, r#"{"type":"alive"}"#.to_owned()),
         (ServerMessage::Left { request: 3 }, r#"{"type":"left","request":3}"#.to_owned()),
         (
             ServerMessage::MemberJoined { peer: peer(7) },

@@ -62,7 +62,9 @@ fn silence_takes_a_session_offline_and_then_ends_it() {
     for _ in 0..50 {
         node.wait(SECOND);
         node.say(1, ClientMessage::KeepAlive { seen: 0 });
-        told.extend(node.take(1));
+        let mut frames = node.take(1);
+        assert_eq!(frames.pop(), Some(ServerMessage::Alive));
+        told.append(&mut frames);
     }
     assert_eq!(node.closed(2), Some(ErrorCode::TooSlow));
     assert_eq!(node.closed(1), None);

@@ -48,7 +48,8 @@ fn failed(connection: ConnectionId) -> Input {
 
 /// Brings a fresh negotiation into each state, always in attempt 2 (but for `Idle`).
 fn in_state(name: &str, offers_first: bool) -> Negotiation {
-    let mut n = Negotiation::new(offers_first, Previous { attempt: 1, ..Previous::default() });
+    let attempt = u32::from(name != "Idle");
+    let mut n = Negotiation::new(offers_first, Previous { attempt, ..Previous::default() });
     let inputs: &[&str] = match name {
         "Idle" => &[],
         "Waiting" => &["offer", "failed"],
@@ -300,4 +301,32 @@ fn the_side_that_offers_first_retries_first() {
     second.handle(at(0), described(second.connection()));
     first.handle(at(0), answer(1));
     assert!(first.next_deadline() < second.next_deadline());
+}
+
+#[test]
+fn a_link_made_anew_offers_at_once_on_either_side() {
+    for offers_first in [false, true] {
+        let previous = Previous { attempt: 3, connection: ConnectionId(5) };
+        let mut n = Negotiation::new(offers_first, previous);
+        n.handle(NOW, Input::Start);
+        let connection = ConnectionId(6);
+        assert_eq!(n.poll_output(), Some(Output::Driver(DriverCommand::Offer { connection })));
+        assert_eq!(n.attempt(), 4);
+    }
+}
+
+#[test]
+fn a_side_that_waits_for_an_offer_makes_its_own_after_three_seconds() {
+    let mut told = Negotiation::new(false, Previous::default());
+    told.handle(NOW, Input::Start);
+    let mut waiting = Negotiation::new(true, Previous::default());
+    waiting.wait_for_offer(NOW);
+    for mut n in [told, waiting] {
+        assert_eq!(n.next_deadline(), Some(NOW + Duration::from_secs(3)));
+        n.handle(NOW + Duration::from_micros(2_999_999), Input::Tick);
+        assert_eq!(n.poll_output(), None);
+        n.handle(NOW + Duration::from_secs(3), Input::Tick);
+        let connection = ConnectionId(1);
+        assert_eq!(n.poll_output(), Some(Output::Driver(DriverCommand::Offer { connection })));
+    }
 }
