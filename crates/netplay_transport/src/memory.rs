@@ -87,7 +87,9 @@ impl MemoryNetwork {
         let id = world.next_node;
         world.next_node += 1;
         let seed = world.seed.wrapping_add(id);
-        let (session, core) = session_core::session(config.link_config(), seed, Arc::new(NoWake));
+        let server = "memory".to_owned();
+        let (session, core) =
+            session_core::session(config.link_config(), server, seed, Arc::new(NoWake));
         world.nodes.insert(id, Node { core, me: None, socket: None, frozen: false });
         Ok(session)
     }

@@ -30,6 +30,8 @@ struct Peer {
 /// The network's half of one session.
 pub(crate) struct SessionCore {
     mesh: Mesh,
+    /// The lobby server's address, for messages to people.
+    server: String,
     peers: BTreeMap<PeerId, Peer>,
     commands: Receiver<Command>,
     to_game: Sender<ToGame>,
@@ -46,6 +48,7 @@ pub(crate) struct SessionCore {
 /// Makes both halves of a session.
 pub(crate) fn session(
     config: LinkConfig,
+    server: String,
     seed: u64,
     waker: Arc<dyn Wake>,
 ) -> (Session, SessionCore) {
@@ -55,6 +58,7 @@ pub(crate) fn session(
     let ends = GameEnds { commands, from_network, shared: shared.clone(), waker };
     let core = SessionCore {
         mesh: Mesh::new(config, seed),
+        server,
         peers: BTreeMap::new(),
         commands: commands_out,
         to_game,
@@ -204,7 +208,7 @@ impl SessionCore {
         while let Some(output) = self.mesh.poll_output() {
             match output {
                 MeshOutput::Event(MeshEvent::Lobby(event)) => {
-                    if let Some(event) = lobby_event(event) {
+                    if let Some(event) = self.lobby_event(event) {
                         self.tell(event);
                     }
                 }
@@ -328,20 +332,24 @@ impl SessionCore {
     pub(crate) const fn overflowed(&self) -> bool {
         self.backlog_events > EVENTS_MAX
     }
-}
 
-fn lobby_event(event: LobbyEvent) -> Option<SessionEvent> {
-    Some(match event {
-        LobbyEvent::Online { me } => SessionEvent::Online { me },
-        LobbyEvent::Offline { why, retry_in } => SessionEvent::Offline { why, retry_in },
-        LobbyEvent::Joined(lobby) => SessionEvent::Joined(lobby),
-        LobbyEvent::JoinRefused { code, text } => SessionEvent::JoinRefused { code, text },
-        LobbyEvent::LobbyGone => SessionEvent::LobbyGone,
-        LobbyEvent::Lobbies(lobbies) => SessionEvent::Lobbies(lobbies),
-        LobbyEvent::HostChanged(host) => SessionEvent::HostChanged(host),
-        LobbyEvent::MemberLeft(peer, reason) => SessionEvent::PeerLeft { peer, reason },
-        LobbyEvent::MemberJoined(_) | LobbyEvent::MemberOffline(..) | LobbyEvent::Signal(..) => {
-            return None;
-        }
-    })
+    fn lobby_event(&self, event: LobbyEvent) -> Option<SessionEvent> {
+        Some(match event {
+            LobbyEvent::Online { me } => SessionEvent::Online { me },
+            LobbyEvent::Offline { why, retry_in } => {
+                SessionEvent::Offline { why: format!("{}: {why}", self.server), retry_in }
+            }
+            LobbyEvent::Joined(lobby) => SessionEvent::Joined(lobby),
+            LobbyEvent::JoinRefused { code, text } => SessionEvent::JoinRefused { code, text },
+            LobbyEvent::LobbyGone => SessionEvent::LobbyGone,
+            LobbyEvent::Lobbies(lobbies) => SessionEvent::Lobbies(lobbies),
+            LobbyEvent::HostChanged(host) => SessionEvent::HostChanged(host),
+            LobbyEvent::MemberLeft(peer, reason) => SessionEvent::PeerLeft { peer, reason },
+            LobbyEvent::MemberJoined(_)
+            | LobbyEvent::MemberOffline(..)
+            | LobbyEvent::Signal(..) => {
+                return None;
+            }
+        })
+    }
 }

@@ -79,7 +79,8 @@ impl Network {
         let url = config.socket_url()?;
         let wake = Arc::new(Notify::new());
         let seed = rand_seed();
-        let (mut session, core) = session_core::session(config.link_config(), seed, wake.clone());
+        let (mut session, core) =
+            session_core::session(config.link_config(), url.clone(), seed, wake.clone());
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
         let task = SessionTask::new(core, url, config.addresses, wake);

@@ -28,7 +28,7 @@ pub(super) async fn run(
 ) {
     let why = match connect(&url, generation, &mut outgoing, &inbox).await {
         Ok(()) => "the server closed the connection".to_owned(),
-        Err(error) => format!("{url}: {error}"),
+        Err(error) => error.to_string(),
     };
     drop(inbox.send(Inbox::SocketClosed { generation, why }).await);
 }
