@@ -2,11 +2,11 @@
 //!
 //! | tag | message | content |
 //! |---|---|---|
-//! | 1 | `Hello` | `NPLY`, version 2, then: codec 1, game (text), build (text), schema hash 8, lane count 1, lanes (id 1, kind 1) |
+//! | 1 | `Hello` | `NPLY`, version 2, then: codec 1, game (text), build (text), schema hash 8, lane count 1, lanes (id 1, kind 1), carriers 1 |
 //! | 2 | `Accept` | nothing: your hello suits me |
 //! | 3 | `Schema` | the table of message types, sent when hashes differ |
 //! | 4 | `Refuse` | code 1, text: I will not play with you |
-//! | 5 | `Credit` | bytes of channel 2 that the game has consumed so far, 8 |
+//! | 5 | `Credit` | what the game has consumed so far, 8 of channel 2, 8 of reliable messages in datagrams |
 //! | 6 | `Bye` | code 1: I am leaving on purpose |
 //!
 //! `Hello` keeps its first six bytes after the tag in every future version, so that any two versions
@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::cursor::{ReadError, Reader, put_text};
 use crate::ids::{BuildId, GameId};
-use crate::lane::Lane;
+use crate::lane::LaneTable;
 use crate::limits::{CONTROL_MAX, ID_MAX, LANES_MAX, REFUSAL_TEXT_MAX};
 use crate::schema::{Schema, SchemaDifference};
 
@@ -33,13 +33,24 @@ const TAG_BYE: u8 = 6;
 pub struct LaneEntry {
     /// The lane's number.
     pub id: u8,
-    /// The lane's delivery kind; equal to the number while a game cannot define lanes.
+    /// The lane's [`LaneKind`](crate::lane::LaneKind).
     pub kind: u8,
 }
 
-/// The lanes of this build.
-pub fn lane_table() -> Vec<LaneEntry> {
-    Lane::ALL.iter().map(|lane| LaneEntry { id: lane.id(), kind: lane.id() }).collect()
+/// What the handshake compares of a game's lanes.
+pub fn lane_entries(table: &LaneTable) -> Vec<LaneEntry> {
+    table
+        .iter()
+        .map(|(lane, config)| LaneEntry { id: lane.id(), kind: config.kind as u8 })
+        .collect()
+}
+
+/// Ways to carry datagrams; the first that both sides have, from the highest bit down, is used.
+pub mod carriers {
+    /// Channel 1. Everybody has it.
+    pub const DATA_CHANNEL: u8 = 1;
+    /// RTP packets of a media track, which no congestion window of SCTP holds back.
+    pub const RTP: u8 = 2;
 }
 
 /// The first thing that each side says.
@@ -57,6 +68,8 @@ pub struct Hello {
     pub schema_hash: u64,
     /// The lanes.
     pub lanes: Vec<LaneEntry>,
+    /// The [`carriers`] that it can use.
+    pub carriers: u8,
 }
 
 /// How two hellos differ. "Ours" is the side that reports.
@@ -152,8 +165,13 @@ pub enum Control {
     Schema(Schema),
     /// I will not play with you; the text is for a log.
     Refuse(String),
-    /// How many bytes of channel 2 the game has consumed since the link opened.
-    Credit(u64),
+    /// What the game has consumed since the link opened.
+    Credit {
+        /// Of channel 2, in [cost](crate::stream::cost).
+        stream: u64,
+        /// Of reliable messages in datagrams, in bytes and [cost](crate::limits::RELIABLE_MESSAGE_COST).
+        reliable: u64,
+    },
     /// I am leaving on purpose.
     Bye(ByeReason),
 }
@@ -177,9 +195,10 @@ impl Control {
                 }
                 put_text(out, &text[..end]);
             }
-            Self::Credit(consumed) => {
+            Self::Credit { stream, reliable } => {
                 out.push(TAG_CREDIT);
-                out.extend_from_slice(&consumed.to_le_bytes());
+                out.extend_from_slice(&stream.to_le_bytes());
+                out.extend_from_slice(&reliable.to_le_bytes());
             }
             Self::Bye(reason) => out.extend_from_slice(&[TAG_BYE, *reason as u8]),
         }
@@ -199,7 +218,7 @@ impl Control {
             TAG_ACCEPT => Self::Accept,
             TAG_SCHEMA => Self::Schema(Schema::read(&mut reader)?),
             TAG_REFUSE => Self::Refuse(reader.text(REFUSAL_TEXT_MAX)?.to_owned()),
-            TAG_CREDIT => Self::Credit(reader.u64()?),
+            TAG_CREDIT => Self::Credit { stream: reader.u64()?, reliable: reader.u64()? },
             TAG_BYE => Self::Bye(match reader.u8()? {
                 0 => ByeReason::Left,
                 1 => ByeReason::Replaced,
@@ -236,8 +255,9 @@ impl Control {
         for _ in 0..count {
             lanes.push(LaneEntry { id: reader.u8()?, kind: reader.u8()? });
         }
+        let carriers = reader.u8()?;
         reader.finish()?;
-        Ok(Self::Hello(Hello { version, codec, game, build, schema_hash, lanes }))
+        Ok(Self::Hello(Hello { version, codec, game, build, schema_hash, lanes, carriers }))
     }
 }
 
@@ -259,6 +279,7 @@ impl Hello {
         for lane in lanes {
             out.extend_from_slice(&[lane.id, lane.kind]);
         }
+        out.push(self.carriers);
     }
 }
 
@@ -267,6 +288,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Lane;
     use crate::schema::SchemaEntry;
 
     fn hello() -> Hello {
@@ -276,7 +298,8 @@ mod tests {
             game: GameId::new("game").unwrap(),
             build: BuildId::new("1.0").unwrap(),
             schema_hash: 0x0102_0304_0506_0708,
-            lanes: lane_table(),
+            lanes: lane_entries(&LaneTable::default()),
+            carriers: carriers::DATA_CHANNEL,
         }
     }
 
@@ -292,13 +315,16 @@ mod tests {
         let cases: [(Control, &[u8]); 7] = [
             (
                 Control::Hello(hello()),
-                b"\x01NPLY\x01\x00\x01\x04game\x031.0\x08\x07\x06\x05\x04\x03\x02\x01\x02\x00\x00\x01\x01",
+                b"\x01NPLY\x01\x00\x01\x04game\x031.0\x08\x07\x06\x05\x04\x03\x02\x01\x04\x00\x00\x01\x01\x02\x02\x03\x04\x01",
             ),
             (Control::HelloOfVersion(7), b"\x01NPLY\x07\x00"),
             (Control::Accept, b"\x02"),
-            (Control::Schema(schema.unwrap()), b"\x03\x01\x00\x01m\x01"),
+            (Control::Schema(schema.unwrap()), b"\x03\x01\x00\x01m\x02"),
             (Control::Refuse("no".into()), b"\x04\x02no"),
-            (Control::Credit(258), b"\x05\x02\x01\x00\x00\x00\x00\x00\x00"),
+            (
+                Control::Credit { stream: 258, reliable: 3 },
+                b"\x05\x02\x01\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00",
+            ),
             (Control::Bye(ByeReason::Violation), b"\x06\x02"),
         ];
         for (message, bytes) in cases {

@@ -5,7 +5,9 @@
 //! | [`ids`] | names of peers, lobbies, games and builds |
 //! | [`limits`] | every size and count that a reader enforces, each with its reason |
 //! | [`datagram`] | the 16-byte header of channel 1 |
+//! | [`lane`] | how messages travel, and how a game chooses |
 //! | [`frame`] | game messages inside a packet |
+//! | [`block`] | runs of messages and fragments inside a datagram |
 //! | [`stream`] | packets of channel 2: whole frames, or pieces of a large one |
 //! | [`control`] | channel 0: the handshake, credit, goodbye |
 //! | [`schema`] | the registered messages of a game, their hash and their differences |
@@ -18,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod codec;
 pub mod control;
 pub mod cursor;
@@ -32,7 +35,7 @@ pub mod stream;
 pub mod time;
 
 pub use ids::{BuildId, GameId, LobbyCode, PeerId};
-pub use lane::Lane;
+pub use lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use time::Now;
 
 /// The version of everything in this crate. Peers and servers refuse another one by name.

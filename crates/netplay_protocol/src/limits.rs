@@ -7,14 +7,47 @@
 /// path with the usual 1280-byte minimum MTU.
 pub const DATAGRAM_MAX: usize = 1150;
 
-/// Room for frames in one datagram.
-pub const DATAGRAM_FRAMES_MAX: usize = DATAGRAM_MAX - crate::datagram::HEADER_LEN;
+/// Room for blocks in one datagram.
+pub const DATAGRAM_BLOCKS_MAX: usize = DATAGRAM_MAX - crate::datagram::HEADER_LEN;
+
+/// Bytes of a fragment; every fragment but the last of its message has this many. A datagram holds
+/// one besides smaller things.
+pub const FRAGMENT_LEN: usize = 1024;
+
+/// Fragments of one message: a bit each in a 64-bit word.
+pub const FRAGMENTS_MAX: usize = 64;
 
 /// Largest packet on channel 2: what every browser takes in one message without trouble.
 pub const STREAM_PACKET_MAX: usize = 16 * 1024;
 
-/// Largest reliable message, encoded: 256 KiB. Larger things belong to a bulk lane.
-pub const RELIABLE_MESSAGE_MAX: usize = 256 * 1024;
+/// Largest message of an unreliable or sequenced lane, encoded: 16 fragments. At 5 % loss 16
+/// datagrams arrive together in 44 of 100 cases; larger ones would hardly ever.
+pub const UNRELIABLE_MESSAGE_MAX: usize = 16 * FRAGMENT_LEN - crate::frame::BODY_OVERHEAD_MAX;
+
+/// Largest message of a reliable lane, encoded. Larger things belong to a bulk lane.
+pub const RELIABLE_MESSAGE_MAX: usize =
+    FRAGMENTS_MAX * FRAGMENT_LEN - crate::frame::BODY_OVERHEAD_MAX;
+
+/// Largest message of a bulk lane, encoded: half the window, so that one may be on its way while
+/// another is read.
+pub const BULK_MESSAGE_MAX: usize = 256 * 1024;
+
+/// Messages of one reliable lane that may be on their way: a receiver keeps no more that came too
+/// early. At 60 Hz this is 4 s of one message a tick.
+pub const RELIABLE_WINDOW_MESSAGES: u16 = 256;
+
+/// How many bytes of reliable messages in datagrams may be on their way or unread by the other game,
+/// all lanes together. It bounds the memory of a receiver that never reads.
+pub const RELIABLE_WINDOW: u64 = 256 * 1024;
+
+/// What each reliable message counts against [`RELIABLE_WINDOW`] beyond its bytes.
+pub const RELIABLE_MESSAGE_COST: u64 = 64;
+
+/// Keys of one sequenced lane that a receiver remembers the newest number of.
+pub const SEQUENCED_KEYS_MAX: usize = 1024;
+
+/// Messages of one unreliable or sequenced lane of which fragments wait for the rest.
+pub const PARTIALS_MAX: usize = 4;
 
 /// How many bytes of channel 2 may be on their way or unread by the other game. It bounds the
 /// memory of a receiver that never reads; a peer that exceeds it is dropped.
@@ -36,8 +69,8 @@ pub const TYPE_NAME_MAX: usize = 200;
 /// Bytes of a game id or build id.
 pub const ID_MAX: usize = 64;
 
-/// Lanes of one game.
-pub const LANES_MAX: usize = 32;
+/// Lanes of one game: four bits on the wire.
+pub const LANES_MAX: usize = 16;
 
 /// Bytes of a refusal's explanation.
 pub const REFUSAL_TEXT_MAX: usize = 255;

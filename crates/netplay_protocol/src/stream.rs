@@ -10,8 +10,8 @@
 //! of one frame.
 
 use crate::cursor::{ReadError, Reader};
-use crate::frame::{Frames, OVERHEAD_MAX};
-use crate::limits::{RELIABLE_MESSAGE_MAX, STREAM_PACKET_COST, STREAM_PACKET_MAX};
+use crate::frame::{BODY_OVERHEAD_MAX, Frames};
+use crate::limits::{BULK_MESSAGE_MAX, STREAM_PACKET_COST, STREAM_PACKET_MAX};
 
 const WHOLE: u8 = 0;
 const FIRST: u8 = 1;
@@ -21,7 +21,7 @@ const NEXT: u8 = 2;
 pub const WHOLE_HEADER_LEN: usize = 1;
 
 /// The largest total length that a first piece may announce.
-pub const TOTAL_MAX: usize = RELIABLE_MESSAGE_MAX + OVERHEAD_MAX;
+pub const TOTAL_MAX: usize = BULK_MESSAGE_MAX + 1 + BODY_OVERHEAD_MAX;
 
 /// What a packet counts against the receiver's window.
 pub const fn cost(packet_len: usize) -> u64 {
@@ -108,15 +108,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frame::{MessageId, put_frame};
+    use crate::Lane;
+    use crate::frame::{Body, Frame, MessageId};
 
     #[test]
     fn golden_bytes_of_each_kind() {
         let mut whole = Vec::new();
         start_whole(&mut whole);
-        put_frame(&mut whole, MessageId(1), b"x");
-        assert_eq!(whole, [0, 1, 1, b'x']);
-        assert_eq!(StreamPacket::read(&whole), Ok(StreamPacket::Whole(&[1, 1, b'x'])));
+        let body = Body { id: MessageId(1), key: None, payload: b"x" };
+        Frame { lane: Lane::Bulk, body }.put(&mut whole);
+        assert_eq!(whole, [0, 3, 1, 1, b'x']);
+        assert_eq!(StreamPacket::read(&whole), Ok(StreamPacket::Whole(&[3, 1, 1, b'x'])));
 
         let mut packets = Vec::new();
         split(&vec![7; STREAM_PACKET_MAX], Vec::new, |packet| packets.push(packet));

@@ -1,0 +1,259 @@
+//! What a datagram carries after its header: blocks, repeated to the end.
+//!
+//! A block is a run of messages of one lane with consecutive numbers, one fragment of a large
+//! message, or the news that a message will not come. All begin with a tag: the lane's number, plus
+//! 16 if bodies have keys, 32 for a fragment, 64 for a void message.
+//!
+//! | offset | bytes | messages | fragment | void message |
+//! |---|---|---|---|---|
+//! | 0 | 1 | tag | tag | tag |
+//! | 1 | 2 | number of the first | number of the message | its number |
+//! | 3 | | how many 1, from 1 | index of the fragment 1 | length of its body (varint) |
+//! | 4 | | bodies (see [`crate::frame`]) | fragments in all 1, length (varint), bytes | |
+//!
+//! Every fragment but the last of its message has [`FRAGMENT_LEN`] bytes; what they make up is one
+//! body.
+
+use crate::cursor::{ReadError, Reader, put_varint, varint_len};
+use crate::frame::{Body, KEYED, LANE_BITS};
+use crate::lane::Lane;
+use crate::limits::{FRAGMENT_LEN, FRAGMENTS_MAX};
+
+const FRAGMENT: u8 = 0x20;
+const VOID: u8 = 0x40;
+
+/// Bytes of a block of messages without the bodies.
+pub const HEADER_LEN: usize = 4;
+
+/// One block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block<'a> {
+    /// The lane.
+    pub lane: Lane,
+    /// The number of its (first) message.
+    pub number: u16,
+    /// What it holds.
+    pub content: Content<'a>,
+}
+
+/// What a block holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// Messages with consecutive numbers.
+    Messages(Bodies<'a>),
+    /// A part of one message.
+    Fragment(Fragment<'a>),
+    /// The message will not come. Its body had so many bytes; they count against the window as if it
+    /// had come and been read.
+    Void(u32),
+}
+
+/// A part of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment<'a> {
+    /// Whether the message has a key.
+    pub keyed: bool,
+    /// Which part, from 0.
+    pub index: u8,
+    /// How many parts there are.
+    pub count: u8,
+    /// The part.
+    pub bytes: &'a [u8],
+}
+
+/// The bodies of a block, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bodies<'a> {
+    bytes: &'a [u8],
+    left: u8,
+    keyed: bool,
+}
+
+impl<'a> Iterator for Bodies<'a> {
+    type Item = Body<'a>;
+
+    fn next(&mut self) -> Option<Body<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let mut reader = Reader::new(self.bytes);
+        let body = Body::read(&mut reader, self.keyed).ok();
+        self.bytes = reader.rest();
+        body
+    }
+}
+
+/// Begins a block of messages; gives the place of its count, to be raised with each further body.
+pub fn begin_messages(out: &mut Vec<u8>, lane: Lane, keyed: bool, number: u16) -> usize {
+    out.push(lane.id() | if keyed { KEYED } else { 0 });
+    out.extend_from_slice(&number.to_le_bytes());
+    out.push(1);
+    out.len() - 1
+}
+
+/// The bytes that a fragment's block takes.
+pub const fn fragment_len(len: usize) -> usize {
+    HEADER_LEN + 1 + varint_len(len as u32) + len
+}
+
+/// Appends a fragment.
+///
+/// # Panics
+/// If the part is longer than [`FRAGMENT_LEN`]; senders cut it.
+pub fn put_fragment(out: &mut Vec<u8>, lane: Lane, number: u16, fragment: Fragment<'_>) {
+    assert!(fragment.bytes.len() <= FRAGMENT_LEN, "senders cut messages into parts of this length");
+    out.push(lane.id() | FRAGMENT | if fragment.keyed { KEYED } else { 0 });
+    out.extend_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(&[fragment.index, fragment.count]);
+    put_varint(out, fragment.bytes.len() as u32);
+    out.extend_from_slice(fragment.bytes);
+}
+
+/// The most bytes that a void message takes.
+pub const VOID_LEN: usize = 3 + 3;
+
+/// Appends a void message whose body had `len` bytes.
+///
+/// # Panics
+/// If `len` exceeds what a varint holds; reliable messages are shorter.
+pub fn put_void(out: &mut Vec<u8>, lane: Lane, number: u16, len: u32) {
+    out.push(lane.id() | VOID);
+    out.extend_from_slice(&number.to_le_bytes());
+    put_varint(out, len);
+}
+
+/// Reads the next block; `None` at the end.
+///
+/// # Errors
+/// [`ReadError`] for anything that no sender writes.
+pub fn read<'a>(reader: &mut Reader<'a>) -> Result<Option<Block<'a>>, ReadError> {
+    if reader.is_empty() {
+        return Ok(None);
+    }
+    let tag = reader.u8()?;
+    let unknown = ReadError::Unknown { what: "block tag", value: tag.into() };
+    let lane = Lane::from_id(tag & LANE_BITS).ok_or(unknown)?;
+    let number = reader.u16()?;
+    let keyed = tag & KEYED != 0;
+    let content = match tag & !(LANE_BITS | KEYED) {
+        0 => Content::Messages(read_bodies(reader, keyed)?),
+        FRAGMENT => Content::Fragment(read_fragment(reader, keyed)?),
+        VOID if !keyed => Content::Void(reader.varint()?),
+        _ => return Err(unknown),
+    };
+    Ok(Some(Block { lane, number, content }))
+}
+
+fn read_bodies<'a>(reader: &mut Reader<'a>, keyed: bool) -> Result<Bodies<'a>, ReadError> {
+    let count = reader.u8()?;
+    if count == 0 {
+        return Err(ReadError::Unknown { what: "message count", value: 0 });
+    }
+    let bytes = reader.rest();
+    for _ in 0..count {
+        Body::read(reader, keyed)?;
+    }
+    Ok(Bodies { bytes, left: count, keyed })
+}
+
+fn read_fragment<'a>(reader: &mut Reader<'a>, keyed: bool) -> Result<Fragment<'a>, ReadError> {
+    let index = reader.u8()?;
+    let count = reader.u8()?;
+    let len = reader.varint()? as usize;
+    let bytes = reader.bytes(len)?;
+    let last = index.checked_add(1) == Some(count);
+    let fits = if last { (1..=FRAGMENT_LEN).contains(&len) } else { len == FRAGMENT_LEN };
+    if count < 2 || index >= count || usize::from(count) > FRAGMENTS_MAX || !fits {
+        return Err(ReadError::Unknown { what: "fragment", value: index.into() });
+    }
+    Ok(Fragment { keyed, index, count, bytes })
+}
+
+/// Checks all blocks of a datagram.
+///
+/// # Errors
+/// The first [`ReadError`].
+pub fn check(bytes: &[u8]) -> Result<(), ReadError> {
+    let mut reader = Reader::new(bytes);
+    while read(&mut reader)?.is_some() {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frame::MessageId;
+
+    fn body(id: u16, key: Option<u16>, payload: &[u8]) -> Body<'_> {
+        Body { id: MessageId(id), key, payload }
+    }
+
+    #[test]
+    fn golden_bytes_of_every_block() {
+        let mut out = Vec::new();
+        let count = begin_messages(&mut out, Lane::Sequenced, true, 0x0102);
+        body(5, Some(7), b"hi").put(&mut out);
+        body(6, Some(7), b"").put(&mut out);
+        out[count] += 1;
+        let part = Fragment { keyed: false, index: 1, count: 2, bytes: b"end" };
+        put_fragment(&mut out, Lane::Reliable, 3, part);
+        put_void(&mut out, Lane::Reliable, 4, 9);
+        assert_eq!(
+            out,
+            [
+                0x11, 0x02, 0x01, 2, 5, 7, 2, b'h', b'i', 6, 7, 0, // messages
+                0x22, 3, 0, 1, 2, 3, b'e', b'n', b'd', // fragment
+                0x42, 4, 0, 9, // void
+            ]
+        );
+        let mut reader = Reader::new(&out);
+        let Some(Block {
+            lane: Lane::Sequenced,
+            number: 0x0102,
+            content: Content::Messages(bodies),
+        }) = read(&mut reader).unwrap()
+        else {
+            panic!("messages first")
+        };
+        let bodies: Vec<_> = bodies.collect();
+        assert_eq!(bodies, [body(5, Some(7), b"hi"), body(6, Some(7), b"")]);
+        let block = Block { lane: Lane::Reliable, number: 3, content: Content::Fragment(part) };
+        assert_eq!(read(&mut reader), Ok(Some(block)));
+        let block = Block { lane: Lane::Reliable, number: 4, content: Content::Void(9) };
+        assert_eq!(read(&mut reader), Ok(Some(block)));
+        assert_eq!(read(&mut reader), Ok(None));
+        assert_eq!(fragment_len(3), 9);
+    }
+
+    #[test]
+    fn what_no_sender_writes_is_refused() {
+        for bytes in [
+            &[0x80, 0, 0, 1][..],          // unknown bit
+            &[0x60, 0, 0, 1],              // fragment and void
+            &[0x00, 0, 0, 0],              // no messages
+            &[0x02, 0, 0, 2, 1, 0],        // fewer messages than it says
+            &[0x42, 0, 0],                 // void without length
+            &[0x52, 0, 0, 1],              // void with keys
+            &[0x22, 0, 0, 0, 1, 1, 9],     // one fragment of one
+            &[0x22, 0, 0, 2, 2, 1, 9],     // beyond the last
+            &[0x22, 0, 0, 0, 2, 1, 9],     // a short one that is not the last
+            &[0x22, 0, 0, 1, 2, 0],        // an empty last one
+            &[0x22, 0, 0, 254, 255, 1, 9], // more than the limit
+            &[0x00, 0],
+        ] {
+            assert!(check(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_blocks_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut reader = Reader::new(&bytes);
+            while let Ok(Some(block)) = read(&mut reader) {
+                if let Content::Messages(bodies) = block.content {
+                    prop_assert_eq!(bodies.clone().count(), usize::from(bodies.left));
+                }
+            }
+        }
+    }
+}
