@@ -15,9 +15,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod lanes;
 pub mod link;
 pub mod lobby_client;
 pub mod mesh;
+mod spare;
 
 pub use link::{CloseReason, Link, LinkConfig};
 pub use lobby_client::{JoinRequest, LobbyClient};

@@ -341,7 +341,8 @@ impl Mesh {
             }
             None => {
                 if let LinkInput::Packet { packet, .. }
-                | LinkInput::SendDatagram(packet)
+                | LinkInput::Send(packet)
+                | LinkInput::Recycle(packet)
                 | LinkInput::SendStream(packet) = input
                 {
                     self.outputs.push_back(MeshOutput::Unused(packet));

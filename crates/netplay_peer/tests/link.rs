@@ -20,7 +20,7 @@ use netplay_peer::link::driver::Channel;
 use netplay_peer::link::{CloseReason, LinkInput};
 use netplay_protocol::control::{ByeReason, Control, LaneEntry, Mismatch};
 use netplay_protocol::datagram::HEADER_LEN;
-use netplay_protocol::frame::{MessageId, put_frame};
+use netplay_protocol::frame::{Body, Frame, MessageId};
 use netplay_protocol::limits::{STREAM_PACKET_MAX, STREAM_WINDOW};
 use netplay_protocol::schema::Schema;
 use netplay_protocol::stream::{split, start_whole};
@@ -46,10 +46,16 @@ fn established() -> Pair {
     pair
 }
 
-fn datagram(payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0; HEADER_LEN];
-    put_frame(&mut packet, MessageId(0), payload);
-    packet
+fn frame(lane: Lane, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    Frame { lane, body: Body { id: MessageId(0), key: None, payload } }.put(&mut frame);
+    frame
+}
+
+/// Sends one message and flushes.
+fn send(pair: &mut Pair, side: usize, lane: Lane, payload: &[u8]) {
+    pair.handle(side, LinkInput::Send(frame(lane, payload)));
+    pair.handle(side, LinkInput::Flush);
 }
 
 fn below(rng: &mut impl Rng, limit: u32) -> u32 {
@@ -90,18 +96,18 @@ fn recorded() -> Vec<(Channel, Vec<u8>)> {
     configs[1] = config();
     let mut pair = Pair::new(configs, &calm(), 0);
     pair.establish();
-    send_reliable(&mut pair, 0, &[9; 40_000]);
-    send_reliable(&mut pair, 0, b"hi");
-    pair.handle(0, LinkInput::SendDatagram(datagram(b"hey")));
+    send_bulk(&mut pair, 0, &[9; 40_000]);
+    send_bulk(&mut pair, 0, b"hi");
+    send(&mut pair, 0, Lane::Unreliable, b"hey");
+    send(&mut pair, 0, Lane::Reliable, &[8; 5000]);
     pair.run(100 * MS);
     pair.handle(0, LinkInput::Close(CloseReason::Ended));
     refused.recorded.into_iter().chain(pair.recorded).collect()
 }
 
-/// Sends one reliable message if the window has room for all of it.
-fn send_reliable(pair: &mut Pair, side: usize, payload: &[u8]) -> bool {
-    let mut frame = Vec::new();
-    put_frame(&mut frame, MessageId(1), payload);
+/// Sends one message of channel 2 if the window has room for all of it.
+fn send_bulk(pair: &mut Pair, side: usize, payload: &[u8]) -> bool {
+    let frame = frame(Lane::Bulk, payload);
     if !pair.sides[side].link.can_send_stream(frame.len() + 20 * 1024) {
         return false;
     }
@@ -179,43 +185,52 @@ fn bad_path(rng: &mut impl Rng) -> Conditions {
 }
 
 #[test]
-fn on_a_bad_path_datagrams_arrive_at_most_once_and_reliable_messages_once_and_in_order() {
+fn on_a_bad_path_every_lane_keeps_its_promise() {
     let mut total = [0, 0];
     for_each_seed(150, |_, rng| {
         let mut pair = Pair::new([config(), config()], &bad_path(rng), rng.next_u64());
         pair.establish();
-        let mut sent = [Vec::new(), Vec::new()];
+        let mut sent = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
         for number in 0..300_u32 {
-            for (side, sent) in sent.iter_mut().enumerate() {
-                let input = LinkInput::SendDatagram(datagram(&number.to_le_bytes()));
-                pair.handle(side, input);
-                let mut payload = number.to_le_bytes().to_vec();
+            for (side, [events, bulk]) in sent.iter_mut().enumerate() {
                 let large = below(rng, 20) == 0;
+                let mut payload = number.to_le_bytes().to_vec();
+                payload.resize(4 + below(rng, if large { 5000 } else { 300 }) as usize, 7);
+                for lane in [Lane::Unreliable, Lane::Sequenced] {
+                    pair.handle(side, LinkInput::Send(frame(lane, &payload)));
+                }
+                send(&mut pair, side, Lane::Reliable, &payload);
+                events.push(payload.clone());
                 payload.resize(4 + below(rng, if large { 50_000 } else { 500 }) as usize, 7);
-                if send_reliable(&mut pair, side, &payload) {
-                    sent.push(payload);
+                if send_bulk(&mut pair, side, &payload) {
+                    bulk.push(payload);
                 }
             }
             pair.run(MS * 16);
         }
-        pair.run(Duration::from_secs(2));
+        pair.run(Duration::from_secs(20));
         assert_eq!(pair.ends(), [None, None]);
-        for (side, sent) in sent.iter().enumerate() {
+        for (side, [events, bulk]) in sent.iter().enumerate() {
             let received = &pair.sides[1 - side].received;
             let on = |wanted| received.iter().filter(move |(lane, _)| *lane == wanted);
-            let reliable: Vec<_> = on(Lane::Reliable).map(|(_, payload)| payload).collect();
-            assert!(reliable.iter().copied().eq(sent), "all, once, in order");
-            let mut numbers: Vec<_> = on(Lane::Unreliable).map(|(_, payload)| payload).collect();
-            total[0] += numbers.len();
-            total[1] += reliable.len();
-            let before = numbers.len();
-            numbers.sort();
-            numbers.dedup();
-            assert_eq!(numbers.len(), before, "at most once");
+            let payloads = |lane| on(lane).map(|(_, payload)| payload).collect::<Vec<_>>();
+            assert!(payloads(Lane::Reliable).into_iter().eq(events), "all, once, in order");
+            assert!(payloads(Lane::Bulk).into_iter().eq(bulk), "all, once, in order");
+            let numbers = |lane| {
+                let numbers = payloads(lane).into_iter();
+                numbers.map(|payload| payload[..4].try_into().map(u32::from_le_bytes).unwrap())
+            };
+            assert!(numbers(Lane::Sequenced).is_sorted_by(|a, b| a < b), "never an older one");
+            assert_eq!(numbers(Lane::Sequenced).last(), Some(299), "the newest arrives in the end");
+            let mut effects: Vec<_> = numbers(Lane::Unreliable).collect();
+            total[0] += effects.len();
+            total[1] += events.len();
+            effects.sort_unstable();
+            assert!(effects.is_sorted_by(|a, b| a < b), "at most once");
         }
     });
-    println!("{} datagrams of {}, {} reliable messages", total[0], 150 * 2 * 300, total[1]);
-    assert!(total[0] > 150 * 2 * 300 / 2, "most datagrams arrive");
+    println!("{} effects of {}, {} reliable messages", total[0], 150 * 2 * 300, total[1]);
+    assert!(total[0] > 150 * 2 * 300 / 2, "most effects arrive");
 }
 
 /// The one who was attacked ends once, as a violation; later attacks change nothing.
@@ -224,7 +239,7 @@ fn check_violation(pair: &mut Pair) {
     assert!(matches!(reason, Some(CloseReason::Violation(_))), "{reason:?}");
     for _ in 0..100 {
         pair.forge_control(1, &Control::Accept);
-        pair.forge(1, Channel::Datagrams, datagram(b"again"));
+        pair.forge(1, Channel::Datagrams, numbered(7));
         pair.forge(1, Channel::Stream, vec![0]);
     }
     pair.run(Duration::from_secs(2));
@@ -236,17 +251,17 @@ fn check_violation(pair: &mut Pair) {
 #[test]
 fn credit_for_what_was_never_sent_is_a_violation() {
     let mut pair = established();
-    pair.forge_control(1, &Control::Credit(1));
+    pair.forge_control(1, &Control::Credit { stream: 1, reliable: 0 });
     check_violation(&mut pair);
 }
 
 #[test]
 fn credit_that_shrinks_is_a_violation() {
     let mut pair = established();
-    assert!(send_reliable(&mut pair, 1, &[0; 1000]));
-    pair.forge_control(1, &Control::Credit(1000));
+    assert!(send_bulk(&mut pair, 1, &[0; 1000]));
+    pair.forge_control(1, &Control::Credit { stream: 1000, reliable: 0 });
     assert_eq!(pair.ends(), [None, None]);
-    pair.forge_control(1, &Control::Credit(999));
+    pair.forge_control(1, &Control::Credit { stream: 999, reliable: 0 });
     check_violation(&mut pair);
 }
 
@@ -298,7 +313,7 @@ fn a_sender_that_ignores_the_window_is_a_violation_and_costs_no_more_than_the_wi
     pair.sides[1].reads = false;
     let mut whole = Vec::new();
     start_whole(&mut whole);
-    put_frame(&mut whole, MessageId(0), &[5; 1000]);
+    whole.extend(frame(Lane::Bulk, &[5; 1000]));
     for _ in 0..10_000 {
         pair.forge(1, Channel::Stream, whole.clone());
     }
@@ -316,7 +331,7 @@ fn a_flood_that_breaks_no_rule_is_answered_within_bounds_and_delivered_once() {
         ping[1..3].copy_from_slice(&sequence.to_le_bytes());
         pair.forge(1, Channel::Datagrams, ping.clone());
         pair.forge_control(1, &Control::Accept);
-        pair.forge_control(1, &Control::Credit(0));
+        pair.forge_control(1, &Control::Credit { stream: 0, reliable: 0 });
     }
     assert_eq!(pair.ends(), [None, None]);
 }

@@ -1,15 +1,20 @@
-//! Channel 1: numbers, acks, and what they tell about the path.
+//! Datagrams: numbers, acks, and what they tell about the path.
 //!
 //! Every datagram carries what its sender has received, so ordinary traffic measures round-trip
 //! time, jitter and loss; no extra packets do. A duplicate, or a datagram older than the ack window,
 //! is dropped here: nothing is delivered twice.
+//!
+//! A datagram with blocks gets a *verdict*: arrived, or lost. It counts as lost once a later one is
+//! acknowledged (and as much time has passed as the path has been seen to reorder), or after 9/8 of
+//! the round trip plus the time that the other side may hold its ack back. A verdict of lost may be
+//! followed by one of arrived.
 
 use core::time::Duration;
+use std::collections::VecDeque;
 
 use netplay_protocol::Now;
 use netplay_protocol::cursor::{ReadError, Reader};
 use netplay_protocol::datagram::{Acks, Departure, HEADER_LEN, Header, Sequence};
-use netplay_protocol::frame::Frames;
 
 /// Datagrams that one header acknowledges: its base and 32 bits.
 const WINDOW: i16 = 33;
@@ -20,7 +25,16 @@ const ACK_EVERY: u8 = 16;
 
 /// Sent datagrams that are remembered. More than the window, and a power of two below half the
 /// sequence space.
-const SENT: usize = 256;
+pub const SENT: usize = 256;
+
+/// How long an ack may wait for something to ride on: a tick at 60 Hz, and some.
+pub const ACK_DELAY: Duration = Duration::from_millis(20);
+
+/// Before the first measurement.
+const RTT_UNKNOWN: Duration = Duration::from_millis(250);
+
+/// The reordering allowance never exceeds this.
+const REORDER_MAX: Duration = Duration::from_millis(200);
 
 /// Verdicts (arrived or lost) that the loss figure is made of.
 const VERDICTS: u32 = 128;
@@ -51,15 +65,28 @@ struct Sent {
     sequence: Sequence,
     at: Now,
     acked: bool,
-    /// Whether it was sent and not judged yet.
+    /// Whether it was sent and not judged yet for the loss figure.
     open: bool,
+    /// Bytes of a datagram with blocks that has no verdict; 0 once it has, and of bare headers.
+    in_flight: u16,
+    /// Whether the last verdict was lost.
+    lost: bool,
+}
+
+/// What became of a datagram with blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its place, as [`DatagramFlow::next_slot`] gave it.
+    pub slot: usize,
+    /// Whether it has arrived.
+    pub arrived: bool,
 }
 
 /// What a received datagram is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// It has frames, and they are well-formed and new.
-    pub frames: bool,
+    /// It has blocks, and is new.
+    pub blocks: bool,
     /// Its sender wants an answer at once.
     pub ping: bool,
     /// It gave the first round-trip time since the last ping of ours.
@@ -79,6 +106,16 @@ pub struct DatagramFlow {
     newest: Option<(Sequence, Now)>,
     bits: u32,
     unacked: u8,
+    /// When the first datagram with blocks arrived that is not acknowledged.
+    owed_since: Option<Now>,
+    /// No datagram before this one waits for a verdict.
+    undecided: Sequence,
+    in_flight: usize,
+    /// The newest of ours that the other side has.
+    their_newest: Option<Sequence>,
+    /// How late a datagram has been seen to come behind a later one.
+    reorder: Duration,
+    verdicts_out: VecDeque<Verdict>,
     pinged: Option<Sequence>,
     verdicts: u128,
     judged: u32,
@@ -95,6 +132,12 @@ impl DatagramFlow {
             newest: None,
             bits: 0,
             unacked: 0,
+            owed_since: None,
+            undecided: Sequence(0),
+            in_flight: 0,
+            their_newest: None,
+            reorder: Duration::ZERO,
+            verdicts_out: VecDeque::new(),
             pinged: None,
             verdicts: 0,
             judged: 0,
@@ -107,30 +150,56 @@ impl DatagramFlow {
         self.stats
     }
 
-    /// Whether so many datagrams came in that an ack must not wait for something to ride on.
-    pub const fn ack_due(&self) -> bool {
-        self.unacked >= ACK_EVERY
+    /// When an ack has to go out by itself.
+    pub fn ack_deadline(&self) -> Option<Now> {
+        let wait = if self.unacked >= ACK_EVERY { Duration::ZERO } else { ACK_DELAY };
+        self.owed_since.map(|since| since + wait)
     }
 
-    /// Writes the header into the first 16 bytes of `packet`.
+    /// Bytes of datagrams with blocks that have no verdict.
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The place of the next datagram, which names it in its [`Verdict`]. One that is still in that
+    /// place is lost.
+    pub fn next_slot(&mut self) -> usize {
+        let slot = usize::from(self.next.0) % SENT;
+        if self.sent[slot].in_flight > 0 {
+            self.decide(slot, false);
+        }
+        slot
+    }
+
+    /// The next verdict.
+    pub fn poll_verdict(&mut self) -> Option<Verdict> {
+        self.verdicts_out.pop_front()
+    }
+
+    /// Writes the header into the first 16 bytes of `packet`, which has blocks after it or is bare.
     ///
     /// # Panics
     /// If the packet is shorter than a header; packets are made with room for it.
     pub fn stamp(&mut self, now: Now, ping: bool, packet: &mut [u8]) {
         let sequence = self.next;
+        let place = self.next_slot();
         self.next = sequence.next();
-        let slot = &mut self.sent[usize::from(sequence.0) % SENT];
+        let slot = &mut self.sent[place];
         if slot.open {
             let arrived = slot.acked;
             self.unjudged = slot.sequence.next();
             self.judge(arrived);
         }
-        self.sent[usize::from(sequence.0) % SENT] =
-            Sent { sequence, at: now, acked: false, open: true };
+        let blocks = packet.len() > HEADER_LEN;
+        let in_flight = if blocks { packet.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
+        self.in_flight += usize::from(in_flight);
+        self.sent[place] =
+            Sent { sequence, at: now, acked: false, open: true, in_flight, lost: false };
         if ping {
             self.pinged = Some(sequence);
         }
         self.unacked = 0;
+        self.owed_since = None;
         self.stats.sent += 1;
         let acks = self.newest.map(|(base, arrived)| Acks {
             base,
@@ -140,24 +209,75 @@ impl DatagramFlow {
         let header = Header { sequence, departure: Departure::at(now), acks, ping, tick: None };
         let room = packet.first_chunk_mut::<HEADER_LEN>();
         header.write(room.expect("packets are made with room for the header"));
+        self.skip_decided();
+    }
+
+    /// Moves on to the oldest datagram that waits for a verdict.
+    fn skip_decided(&mut self) {
+        while self.next.ahead_of(self.undecided) > 0 {
+            let slot = &self.sent[usize::from(self.undecided.0) % SENT];
+            if slot.sequence == self.undecided && slot.in_flight > 0 {
+                return;
+            }
+            self.undecided = self.undecided.next();
+        }
     }
 
     /// Takes a datagram.
     ///
     /// # Errors
-    /// [`ReadError`] if header or frames are malformed; nothing has changed then.
+    /// [`ReadError`] if the header is malformed; nothing has changed then.
     pub fn receive(&mut self, now: Now, packet: &[u8]) -> Result<Received, ReadError> {
         let mut reader = Reader::new(packet);
         let header = Header::read(&mut reader)?;
-        Frames::check(reader.rest())?;
         let fresh = self.note(now, header.sequence);
+        let blocks = fresh && !reader.is_empty();
+        if blocks {
+            self.owed_since = self.owed_since.or(Some(now));
+        }
         let pong = header.acks.and_then(|acks| self.acknowledged(now, acks));
-        Ok(Received {
-            frames: fresh && !reader.is_empty(),
-            ping: fresh && header.ping,
-            pong,
-            tick: header.tick,
-        })
+        Ok(Received { blocks, ping: fresh && header.ping, pong, tick: header.tick })
+    }
+
+    /// How long after its departure a datagram without an ack counts as lost.
+    fn patience(&self) -> Duration {
+        let rtt = self.stats.rtt.unwrap_or(RTT_UNKNOWN);
+        (rtt * 9 / 8).max(rtt + 4 * self.stats.jitter) + ACK_DELAY
+    }
+
+    /// When [`Self::tick`] has something to say.
+    pub fn loss_deadline(&self) -> Option<Now> {
+        let oldest = &self.sent[usize::from(self.undecided.0) % SENT];
+        if oldest.in_flight == 0 || oldest.sequence != self.undecided {
+            return None;
+        }
+        let passed = self.their_newest.is_some_and(|newest| newest.ahead_of(oldest.sequence) > 0);
+        Some(oldest.at + if passed { self.overtaken() } else { self.patience() })
+    }
+
+    /// How long after its departure a datagram counts as lost if a later one is acknowledged.
+    fn overtaken(&self) -> Duration {
+        if self.reorder.is_zero() {
+            return Duration::ZERO;
+        }
+        (self.stats.rtt.unwrap_or(RTT_UNKNOWN) + self.reorder).min(self.patience())
+    }
+
+    /// Gives verdicts that time has brought.
+    pub fn tick(&mut self, now: Now) {
+        self.skip_decided();
+        while self.loss_deadline().is_some_and(|deadline| now >= deadline) {
+            self.decide(usize::from(self.undecided.0) % SENT, false);
+            self.skip_decided();
+        }
+    }
+
+    fn decide(&mut self, place: usize, arrived: bool) {
+        let slot = &mut self.sent[place];
+        self.in_flight -= usize::from(slot.in_flight);
+        slot.in_flight = 0;
+        slot.lost = !arrived;
+        self.verdicts_out.push_back(Verdict { slot: place, arrived });
     }
 
     /// Remembers an arrival; false for a duplicate or one that is too old to tell.
@@ -202,6 +322,10 @@ impl DatagramFlow {
         if !base.open || base.sequence != acks.base || self.next.ahead_of(acks.base) <= 0 {
             return None;
         }
+        let ahead = self.their_newest.is_none_or(|newest| acks.base.ahead_of(newest) > 0);
+        if ahead {
+            self.their_newest = Some(acks.base);
+        }
         let mut sample = None;
         if !base.acked
             && let Some(hold) = acks.hold
@@ -210,12 +334,14 @@ impl DatagramFlow {
             self.sample(rtt);
             sample = Some(rtt);
         }
-        self.mark(acks.base);
-        for i in 0..32 {
-            if acks.bits & (1 << i) != 0 {
-                self.mark(Sequence(acks.base.0.wrapping_sub(1 + i)));
-            }
+        self.mark(now, acks.base);
+        let mut bits = acks.bits;
+        while bits != 0 {
+            let i = bits.trailing_zeros() as u16;
+            bits &= bits - 1;
+            self.mark(now, Sequence(acks.base.0.wrapping_sub(1 + i)));
         }
+        self.tick(now);
         while acks.base.ahead_of(self.unjudged) >= WINDOW {
             let slot = &mut self.sent[usize::from(self.unjudged.0) % SENT];
             let (open, acked) = (slot.open && slot.sequence == self.unjudged, slot.acked);
@@ -233,14 +359,30 @@ impl DatagramFlow {
         None
     }
 
-    fn mark(&mut self, sequence: Sequence) {
-        let slot = &mut self.sent[usize::from(sequence.0) % SENT];
-        if slot.open && slot.sequence == sequence {
-            slot.acked = true;
+    fn mark(&mut self, now: Now, sequence: Sequence) {
+        let place = usize::from(sequence.0) % SENT;
+        let slot = &mut self.sent[place];
+        if slot.sequence != sequence || slot.acked || !(slot.open || slot.lost) {
+            return;
+        }
+        slot.acked = true;
+        if slot.in_flight > 0 {
+            self.decide(place, true);
+        } else if slot.lost {
+            // Late, not lost: the next ones get as much time.
+            slot.lost = false;
+            let late = now.since(slot.at).saturating_sub(self.stats.rtt.unwrap_or_default());
+            self.reorder = self.reorder.max(late).min(REORDER_MAX);
+            self.verdicts_out.push_back(Verdict { slot: place, arrived: true });
         }
     }
 
     fn judge(&mut self, arrived: bool) {
+        // What the path once did, it may have stopped doing.
+        self.reorder = self.reorder * 127 / 128;
+        if self.reorder < Duration::from_micros(100) {
+            self.reorder = Duration::ZERO;
+        }
         self.verdicts = (self.verdicts << 1) | u128::from(!arrived);
         self.judged = (self.judged + 1).min(VERDICTS);
         self.stats.loss = self.verdicts.count_ones() as f32 / self.judged as f32;
@@ -292,10 +434,10 @@ mod tests {
         let (mut a, mut b) = (DatagramFlow::new(), DatagramFlow::new());
         let first = packet(&mut a, Now::ZERO);
         let second = packet(&mut a, Now::ZERO);
-        assert!(b.receive(Now::ZERO, &second).unwrap().frames);
-        assert!(b.receive(Now::ZERO, &first).unwrap().frames);
-        assert!(!b.receive(Now::ZERO, &first).unwrap().frames);
-        assert!(!b.receive(Now::ZERO, &second).unwrap().frames);
+        assert!(b.receive(Now::ZERO, &second).unwrap().blocks);
+        assert!(b.receive(Now::ZERO, &first).unwrap().blocks);
+        assert!(!b.receive(Now::ZERO, &first).unwrap().blocks);
+        assert!(!b.receive(Now::ZERO, &second).unwrap().blocks);
         assert_eq!((b.stats().received, b.stats().duplicates), (2, 2));
     }
 
@@ -303,9 +445,9 @@ mod tests {
     fn a_datagram_older_than_the_window_is_not_delivered() {
         let (mut a, mut b) = (DatagramFlow::new(), DatagramFlow::new());
         let packets: Vec<_> = (0..35).map(|_| packet(&mut a, Now::ZERO)).collect();
-        assert!(b.receive(Now::ZERO, &packets[34]).unwrap().frames);
-        assert!(b.receive(Now::ZERO, &packets[2]).unwrap().frames, "32 behind: in the window");
-        assert!(!b.receive(Now::ZERO, &packets[1]).unwrap().frames, "33 behind: too old to tell");
+        assert!(b.receive(Now::ZERO, &packets[34]).unwrap().blocks);
+        assert!(b.receive(Now::ZERO, &packets[2]).unwrap().blocks, "32 behind: in the window");
+        assert!(!b.receive(Now::ZERO, &packets[1]).unwrap().blocks, "33 behind: too old to tell");
     }
 
     #[test]
@@ -348,11 +490,11 @@ mod tests {
             order in prop::collection::vec(0..200_usize, 1..600), start: u16
         ) {
             let (mut a, mut b) = (DatagramFlow::new(), DatagramFlow::new());
-            a.next = Sequence(start);
+            (a.next, a.undecided) = (Sequence(start), Sequence(start));
             let packets: Vec<_> = (0..200).map(|_| packet(&mut a, Now::ZERO)).collect();
             let mut delivered = [0; 200];
             for i in order {
-                if b.receive(Now::ZERO, &packets[i]).unwrap().frames {
+                if b.receive(Now::ZERO, &packets[i]).unwrap().blocks {
                     delivered[i] += 1;
                 }
             }

@@ -110,7 +110,7 @@ impl Handshake {
             Control::Refuse(text) => Outcome::RefusedByPeer(text),
             Control::Hello(_) => Outcome::Violation("a second hello"),
             Control::Schema(_) => Outcome::Violation("a schema that was not asked for"),
-            Control::Credit(_) | Control::Bye(_) => Outcome::Pending,
+            Control::Credit { .. } | Control::Bye(_) => Outcome::Pending,
         }
     }
 
@@ -121,9 +121,9 @@ impl Handshake {
 
 #[cfg(test)]
 mod tests {
-    use netplay_protocol::control::lane_table;
+    use netplay_protocol::control::{carriers, lane_entries};
     use netplay_protocol::schema::SchemaEntry;
-    use netplay_protocol::{BuildId, GameId, Lane};
+    use netplay_protocol::{BuildId, GameId, Lane, LaneTable};
 
     use super::*;
 
@@ -138,7 +138,8 @@ mod tests {
             game: GameId::new("g").unwrap(),
             build: BuildId::new(build).unwrap(),
             schema_hash: schema.hash(),
-            lanes: lane_table(),
+            lanes: lane_entries(&LaneTable::default()),
+            carriers: carriers::DATA_CHANNEL,
         };
         Handshake::new(hello, schema)
     }

@@ -6,7 +6,7 @@ use netplay_protocol::control::{Hello, Mismatch};
 use netplay_protocol::datagram::HEADER_LEN;
 use netplay_protocol::lobby::Signal;
 use netplay_protocol::schema::Schema;
-use netplay_protocol::{Lane, Now};
+use netplay_protocol::{LaneTable, Now};
 use thiserror::Error;
 
 use super::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
@@ -50,6 +50,8 @@ pub struct LinkConfig {
     pub hello: Hello,
     /// The game's message types.
     pub schema: Schema,
+    /// The game's lanes; `hello` names them.
+    pub lanes: LaneTable,
     /// How long silence may last.
     pub liveness: LivenessConfig,
 }
@@ -72,14 +74,23 @@ pub enum LinkInput {
         /// Its bytes.
         packet: Vec<u8>,
     },
-    /// Our game sends a datagram: [`HEADER_LEN`] bytes of room, then frames.
-    SendDatagram(Vec<u8>),
+    /// Our game sends these frames, on lanes that ride in datagrams. They leave with the next flush.
+    Send(Vec<u8>),
+    /// Our game has said what it had to say for now.
+    Flush,
+    /// A packet's buffer that was sent.
+    Recycle(Vec<u8>),
     /// Our game sends a packet of channel 2. Ask [`Link::can_send_stream`](super::Link::can_send_stream) first.
     SendStream(Vec<u8>),
     /// Measure the round trip now.
     Ping,
-    /// Our game has consumed this much of channel 2 since the link was made.
-    Consumed(u64),
+    /// Our game has consumed this much since the link was made.
+    Consumed {
+        /// Of channel 2.
+        stream: u64,
+        /// Of reliable lanes in datagrams.
+        reliable: u64,
+    },
     /// The lobby server lost (`true`) or regained its connection to the member.
     Offline(bool),
     /// End the link, for this reason.
@@ -148,14 +159,16 @@ pub enum LinkEvent {
 /// Game messages that arrived in one packet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// How they travelled.
-    pub lane: Lane,
+    /// Whether their sender waits until they are consumed.
+    pub reliable: bool,
     /// When they arrived.
     pub arrived: Now,
     /// Holds the frames.
     pub packet: Vec<u8>,
     /// Where the frames begin.
     pub offset: usize,
-    /// What to count as consumed once the game has read them; zero for datagrams.
+    /// What to count as consumed once the game has read them; zero for lossy lanes.
     pub cost: u64,
+    /// Whether it counts for channel 2.
+    pub stream: bool,
 }

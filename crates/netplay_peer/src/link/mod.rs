@@ -18,24 +18,27 @@ pub mod handshake;
 mod io;
 pub mod liveness;
 pub mod negotiation;
+pub mod pace;
 pub mod stream;
+mod traffic;
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use netplay_protocol::control::{ByeReason, Control};
-use netplay_protocol::datagram::HEADER_LEN;
 use netplay_protocol::lobby::{Signal, SignalBody};
 use netplay_protocol::{Lane, Now};
 
-use datagrams::{DatagramFlow, PathStats};
+use datagrams::PathStats;
 use driver::{Channel, ConnectionId, DriverEvent};
 use handshake::{Handshake, Outcome};
 pub use io::{CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet};
 use liveness::{Change, Liveness};
 pub use negotiation::{LINK_DEADLINE, Previous, Step};
 use negotiation::{Negotiation, Output as Negotiated, Role};
-use stream::StreamFlow;
+use traffic::Traffic;
+
+use crate::lanes::{LaneStats, Violation};
 
 /// From open channels to a completed handshake; then a fresh attempt.
 const HANDSHAKE: Duration = Duration::from_secs(3);
@@ -66,8 +69,7 @@ pub struct Link {
     config: LinkConfig,
     phase: Phase,
     negotiation: Negotiation,
-    datagrams: DatagramFlow,
-    stream: StreamFlow,
+    traffic: Traffic,
     /// Since when the lobby server has no connection to the member.
     offline_since: Option<Now>,
     outputs: VecDeque<LinkOutput>,
@@ -76,12 +78,12 @@ pub struct Link {
 impl Link {
     /// A link that has not started; see [`Negotiation::new`] for the arguments.
     pub fn new(config: LinkConfig, offers_first: bool, previous: Previous) -> Self {
+        let traffic = Traffic::new(&config.lanes);
         Self {
             config,
+            traffic,
             phase: Phase::Negotiating,
             negotiation: Negotiation::new(offers_first, previous),
-            datagrams: DatagramFlow::new(),
-            stream: StreamFlow::default(),
             offline_since: None,
             outputs: VecDeque::new(),
         }
@@ -109,12 +111,17 @@ impl Link {
 
     /// Whether a packet of channel 2 with `len` bytes may be sent now.
     pub const fn can_send_stream(&self, len: usize) -> bool {
-        self.is_established() && self.stream.can_send(len)
+        self.is_established() && self.traffic.stream.can_send(len)
     }
 
     /// What the path looks like.
     pub const fn path(&self) -> PathStats {
-        self.datagrams.stats()
+        self.traffic.flow.stats()
+    }
+
+    /// What a lane has done.
+    pub fn lane_stats(&self, lane: Lane) -> LaneStats {
+        self.traffic.lanes.stats(lane)
     }
 
     /// The next thing to do.
@@ -134,7 +141,8 @@ impl Link {
             }
             Phase::Lingering { until } => Some(*until),
             Phase::Established { liveness, keep_alive_at } => {
-                Some(liveness.next_deadline().min(*keep_alive_at))
+                let own = liveness.next_deadline().min(*keep_alive_at);
+                Some(self.traffic.next_deadline().map_or(own, |traffic| traffic.min(own)))
             }
             Phase::Ended => None,
         }
@@ -158,14 +166,20 @@ impl Link {
             LinkInput::Packet { connection, channel, packet } => {
                 self.packet(now, connection, channel, packet);
             }
-            LinkInput::SendDatagram(packet) => self.send_datagram(now, packet),
+            LinkInput::Send(frames) => self.traffic.send(now, frames),
+            LinkInput::Flush => {
+                if self.is_established() {
+                    self.traffic.flush(now);
+                }
+            }
+            LinkInput::Recycle(buffer) => self.traffic.recycle(buffer),
             LinkInput::SendStream(packet) => self.send_stream(packet),
             LinkInput::Ping => self.send_bare(now, true),
-            LinkInput::Consumed(consumed) => {
+            LinkInput::Consumed { stream, reliable } => {
                 if self.is_established()
-                    && let Some(credit) = self.stream.consumed(consumed)
+                    && let Some(credit) = self.traffic.consumed(stream, reliable)
                 {
-                    self.send_control(&Control::Credit(credit));
+                    self.send_control(&credit);
                 }
             }
             LinkInput::Offline(offline) => {
@@ -176,6 +190,20 @@ impl Link {
             }
             LinkInput::Close(reason) => self.close(now, reason),
             LinkInput::Tick => self.tick(now),
+        }
+        self.drain(now);
+    }
+
+    /// Passes on what the traffic half wants sent.
+    fn drain(&mut self, now: Now) {
+        while let Some(packet) = self.traffic.poll_datagram() {
+            if let Phase::Established { keep_alive_at, .. } = &mut self.phase {
+                *keep_alive_at = now + KEEP_ALIVE;
+                self.transmit(Channel::Datagrams, packet);
+            }
+        }
+        while let Some(buffer) = self.traffic.poll_unused() {
+            self.outputs.push_back(LinkOutput::Unused(buffer));
         }
     }
 
@@ -295,9 +323,9 @@ impl Link {
     fn control(&mut self, now: Now, message: Control) {
         match (message, &mut self.phase) {
             (Control::Bye(_), _) => self.end(CloseReason::Left),
-            (Control::Credit(consumed), Phase::Established { .. }) => {
-                if !self.stream.credit(consumed) {
-                    self.violation(now, "credit for what was never sent");
+            (Control::Credit { stream, reliable }, Phase::Established { .. }) => {
+                if let Err(Violation(what)) = self.traffic.credited(now, stream, reliable) {
+                    self.violation(now, what);
                 }
             }
             (message, Phase::Greeting { handshake, .. }) => {
@@ -324,40 +352,29 @@ impl Link {
     }
 
     fn datagram(&mut self, now: Now, packet: Vec<u8>) {
-        let Ok(received) = self.datagrams.receive(now, &packet) else {
-            self.violation(now, "a malformed datagram");
-            self.outputs.push_back(LinkOutput::Unused(packet));
-            return;
-        };
-        if received.ping || self.datagrams.ack_due() {
-            self.send_bare(now, false);
+        let outputs = &mut self.outputs;
+        let deliver = |delivery| outputs.push_back(LinkOutput::Event(LinkEvent::Deliver(delivery)));
+        match self.traffic.datagram(now, &packet, deliver) {
+            Ok(received) => {
+                let pong = received.pong.map(|rtt| LinkOutput::Event(LinkEvent::Pong(rtt)));
+                self.outputs.extend(pong);
+            }
+            Err(Violation(what)) => self.violation(now, what),
         }
-        if let Some(rtt) = received.pong {
-            self.outputs.push_back(LinkOutput::Event(LinkEvent::Pong(rtt)));
-        }
-        self.outputs.push_back(if received.frames {
-            LinkOutput::Event(LinkEvent::Deliver(Delivery {
-                lane: Lane::Unreliable,
-                arrived: now,
-                packet,
-                offset: HEADER_LEN,
-                cost: 0,
-            }))
-        } else {
-            LinkOutput::Unused(packet)
-        });
+        self.traffic.recycle(packet);
     }
 
     fn stream_packet(&mut self, now: Now, packet: Vec<u8>) {
-        match self.stream.receive(packet) {
+        match self.traffic.stream.receive(packet) {
             Ok(None) => {}
             Ok(Some(complete)) => {
                 self.outputs.push_back(LinkOutput::Event(LinkEvent::Deliver(Delivery {
-                    lane: Lane::Reliable,
+                    reliable: true,
                     arrived: now,
                     packet: complete.packet,
                     offset: complete.offset,
                     cost: complete.cost,
+                    stream: true,
                 })));
             }
             Err(stream::StreamError::Overrun) => self.violation(now, "more than its credit"),
@@ -365,29 +382,16 @@ impl Link {
         }
     }
 
-    fn send_datagram(&mut self, now: Now, mut packet: Vec<u8>) {
-        let Phase::Established { keep_alive_at, .. } = &mut self.phase else {
-            self.outputs.push_back(LinkOutput::Unused(packet));
-            return;
-        };
-        *keep_alive_at = now + KEEP_ALIVE;
-        self.datagrams.stamp(now, false, &mut packet);
-        self.transmit(Channel::Datagrams, Packet::Full(packet));
-    }
-
     fn send_bare(&mut self, now: Now, ping: bool) {
-        let Phase::Established { keep_alive_at, .. } = &mut self.phase else {
-            return;
-        };
-        *keep_alive_at = now + KEEP_ALIVE;
-        let mut header = [0; HEADER_LEN];
-        self.datagrams.stamp(now, ping, &mut header);
-        self.transmit(Channel::Datagrams, Packet::Bare(header));
+        if self.is_established() {
+            self.traffic.send_bare(now, ping);
+            self.drain(now);
+        }
     }
 
     fn send_stream(&mut self, packet: Vec<u8>) {
         if self.is_established() {
-            self.stream.note_sent(packet.len());
+            self.traffic.stream.note_sent(packet.len());
             self.transmit(Channel::Stream, Packet::Full(packet));
         } else {
             self.outputs.push_back(LinkOutput::Unused(packet));
@@ -395,7 +399,7 @@ impl Link {
     }
 
     fn send_control(&mut self, message: &Control) {
-        let mut packet = Vec::new();
+        let mut packet = self.traffic.buffer();
         message.write(&mut packet);
         self.transmit(Channel::Control, Packet::Full(packet));
     }
@@ -427,7 +431,9 @@ impl Link {
                     }
                     Some(Change::Resumed) | None => {}
                 }
-                if keep_alive {
+                self.traffic.tick(now);
+                self.drain(now);
+                if keep_alive && self.keep_alive_is_due(now) {
                     self.send_bare(now, false);
                 }
             }
@@ -438,6 +444,11 @@ impl Link {
             }
             Phase::Ended => {}
         }
+    }
+
+    /// Whether nothing was sent meanwhile that keeps the link alive as well.
+    fn keep_alive_is_due(&self, now: Now) -> bool {
+        matches!(self.phase, Phase::Established { keep_alive_at, .. } if now >= keep_alive_at)
     }
 
     fn violation(&mut self, now: Now, what: &'static str) {

@@ -84,6 +84,11 @@ impl StreamFlow {
         Some(self.announced)
     }
 
+    /// What was announced last.
+    pub const fn announced(&self) -> u64 {
+        self.announced
+    }
+
     /// Takes a packet; gives frames when they are complete.
     ///
     /// # Errors
@@ -135,16 +140,21 @@ impl StreamFlow {
 
 #[cfg(test)]
 mod tests {
-    use netplay_protocol::frame::{MessageId, put_frame};
+    use netplay_protocol::Lane;
+    use netplay_protocol::frame::{Body, Frame, MessageId};
     use netplay_protocol::limits::STREAM_PACKET_MAX;
     use netplay_protocol::stream::{split, start_whole};
 
     use super::*;
 
+    fn put(out: &mut Vec<u8>, payload: &[u8]) {
+        Frame { lane: Lane::Bulk, body: Body { id: MessageId(0), key: None, payload } }.put(out);
+    }
+
     fn whole(len: usize) -> Vec<u8> {
         let mut packet = Vec::new();
         start_whole(&mut packet);
-        put_frame(&mut packet, MessageId(0), &vec![7; len]);
+        put(&mut packet, &vec![7; len]);
         packet
     }
 
@@ -183,7 +193,7 @@ mod tests {
     #[test]
     fn pieces_make_one_large_frame() {
         let mut frame = Vec::new();
-        put_frame(&mut frame, MessageId(3), &vec![9; 100_000]);
+        put(&mut frame, &vec![9; 100_000]);
         let mut packets = Vec::new();
         split(&frame, Vec::new, |packet| packets.push(packet));
         let mut flow = StreamFlow::default();

@@ -2,9 +2,9 @@
 
 use netplay_peer::LinkConfig;
 use netplay_peer::link::liveness::LivenessConfig;
-use netplay_protocol::control::{Hello, lane_table};
+use netplay_protocol::control::{Hello, carriers, lane_entries};
 use netplay_protocol::schema::{Schema, SchemaEntry};
-use netplay_protocol::{BuildId, GameId, Lane, PROTOCOL_VERSION};
+use netplay_protocol::{BuildId, GameId, Lane, LaneTable, PROTOCOL_VERSION};
 
 /// A game with these reliable messages.
 pub fn config_with(messages: &[&str]) -> LinkConfig {
@@ -18,9 +18,11 @@ pub fn config_with(messages: &[&str]) -> LinkConfig {
             game: GameId::new("game").expect("a valid id"),
             build: BuildId::new("1").expect("a valid id"),
             schema_hash: schema.hash(),
-            lanes: lane_table(),
+            lanes: lane_entries(&LaneTable::default()),
+            carriers: carriers::DATA_CHANNEL,
         },
         schema,
+        lanes: LaneTable::default(),
         liveness: LivenessConfig::default(),
     }
 }

@@ -17,8 +17,8 @@ use netplay_simnet::{Conditions, OrderedPipe, Pipe};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-/// No input has a reason to make more outputs than this.
-const OUTPUTS_MAX: usize = 12;
+/// No input has a reason to make more outputs than this: a window of datagrams.
+const OUTPUTS_MAX: usize = 256;
 /// Packets kept for tests that repeat and damage them.
 const RECORDED: usize = 200;
 
@@ -35,9 +35,13 @@ pub struct Side {
     pub ended: Vec<(Now, CloseReason)>,
     /// Game messages in the order of their arrival.
     pub received: Vec<(Lane, Vec<u8>)>,
-    /// Cost of the stream packets that this game has read.
-    pub consumed: u64,
-    /// Whether the game reads what arrives on the stream.
+    /// When they arrived.
+    pub times: Vec<Now>,
+    /// Datagrams sent, and bytes of them.
+    pub datagrams_sent: [usize; 2],
+    /// Cost of what this game has read of channel 2, and of reliable messages in datagrams.
+    pub consumed: [u64; 2],
+    /// Whether the game reads what arrives reliably.
     pub reads: bool,
     connection: Option<ConnectionId>,
     datagrams: Pipe<Packet>,
@@ -56,6 +60,7 @@ pub struct Pair {
     is_cut: bool,
 }
 
+#[allow(dead_code, reason = "each test file uses its own part")]
 impl Pair {
     /// Two links that have not started. Side 0 offers.
     pub fn new(configs: [LinkConfig; 2], conditions: &Conditions, seed: u64) -> Self {
@@ -70,7 +75,9 @@ impl Pair {
                 interrupted: Vec::new(),
                 ended: Vec::new(),
                 received: Vec::new(),
-                consumed: 0,
+                times: Vec::new(),
+                datagrams_sent: [0; 2],
+                consumed: [0; 2],
                 reads: true,
                 connection: None,
                 datagrams: Pipe::new(conditions.clone(), seed),
@@ -203,6 +210,10 @@ impl Pair {
         if self.recorded.len() < RECORDED {
             self.recorded.push((channel, packet.clone()));
         }
+        if channel == Channel::Datagrams {
+            self.sides[from].datagrams_sent[0] += 1;
+            self.sides[from].datagrams_sent[1] += packet.len();
+        }
         if channel == Channel::Control {
             let message = Control::read(&packet).expect("our own control messages are well-formed");
             if (self.loses)(from, &message) {
@@ -236,12 +247,13 @@ impl Pair {
                 assert!(!of.established.is_empty(), "a game message before the handshake");
                 for frame in Frames::new(&delivery.packet[delivery.offset..]) {
                     let frame = frame.expect("delivered frames are checked");
-                    of.received.push((delivery.lane, frame.payload.to_vec()));
+                    of.times.push(now);
+                    of.received.push((frame.lane, frame.body.payload.to_vec()));
                 }
                 if of.reads {
-                    of.consumed += delivery.cost;
-                    let consumed = of.consumed;
-                    self.sides[side].link.handle(now, LinkInput::Consumed(consumed));
+                    of.consumed[usize::from(!delivery.stream)] += delivery.cost;
+                    let [stream, reliable] = of.consumed;
+                    of.link.handle(now, LinkInput::Consumed { stream, reliable });
                 }
             }
         }

@@ -1,0 +1,268 @@
+//! Game traffic of one established link: lanes over datagrams, and channel 2.
+//!
+//! When datagrams leave:
+//!
+//! | what waits | leaves |
+//! |---|---|
+//! | new messages | with the game's flush, as many datagrams as the window allows |
+//! | lost messages | with the next flush, or 20 ms after the last one; at once if the game does not flush |
+//! | small messages that ride twice | with the next flush, or after 20 ms |
+//! | what the window held back | with the next acknowledgement, or at the floor rate |
+//! | an ack | with any datagram, or alone after 20 ms or 16 datagrams |
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use netplay_protocol::Now;
+use netplay_protocol::control::Control;
+use netplay_protocol::datagram::HEADER_LEN;
+use netplay_protocol::frame::Frames;
+use netplay_protocol::lane::LaneTable;
+use netplay_protocol::limits::DATAGRAM_MAX;
+
+use super::datagrams::{DatagramFlow, Received};
+use super::io::{Delivery, Packet};
+use super::pace::Pace;
+use super::stream::StreamFlow;
+use crate::lanes::{Delivered, Lanes, Violation};
+use crate::spare::Spare;
+
+/// How long what is not urgent waits for the game's next flush: a tick at 60 Hz, and some.
+const RIDE: Duration = Duration::from_millis(20);
+/// A game that has flushed this recently will do so again.
+const TICKING: Duration = Duration::from_millis(40);
+/// Packet buffers that are kept.
+const BUFFERS_KEPT: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Traffic {
+    pub(super) flow: DatagramFlow,
+    pub(super) lanes: Lanes,
+    pub(super) stream: StreamFlow,
+    pace: Pace,
+    buffers: Spare,
+    unused: VecDeque<Vec<u8>>,
+    /// Datagrams to be transmitted.
+    out: VecDeque<Packet>,
+    flushed: Option<Now>,
+    /// When to look for something to send, whether the game flushes or not.
+    send_by: Option<Now>,
+    /// Whether the window holds something back.
+    held: bool,
+}
+
+impl Traffic {
+    pub(super) fn new(table: &LaneTable) -> Self {
+        Self {
+            flow: DatagramFlow::new(),
+            lanes: Lanes::new(table),
+            stream: StreamFlow::default(),
+            pace: Pace::default(),
+            buffers: Spare::new(BUFFERS_KEPT),
+            unused: VecDeque::new(),
+            out: VecDeque::new(),
+            flushed: None,
+            send_by: None,
+            held: false,
+        }
+    }
+
+    /// The next datagram to transmit.
+    pub(super) fn poll_datagram(&mut self) -> Option<Packet> {
+        self.out.pop_front()
+    }
+
+    /// The next buffer that is not needed here.
+    pub(super) fn poll_unused(&mut self) -> Option<Vec<u8>> {
+        self.unused.pop_front()
+    }
+
+    /// An empty buffer.
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        self.buffers.take()
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
+        self.unused.extend(self.buffers.give(buffer));
+    }
+
+    /// When to call [`Self::tick`].
+    pub(super) fn next_deadline(&self) -> Option<Now> {
+        [
+            self.send_by,
+            self.flow.ack_deadline(),
+            self.flow.loss_deadline(),
+            self.lanes.next_expiry(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Queues messages; they leave with the next flush.
+    pub(super) fn send(&mut self, now: Now, frames: Vec<u8>) {
+        for frame in Frames::new(&frames).flatten() {
+            // Counted by the lane.
+            let _ = self.lanes.push(now, &frame);
+        }
+        self.recycle(frames);
+    }
+
+    /// The game has said what it had to say.
+    pub(super) fn flush(&mut self, now: Now) {
+        self.flushed = Some(now);
+        self.lanes.expire(now);
+        self.send_due(now);
+    }
+
+    /// Time passed.
+    pub(super) fn tick(&mut self, now: Now) {
+        self.flow.tick(now);
+        self.take_verdicts(now);
+        self.lanes.expire(now);
+        if self.send_by.is_none() && self.lanes.is_due() {
+            self.send_by = Some(self.next_ride(now));
+        }
+        if self.send_by.is_some_and(|by| now >= by) {
+            if !self.lanes.is_due() && self.lanes.has_repeats() {
+                self.send_datagram(now);
+            }
+            self.send_due(now);
+        }
+        if self.flow.ack_deadline().is_some_and(|deadline| now >= deadline) {
+            self.send_bare(now, false);
+        }
+    }
+
+    /// Sends a header without blocks.
+    pub(super) fn send_bare(&mut self, now: Now, ping: bool) {
+        let mut header = [0; HEADER_LEN];
+        self.flow.stamp(now, ping, &mut header);
+        self.take_verdicts(now);
+        self.out.push_back(Packet::Bare(header));
+    }
+
+    fn send_due(&mut self, now: Now) {
+        self.send_by = None;
+        self.held = false;
+        while self.lanes.is_due() {
+            if !self.pace.may_send(now, self.flow.in_flight()) {
+                self.held = true;
+                self.send_by = Some(self.pace.next(now));
+                return;
+            }
+            if !self.send_datagram(now) {
+                break;
+            }
+        }
+        if self.lanes.has_repeats() {
+            self.send_by = Some(now + RIDE);
+        }
+    }
+
+    fn send_datagram(&mut self, now: Now) -> bool {
+        let slot = self.flow.next_slot();
+        // The place may have held one that nobody had given up yet.
+        self.take_verdicts(now);
+        let mut packet = self.buffers.take();
+        packet.resize(HEADER_LEN, 0);
+        let repeat = self.flow.stats().loss > 0.0;
+        if !self.lanes.fill(slot, &mut packet, DATAGRAM_MAX, repeat) {
+            self.recycle(packet);
+            return false;
+        }
+        self.flow.stamp(now, false, &mut packet);
+        self.pace.sent(packet.len());
+        self.out.push_back(Packet::Full(packet));
+        true
+    }
+
+    fn take_verdicts(&mut self, now: Now) {
+        let mut lost = false;
+        while let Some(verdict) = self.flow.poll_verdict() {
+            self.pace.verdict(now, verdict.arrived, self.flow.stats().rtt_last);
+            if verdict.arrived {
+                self.lanes.arrived(verdict.slot);
+            } else {
+                self.lanes.lost(verdict.slot);
+                lost = true;
+            }
+        }
+        if lost && self.lanes.is_due() {
+            let by = self.next_ride(now);
+            self.send_by = Some(self.send_by.map_or(by, |earlier| earlier.min(by)));
+        }
+    }
+
+    /// When to send what is not urgent: with the next flush if one is to be expected.
+    fn next_ride(&self, now: Now) -> Now {
+        let ticking = self.flushed.filter(|at| now.since(*at) < TICKING);
+        ticking.map_or(now, |at| (at + RIDE).max(now))
+    }
+
+    /// Takes a datagram; what it brings for the game goes to `deliver`.
+    pub(super) fn datagram(
+        &mut self,
+        now: Now,
+        packet: &[u8],
+        mut deliver: impl FnMut(Delivery),
+    ) -> Result<Received, Violation> {
+        let received = self.flow.receive(now, packet).map_err(|_| Violation::BLOCK)?;
+        self.take_verdicts(now);
+        if received.blocks {
+            let mut delivered =
+                Delivered { lossy: self.buffer(), reliable: self.buffer(), cost: 0 };
+            let result = self.lanes.receive(&packet[HEADER_LEN..], &mut delivered);
+            let Delivered { lossy, reliable, cost } = delivered;
+            for (frames, reliable, cost) in [(lossy, false, 0), (reliable, true, cost)] {
+                if frames.is_empty() {
+                    self.recycle(frames);
+                } else {
+                    deliver(Delivery {
+                        reliable,
+                        arrived: now,
+                        packet: frames,
+                        offset: 0,
+                        cost,
+                        stream: false,
+                    });
+                }
+            }
+            result?;
+        }
+        if self.held {
+            self.send_due(now);
+        }
+        if received.ping || self.flow.ack_deadline().is_some_and(|deadline| now >= deadline) {
+            self.send_bare(now, false);
+        }
+        Ok(received)
+    }
+
+    /// Our game has consumed so much in all; the credit to announce, if it is worth a message.
+    pub(super) fn consumed(&mut self, stream: u64, reliable: u64) -> Option<Control> {
+        let announces = [self.stream.consumed(stream), self.lanes.consumed(reliable)];
+        announces.iter().any(Option::is_some).then(|| Control::Credit {
+            stream: self.stream.announced(),
+            reliable: self.lanes.announced(),
+        })
+    }
+
+    /// Takes the other side's credit.
+    pub(super) fn credited(
+        &mut self,
+        now: Now,
+        stream: u64,
+        reliable: u64,
+    ) -> Result<(), Violation> {
+        if !self.stream.credit(stream) {
+            return Err(Violation::CREDIT);
+        }
+        self.lanes.credited(reliable)?;
+        if self.lanes.is_due() && self.send_by.is_none() {
+            self.send_by = Some(now);
+        }
+        Ok(())
+    }
+}
