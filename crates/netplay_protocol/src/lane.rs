@@ -139,9 +139,9 @@ impl LaneConfig {
     /// The defaults of a kind.
     pub const fn new(kind: LaneKind) -> Self {
         let (priority, queue_messages, queue_bytes) = match kind {
-            LaneKind::Unreliable => (2, 256, 64 * 1024),
+            LaneKind::Unreliable => (2, 1024, 128 * 1024),
             LaneKind::Sequenced => (1, SEQUENCED_KEYS_MAX as u32, 256 * 1024),
-            LaneKind::Reliable | LaneKind::ReliableUnordered => (0, 1024, 256 * 1024),
+            LaneKind::Reliable | LaneKind::ReliableUnordered => (0, 4096, 512 * 1024),
             LaneKind::Bulk => (3, 1024, 2 * BULK_MESSAGE_MAX as u32),
         };
         Self { kind, priority, weight: 1, deadline: None, queue_messages, queue_bytes }

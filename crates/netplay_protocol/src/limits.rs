@@ -33,8 +33,8 @@ pub const RELIABLE_MESSAGE_MAX: usize =
 pub const BULK_MESSAGE_MAX: usize = 256 * 1024;
 
 /// Messages of one reliable lane that may be on their way: a receiver keeps no more that came too
-/// early. At 60 Hz this is 4 s of one message a tick.
-pub const RELIABLE_WINDOW_MESSAGES: u16 = 256;
+/// early. A burst of a thousand needs no further round trip.
+pub const RELIABLE_WINDOW_MESSAGES: u16 = 1024;
 
 /// How many bytes of reliable messages in datagrams may be on their way or unread by the other game,
 /// all lanes together. It bounds the memory of a receiver that never reads.

@@ -5,9 +5,9 @@ use core::time::Duration;
 use netplay_peer::LinkConfig;
 use netplay_peer::link::liveness::LivenessConfig;
 use netplay_protocol::codec::{Bincode, Codec};
-use netplay_protocol::control::{Hello, lane_table};
+use netplay_protocol::control::{Hello, carriers, lane_entries};
 use netplay_protocol::schema::Schema;
-use netplay_protocol::{BuildId, GameId, PROTOCOL_VERSION, lobby};
+use netplay_protocol::{BuildId, GameId, LaneTable, PROTOCOL_VERSION, lobby};
 
 use crate::event::OpenError;
 
@@ -46,6 +46,8 @@ pub struct SessionConfig {
     pub build: BuildId,
     /// The game's messages.
     pub schema: Schema,
+    /// The game's lanes. Their kinds have to be equal on all peers.
+    pub lanes: LaneTable,
     /// The codec of the messages' payloads.
     pub codec: u8,
     /// Which of this machine's addresses other players may connect to.
@@ -68,6 +70,7 @@ impl SessionConfig {
             game,
             build,
             schema,
+            lanes: LaneTable::default(),
             codec: Bincode::ID,
             addresses: Addresses::default(),
             interrupted_after: liveness.interrupted_after,
@@ -84,9 +87,11 @@ impl SessionConfig {
                 game: self.game.clone(),
                 build: self.build.clone(),
                 schema_hash: self.schema.hash(),
-                lanes: lane_table(),
+                lanes: lane_entries(&self.lanes),
+                carriers: carriers::DATA_CHANNEL,
             },
             schema: self.schema.clone(),
+            lanes: self.lanes.clone(),
             liveness: LivenessConfig {
                 interrupted_after: self.interrupted_after,
                 lost_after: self.lost_after,

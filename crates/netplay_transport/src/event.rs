@@ -115,6 +115,18 @@ pub enum SendError {
         /// The lane.
         lane: Lane,
     },
+    /// The game has not defined this lane.
+    #[error("the {lane} lane is not defined: add it to the lanes of the session")]
+    NoSuchLane {
+        /// The lane.
+        lane: Lane,
+    },
+    /// Only sequenced lanes have keys.
+    #[error("the {lane} lane has no keys: only on sequenced lanes the newest of each key wins")]
+    NoKeys {
+        /// The lane.
+        lane: Lane,
+    },
     /// Too many reliable messages wait: the peer's game does not read, or the path is too slow.
     /// Send less, or try again later; nothing was queued.
     #[error("the queue of reliable messages to this player is full")]

@@ -68,6 +68,7 @@ impl MemoryNetwork {
             streams: BTreeMap::new(),
             pairs: BTreeMap::new(),
             opening: BTreeMap::new(),
+            arrived: Vec::new(),
             delay: Duration::ZERO,
         };
         Self { world: Arc::new(Mutex::new(world)) }
@@ -166,6 +167,8 @@ struct World {
     pairs: BTreeMap<End, End>,
     /// Ends whose channels open at this time.
     opening: BTreeMap<End, Now>,
+    /// Empty between turns; kept for its memory.
+    arrived: Vec<(End, Channel, Vec<u8>)>,
     delay: Duration,
 }
 
@@ -203,8 +206,9 @@ impl World {
         // A bound on what can happen without time passing: an endless exchange is a bug.
         for _ in 0..100_000 {
             let mut quiet = !self.serve();
-            let ids: Vec<_> = self.nodes.keys().copied().collect();
-            for id in ids {
+            let mut after = 0;
+            while let Some((&id, _)) = self.nodes.range(after..).next() {
+                after = id + 1;
                 let Some(node) = self.nodes.get_mut(&id).filter(|node| !node.frozen) else {
                     continue;
                 };
@@ -235,15 +239,14 @@ impl World {
             let end = (delivery.to, delivery.from, connection);
             self.arrive(end, Channel::Datagrams, packet);
         }
-        let open: Vec<_> = self.opening.iter().filter(|(_, at)| **at <= now).collect();
-        let open: Vec<End> = open.into_iter().map(|(end, _)| *end).collect();
-        for end in open {
+        let is_open = |(_, at): &(&End, &Now)| **at <= now;
+        while let Some(end) = self.opening.iter().find(is_open).map(|(end, _)| *end) {
             self.opening.remove(&end);
             let (me, peer, connection) = end;
             let event = DriverEvent::ChannelsOpen { connection };
             self.input(me, MeshInput::Driver { peer, event });
         }
-        let mut arrived = Vec::new();
+        let mut arrived = core::mem::take(&mut self.arrived);
         for ((from, to), pipe) in &mut self.streams {
             // A cut path holds reliable data back until it is mended.
             if !self.paths.is_blocked(from.0, to.0) {
@@ -252,9 +255,10 @@ impl World {
                 }
             }
         }
-        for (end, channel, packet) in arrived {
+        for (end, channel, packet) in arrived.drain(..) {
             self.arrive(end, channel, packet);
         }
+        self.arrived = arrived;
         if self.directory.next_deadline().is_some_and(|deadline| now >= deadline) {
             self.directory.handle(now, netplay_lobby::Input::Tick);
         }

@@ -4,10 +4,11 @@
 //!
 //! | queue | bound | when full |
 //! |---|---|---|
-//! | datagrams to one peer | [`DATAGRAMS_TO_PEER`] packets | the oldest is dropped and counted |
-//! | stream to one peer | [`STREAM_TO_PEER_BYTES`] | the send is refused with a typed error |
-//! | datagrams to the game | [`DATAGRAMS_TO_GAME`] packets | the oldest is dropped and counted |
-//! | events and stream to the game | credit of each peer, [`EVENTS_MAX`] events | the peer's sender stops; too many events end the session |
+//! | lossy messages to one peer | [`LOSSY_TO_PEER`] batches | the oldest batch is dropped, its messages counted |
+//! | reliable messages to one peer | the lane's `queue_messages` and `queue_bytes` | the send is refused with a typed error |
+//! | bulk messages to one peer | the lane's `queue_bytes` | the send is refused with a typed error |
+//! | lossy messages to the game | [`LOSSY_TO_GAME`] batches | the oldest batch is dropped and counted |
+//! | events and reliable messages to the game | credit of each peer, [`EVENTS_MAX`] events | the peer's sender stops; too many events end the session |
 //! | commands to the network | [`COMMANDS`] | the command is refused |
 //!
 //! Buffers circulate: what the network has sent goes back to the game, and what the game has read
@@ -19,22 +20,28 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use netplay_peer::link::Delivery;
 use netplay_protocol::PeerId;
-use netplay_protocol::limits::{DATAGRAM_MAX, RELIABLE_MESSAGE_MAX, STREAM_PACKET_MAX};
+use netplay_protocol::limits::{DATAGRAM_MAX, LANES_MAX, STREAM_PACKET_MAX};
 
 use crate::stats::LinkStats;
 
-/// Datagrams that wait for one peer: two seconds of one a tick at 60 Hz.
-pub const DATAGRAMS_TO_PEER: usize = 128;
+/// Flushes' lossy messages that wait in the hand-over to the network: two seconds at 60 Hz. The lanes
+/// behind it have limits of their own.
+pub const LOSSY_TO_PEER: usize = 128;
+
+/// Bytes of a batch of lossy messages; more go into another.
+pub(crate) const LOSSY_BATCH_MAX: usize = 16 * 1024;
+
+/// Flushes' reliable messages that wait in the hand-over to the network; more wait on the game's side,
+/// and share a batch there.
+pub(crate) const RELIABLE_TO_PEER: usize = 64;
 
 /// Packets of channel 2 that wait in the hand-over to the network; more wait on the game's side, and
 /// share packets there.
 pub(crate) const STREAM_TO_PEER: usize = 64;
 
-/// Bytes of reliable messages that wait for one peer, on the game's side and in the hand-over.
-pub const STREAM_TO_PEER_BYTES: usize = 2 * RELIABLE_MESSAGE_MAX;
-
-/// Datagrams that wait for the game: half a second of 15 peers at 60 Hz. Older state is of no use.
-pub const DATAGRAMS_TO_GAME: usize = 512;
+/// Datagrams' lossy messages that wait for the game: half a second of 15 peers at 60 Hz. Older state
+/// is of no use.
+pub const LOSSY_TO_GAME: usize = 512;
 
 /// Events and stream packets in the hand-over to the game; more wait on the network's side.
 pub(crate) const TO_GAME: usize = 256;
@@ -74,6 +81,11 @@ impl Pool {
         large.unwrap_or_else(|_| self.small())
     }
 
+    /// An empty buffer for about so many bytes.
+    pub(crate) fn for_len(&self, len: usize) -> Vec<u8> {
+        if len > DATAGRAM_MAX { self.large() } else { self.small() }
+    }
+
     /// Takes a buffer back; frees it if there are enough, if it would have to grow for a datagram, or
     /// if it is an outsized one.
     pub(crate) fn give(&self, mut buffer: Vec<u8>) {
@@ -88,15 +100,37 @@ impl Pool {
     }
 }
 
+/// What has left a lane's queue since the link was made.
+#[derive(Debug, Default)]
+pub(crate) struct LaneShared {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl LaneShared {
+    /// Messages, and bytes of their bodies. The game's count of what it handed in is never behind.
+    pub(crate) fn released(&self) -> (u64, u64) {
+        (self.messages.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_released(&self, messages: u64, bytes: u64) {
+        self.messages.store(messages, Ordering::Release);
+        self.bytes.store(bytes, Ordering::Release);
+    }
+}
+
 /// What both threads know about one link.
 #[derive(Debug, Default)]
 pub(crate) struct LinkShared {
-    /// What the game has consumed of channel 2, in cost, since the link was made.
-    pub(crate) consumed: AtomicU64,
-    /// Bytes of reliable messages that the game handed in and the network has not sent yet.
+    /// What the game has consumed of channel 2 since the link was made, in cost.
+    pub(crate) stream_consumed: AtomicU64,
+    /// What it has consumed of reliable messages in datagrams.
+    pub(crate) reliable_consumed: AtomicU64,
+    /// Bytes of bulk messages that the game handed in and the network has not sent yet.
     pub(crate) stream_bytes: AtomicUsize,
-    /// Datagrams to this peer that were dropped because the queue was full.
-    pub(crate) datagrams_dropped: AtomicU64,
+    /// Lossy messages to this peer that were dropped because the hand-over was full.
+    pub(crate) lossy_dropped: AtomicU64,
+    pub(crate) lanes: [LaneShared; LANES_MAX],
     stats: Mutex<LinkStats>,
 }
 
@@ -115,12 +149,22 @@ impl LinkShared {
     }
 }
 
+/// Lossy messages of one flush.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Frames.
+    pub(crate) bytes: Vec<u8>,
+    /// How many.
+    pub(crate) messages: u32,
+}
+
 /// The game's end of the queues to one peer.
 #[derive(Debug)]
 pub(crate) struct PeerSender {
-    pub(crate) datagrams: Sender<Vec<u8>>,
+    lossy: Sender<Batch>,
     /// The other end, to drop the oldest when full.
-    oldest: Receiver<Vec<u8>>,
+    oldest: Receiver<Batch>,
+    pub(crate) reliable: Sender<Vec<u8>>,
     pub(crate) stream: Sender<Vec<u8>>,
     pub(crate) shared: Arc<LinkShared>,
 }
@@ -128,27 +172,32 @@ pub(crate) struct PeerSender {
 /// The network's end of the queues to one peer.
 #[derive(Debug)]
 pub(crate) struct PeerReceiver {
-    pub(crate) datagrams: Receiver<Vec<u8>>,
+    pub(crate) lossy: Receiver<Batch>,
+    pub(crate) reliable: Receiver<Vec<u8>>,
     pub(crate) stream: Receiver<Vec<u8>>,
     pub(crate) shared: Arc<LinkShared>,
 }
 
 /// Both ends of the queues to one peer.
 pub(crate) fn peer_queues() -> (PeerSender, PeerReceiver) {
-    let (datagrams, datagrams_out) = bounded(DATAGRAMS_TO_PEER);
+    let (lossy, lossy_out) = bounded(LOSSY_TO_PEER);
+    let (reliable, reliable_out) = bounded(RELIABLE_TO_PEER);
     let (stream, stream_out) = bounded(STREAM_TO_PEER);
     let shared = Arc::new(LinkShared::default());
-    let sender =
-        PeerSender { datagrams, oldest: datagrams_out.clone(), stream, shared: shared.clone() };
-    (sender, PeerReceiver { datagrams: datagrams_out, stream: stream_out, shared })
+    let oldest = lossy_out.clone();
+    let sender = PeerSender { lossy, oldest, reliable, stream, shared: shared.clone() };
+    let receiver =
+        PeerReceiver { lossy: lossy_out, reliable: reliable_out, stream: stream_out, shared };
+    (sender, receiver)
 }
 
 impl PeerSender {
-    /// Queues a datagram; drops and counts the oldest when full.
-    pub(crate) fn push_datagram(&self, packet: Vec<u8>, pool: &Pool) {
-        push_dropping_oldest(&self.datagrams, &self.oldest, packet, |oldest| {
-            self.shared.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
-            pool.give(oldest);
+    /// Queues lossy messages; drops the oldest batch when full, and counts its messages.
+    pub(crate) fn push_lossy(&self, batch: Batch, pool: &Pool) {
+        push_dropping_oldest(&self.lossy, &self.oldest, batch, |oldest| {
+            let messages = u64::from(oldest.messages);
+            self.shared.lossy_dropped.fetch_add(messages, Ordering::Relaxed);
+            pool.give(oldest.bytes);
         });
     }
 }
@@ -204,8 +253,8 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     /// Rung by the network thread when something waits for the game.
     pub(crate) bell: Bell,
-    datagrams: (Sender<Arrival>, Receiver<Arrival>),
-    /// Datagrams from peers that were dropped because the game did not read.
+    lossy: (Sender<Arrival>, Receiver<Arrival>),
+    /// Datagrams of lossy messages that were dropped because the game did not read.
     pub(crate) inbound_dropped: AtomicU64,
 }
 
@@ -214,21 +263,21 @@ impl Shared {
         Self {
             pool: Pool::new(),
             bell: Bell::new(),
-            datagrams: bounded(DATAGRAMS_TO_GAME),
+            lossy: bounded(LOSSY_TO_GAME),
             inbound_dropped: AtomicU64::new(0),
         }
     }
 
-    /// Queues datagrams for the game; drops and counts the oldest when full.
-    pub(crate) fn push_datagram(&self, arrival: Arrival) {
-        push_dropping_oldest(&self.datagrams.0, &self.datagrams.1, arrival, |oldest| {
+    /// Queues lossy messages for the game; drops and counts the oldest when full.
+    pub(crate) fn push_lossy(&self, arrival: Arrival) {
+        push_dropping_oldest(&self.lossy.0, &self.lossy.1, arrival, |oldest| {
             self.inbound_dropped.fetch_add(1, Ordering::Relaxed);
             self.pool.give(oldest.delivery.packet);
         });
     }
 
-    pub(crate) fn pop_datagram(&self) -> Option<Arrival> {
-        self.datagrams.1.try_recv().ok()
+    pub(crate) fn pop_lossy(&self) -> Option<Arrival> {
+        self.lossy.1.try_recv().ok()
     }
 }
 
@@ -237,15 +286,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_datagram_queue_drops_the_oldest_and_counts() {
+    fn a_full_hand_over_drops_the_oldest_lossy_messages_and_counts_them() {
         let pool = Pool::new();
         let (sender, receiver) = peer_queues();
-        for i in 0..DATAGRAMS_TO_PEER + 3 {
-            sender.push_datagram(vec![i as u8], &pool);
+        for i in 0..LOSSY_TO_PEER + 3 {
+            sender.push_lossy(Batch { bytes: vec![i as u8], messages: 2 }, &pool);
         }
-        assert_eq!(receiver.shared.datagrams_dropped.load(Ordering::Relaxed), 3);
-        assert_eq!(receiver.datagrams.try_recv().unwrap(), [3]);
-        assert_eq!(receiver.datagrams.len(), DATAGRAMS_TO_PEER - 1);
+        assert_eq!(receiver.shared.lossy_dropped.load(Ordering::Relaxed), 6);
+        assert_eq!(receiver.lossy.try_recv().unwrap().bytes, [3]);
+        assert_eq!(receiver.lossy.len(), LOSSY_TO_PEER - 1);
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! The game's half of a session: sending, receiving, commands. Never blocks on the network.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use netplay_peer::JoinRequest;
-use netplay_protocol::frame::{Frames, MessageId, frame_len, put_frame};
-use netplay_protocol::limits::{DATAGRAM_MAX, STREAM_PACKET_MAX, STREAM_WINDOW};
-use netplay_protocol::stream::{WHOLE_HEADER_LEN, split, start_whole};
-use netplay_protocol::{Lane, PeerId, datagram};
+use netplay_protocol::frame::{Body, Frame, Frames, MessageId};
+use netplay_protocol::limits::RELIABLE_WINDOW;
+use netplay_protocol::{Lane, LaneKind, LaneTable, PeerId};
 
 use crate::event::{CommandError, EndReason, Message, SendError, SessionEvent};
-use crate::queues::{Arrival, LinkShared, PeerSender, Pool, STREAM_TO_PEER_BYTES, Shared};
+use crate::outbox::Outbox;
+use crate::queues::{Arrival, LinkShared, PeerSender, Shared};
 use crate::stats::LinkStats;
 
 /// From the game to the network thread.
@@ -32,7 +32,7 @@ pub(crate) enum ToGame {
     Event(Box<SessionEvent>),
     /// Comes before [`SessionEvent::PeerConnected`].
     Queues(PeerId, PeerSender),
-    Stream(Arrival),
+    Reliable(Arrival),
 }
 
 /// Wakes the network thread of one session.
@@ -45,6 +45,7 @@ pub(crate) struct GameEnds {
     pub(crate) commands: Sender<Command>,
     pub(crate) from_network: Receiver<ToGame>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) lanes: LaneTable,
     pub(crate) waker: Arc<dyn Wake>,
 }
 
@@ -56,9 +57,10 @@ pub struct Session {
     commands: Sender<Command>,
     from_network: Receiver<ToGame>,
     shared: Arc<Shared>,
+    lanes: LaneTable,
     waker: Arc<dyn Wake>,
     peers: BTreeMap<PeerId, Outbox>,
-    /// A datagram that has to wait for an event about its sender.
+    /// Lossy messages that have to wait for an event about their sender.
     held: Option<Arrival>,
     /// Cost of the reliable messages read since the network thread was last told.
     unannounced: u64,
@@ -73,115 +75,13 @@ impl core::fmt::Debug for Session {
     }
 }
 
-/// What the game has written to one peer and not flushed, and its end of the queues.
-struct Outbox {
-    sender: PeerSender,
-    datagram: Vec<u8>,
-    stream: Vec<u8>,
-    /// Full packets of channel 2 that found the hand-over full.
-    waiting: VecDeque<Vec<u8>>,
-    stats: LinkStats,
-}
-
-impl Outbox {
-    fn new(sender: PeerSender) -> Self {
-        Self {
-            sender,
-            datagram: Vec::new(),
-            stream: Vec::new(),
-            waiting: VecDeque::new(),
-            stats: LinkStats::default(),
-        }
-    }
-
-    fn unreliable(&mut self, id: MessageId, payload: &[u8], pool: &Pool) {
-        if !self.datagram.is_empty()
-            && self.datagram.len() + frame_len(id, payload.len()) > DATAGRAM_MAX
-        {
-            self.seal_datagram(pool);
-        }
-        if self.datagram.is_empty() {
-            self.datagram = pool.small();
-            self.datagram.resize(datagram::HEADER_LEN, 0);
-        }
-        put_frame(&mut self.datagram, id, payload);
-    }
-
-    fn reliable(&mut self, id: MessageId, payload: &[u8], pool: &Pool) -> Result<(), SendError> {
-        let len = frame_len(id, payload.len());
-        let shared = self.sender.shared.clone();
-        let bytes = &shared.stream_bytes;
-        if bytes.load(Ordering::Acquire) + len > STREAM_TO_PEER_BYTES {
-            return Err(SendError::QueueFull);
-        }
-        if len + WHOLE_HEADER_LEN > STREAM_PACKET_MAX {
-            self.seal_stream();
-            let mut frame = pool.large();
-            put_frame(&mut frame, id, payload);
-            split(
-                &frame,
-                || pool.large(),
-                |packet| {
-                    bytes.fetch_add(packet.len(), Ordering::AcqRel);
-                    self.waiting.push_back(packet);
-                },
-            );
-            pool.give(frame);
-            return Ok(());
-        }
-        if !self.stream.is_empty() && self.stream.len() + len > STREAM_PACKET_MAX {
-            self.seal_stream();
-        }
-        let before = self.stream.len();
-        if before == 0 {
-            self.stream = pool.large();
-            start_whole(&mut self.stream);
-        }
-        put_frame(&mut self.stream, id, payload);
-        let added = self.stream.len() - before;
-        bytes.fetch_add(added, Ordering::AcqRel);
-        Ok(())
-    }
-
-    fn seal_datagram(&mut self, pool: &Pool) {
-        if !self.datagram.is_empty() {
-            self.sender.push_datagram(core::mem::take(&mut self.datagram), pool);
-        }
-    }
-
-    fn seal_stream(&mut self) {
-        if !self.stream.is_empty() {
-            self.waiting.push_back(core::mem::take(&mut self.stream));
-        }
-    }
-
-    /// Hands over what there is; true if anything went.
-    fn flush(&mut self, pool: &Pool) -> bool {
-        let mut went = !self.datagram.is_empty();
-        self.seal_datagram(pool);
-        // Where packets wait already, what is written next may as well share one.
-        if self.waiting.is_empty() && !self.sender.stream.is_full() {
-            self.seal_stream();
-        }
-        while let Some(packet) = self.waiting.pop_front() {
-            match self.sender.stream.try_send(packet) {
-                Ok(()) => went = true,
-                Err(TrySendError::Full(packet) | TrySendError::Disconnected(packet)) => {
-                    self.waiting.push_front(packet);
-                    return went;
-                }
-            }
-        }
-        went
-    }
-}
-
 impl Session {
     pub(crate) fn new(ends: GameEnds) -> Self {
         Self {
             commands: ends.commands,
             from_network: ends.from_network,
             shared: ends.shared,
+            lanes: ends.lanes,
             waker: ends.waker,
             peers: BTreeMap::new(),
             held: None,
@@ -249,8 +149,8 @@ impl Session {
     /// Queues an encoded message for one peer. It leaves with the next [`Self::flush`].
     ///
     /// # Errors
-    /// [`SendError`]: not connected, too large for the lane, or too many reliable messages wait.
-    /// Nothing is queued then.
+    /// [`SendError`]: not connected, no such lane, too large for the lane, or too many reliable
+    /// messages wait. Nothing is queued then.
     pub fn send(
         &mut self,
         to: PeerId,
@@ -258,24 +158,42 @@ impl Session {
         id: MessageId,
         payload: &[u8],
     ) -> Result<(), SendError> {
-        let max = lane.message_max();
-        if payload.len() > max {
-            return Err(SendError::TooLarge { len: payload.len(), max, lane });
+        self.send_body(to, lane, Body { id, key: None, payload })
+    }
+
+    /// As [`Self::send`], on a lane where the newest of each message type and key wins: the key names
+    /// the thing of the game of which this message tells. Without a key it is 0.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; [`SendError::NoKeys`] on any other lane.
+    pub fn send_keyed(
+        &mut self,
+        to: PeerId,
+        lane: Lane,
+        key: u16,
+        id: MessageId,
+        payload: &[u8],
+    ) -> Result<(), SendError> {
+        if self.lanes.kind(lane) != Some(LaneKind::Sequenced) {
+            return Err(SendError::NoKeys { lane });
+        }
+        self.send_body(to, lane, Body { id, key: Some(key), payload })
+    }
+
+    fn send_body(&mut self, to: PeerId, lane: Lane, body: Body<'_>) -> Result<(), SendError> {
+        let config = self.lanes.get(lane).ok_or(SendError::NoSuchLane { lane })?;
+        let (len, max) = (body.payload.len(), config.kind.message_max());
+        if len > max {
+            return Err(SendError::TooLarge { len, max, lane });
         }
         let outbox = self.peers.get_mut(&to).ok_or(SendError::NotConnected)?;
-        match lane {
-            Lane::Unreliable => {
-                outbox.unreliable(id, payload, &self.shared.pool);
-                Ok(())
-            }
-            Lane::Reliable => outbox.reliable(id, payload, &self.shared.pool),
-        }
+        outbox.put(config, &Frame { lane, body }, &self.shared.pool)
     }
 
     /// Hands everything queued to the network thread, with one wake for all of it.
     pub fn flush(&mut self) {
         // Below this, the network thread finds out in time by itself.
-        let mut wake = self.unannounced >= STREAM_WINDOW / 4;
+        let mut wake = self.unannounced >= RELIABLE_WINDOW / 4;
         if wake {
             self.unannounced = 0;
         }
@@ -296,7 +214,7 @@ impl Session {
         Some(outbox.stats)
     }
 
-    /// Datagrams from peers that were dropped because the game did not read for too long.
+    /// Datagrams of lossy messages that were dropped because the game did not read for too long.
     pub fn inbound_dropped(&self) -> u64 {
         self.shared.inbound_dropped.load(Ordering::Relaxed)
     }
@@ -307,13 +225,13 @@ impl Session {
     }
 
     /// The next thing that happened: events and reliable messages in the order in which they
-    /// happened, then datagrams. `None` when there is nothing left.
+    /// happened, then lossy ones. `None` when there is nothing left.
     pub fn poll(&mut self) -> Option<Polled> {
         if let Some(polled) = self.next_in_order() {
             return Some(polled);
         }
         loop {
-            let arrival = self.held.take().or_else(|| self.shared.pop_datagram())?;
+            let arrival = self.held.take().or_else(|| self.shared.pop_lossy())?;
             if self.peers.contains_key(&arrival.peer) {
                 return Some(Polled::Packet(self.inbound(arrival, None)));
             }
@@ -340,7 +258,7 @@ impl Session {
                 Ok(ToGame::Queues(peer, sender)) => {
                     self.peers.insert(peer, Outbox::new(sender));
                 }
-                Ok(ToGame::Stream(arrival)) => {
+                Ok(ToGame::Reliable(arrival)) => {
                     let link = self.peers.get(&arrival.peer);
                     let link = link.map(|outbox| outbox.sender.shared.clone());
                     self.unannounced += arrival.delivery.cost;
@@ -391,10 +309,10 @@ impl InboundPacket {
         // The network thread has checked the frames.
         Frames::new(&delivery.packet[delivery.offset..]).flatten().map(|frame| Message {
             from: *peer,
-            lane: delivery.lane,
+            lane: frame.lane,
             arrived: delivery.arrived,
-            id: frame.id,
-            payload: frame.payload,
+            id: frame.body.id,
+            payload: frame.body.payload,
         })
     }
 }
@@ -402,7 +320,10 @@ impl InboundPacket {
 impl Drop for InboundPacket {
     fn drop(&mut self) {
         if let Some(link) = &self.link {
-            link.consumed.fetch_add(self.arrival.delivery.cost, Ordering::AcqRel);
+            let delivery = &self.arrival.delivery;
+            let consumed =
+                if delivery.stream { &link.stream_consumed } else { &link.reliable_consumed };
+            consumed.fetch_add(delivery.cost, Ordering::AcqRel);
         }
         self.shared.pool.give(core::mem::take(&mut self.arrival.delivery.packet));
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use netplay_peer::link::driver::Channel;
 use netplay_peer::link::{CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput};
 use netplay_peer::lobby_client::LobbyEvent;
 use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput};
@@ -32,6 +33,8 @@ pub(crate) struct SessionCore {
     mesh: Mesh,
     /// The lobby server's address, for messages to people.
     server: String,
+    /// Lanes of which the game is told what has left their queues.
+    watched: Vec<Lane>,
     peers: BTreeMap<PeerId, Peer>,
     commands: Receiver<Command>,
     to_game: Sender<ToGame>,
@@ -55,10 +58,15 @@ pub(crate) fn session(
     let (commands, commands_out) = bounded(COMMANDS);
     let (to_game, from_network) = bounded(TO_GAME);
     let shared = Arc::new(Shared::new());
-    let ends = GameEnds { commands, from_network, shared: shared.clone(), waker };
+    let lanes = config.lanes.clone();
+    let watched = lanes.iter().filter(|(_, lane)| lane.kind.is_reliable());
+    let watched = watched.filter(|(_, lane)| lane.kind.rides_datagrams());
+    let watched = watched.map(|(lane, _)| lane).collect();
+    let ends = GameEnds { commands, from_network, shared: shared.clone(), lanes, waker };
     let core = SessionCore {
         mesh: Mesh::new(config, seed),
         server,
+        watched,
         peers: BTreeMap::new(),
         commands: commands_out,
         to_game,
@@ -98,22 +106,24 @@ impl SessionCore {
 
     /// Takes something from the shell.
     pub(crate) fn handle(&mut self, now: Now, input: MeshInput) {
-        let received = match &input {
-            MeshInput::Packet { peer, packet, channel, .. } => {
-                Some((*peer, *channel, packet.len()))
-            }
-            _ => None,
-        };
-        self.mesh.handle(now, input);
-        if let Some((peer, channel, len)) = received
-            && let Some(peer) = self.peers.get_mut(&peer)
+        if let MeshInput::Packet { peer, packet, channel, .. } = &input
+            && let Some(peer) = self.peers.get_mut(peer)
         {
-            peer.stats.bytes_received += len as u64;
-            if channel == netplay_peer::link::driver::Channel::Stream {
-                peer.stats.stream_packets_received += 1;
-            }
+            peer.stats.bytes_received += packet.len() as u64;
+            peer.stats.stream_packets_received += u64::from(*channel == Channel::Stream);
         }
+        self.mesh.handle(now, input);
         self.drain();
+    }
+
+    /// Takes back the buffer of a packet that was sent.
+    pub(crate) fn recycle(&mut self, now: Now, peer: PeerId, channel: Channel, buffer: Vec<u8>) {
+        if channel == Channel::Stream {
+            self.shared.pool.give(buffer);
+        } else {
+            self.mesh.handle(now, MeshInput::Link { peer, input: LinkInput::Recycle(buffer) });
+            self.drain();
+        }
     }
 
     /// Takes what the game has handed over, and what time has brought. To be called after a wake
@@ -166,13 +176,28 @@ impl SessionCore {
 
     fn take_messages(&mut self, now: Now) {
         for (&peer, entry) in &mut self.peers {
-            let consumed = entry.queues.shared.consumed.load(Ordering::Acquire);
-            let input = LinkInput::Consumed(consumed);
+            let shared = &entry.queues.shared;
+            let input = LinkInput::Consumed {
+                stream: shared.stream_consumed.load(Ordering::Acquire),
+                reliable: shared.reliable_consumed.load(Ordering::Acquire),
+            };
             self.mesh.handle(now, MeshInput::Link { peer, input });
-            while let Ok(packet) = entry.queues.datagrams.try_recv() {
-                entry.stats.bytes_sent += packet.len() as u64;
-                let input = LinkInput::SendDatagram(packet);
+            let lossy = core::iter::from_fn(|| Some(entry.queues.lossy.try_recv().ok()?.bytes));
+            let mut flushed = false;
+            for frames in lossy.chain(entry.queues.reliable.try_iter()) {
+                flushed = true;
+                let input = LinkInput::Send(frames);
                 self.mesh.handle(now, MeshInput::Link { peer, input });
+            }
+            if flushed {
+                self.mesh.handle(now, MeshInput::Link { peer, input: LinkInput::Flush });
+            }
+            if let Some(link) = self.mesh.link(peer) {
+                for lane in &self.watched {
+                    let stats = link.lane_stats(*lane);
+                    shared.lanes[lane.index()]
+                        .set_released(stats.released_messages, stats.released_bytes);
+                }
             }
             while let Some(packet) =
                 entry.next_stream.take().or_else(|| entry.queues.stream.try_recv().ok())
@@ -184,7 +209,6 @@ impl SessionCore {
                 }
                 entry.queues.shared.stream_bytes.fetch_sub(packet.len(), Ordering::AcqRel);
                 entry.stats.stream_packets_sent += 1;
-                entry.stats.bytes_sent += packet.len() as u64;
                 let input = LinkInput::SendStream(packet);
                 self.mesh.handle(now, MeshInput::Link { peer, input });
             }
@@ -196,9 +220,12 @@ impl SessionCore {
         for (peer, entry) in &mut self.peers {
             if let Some(link) = self.mesh.link(*peer) {
                 entry.stats.set_path(link.path());
+                for (lane, _) in link.lanes().iter() {
+                    entry.stats.lanes[lane.index()] = link.lane_stats(lane);
+                }
             }
-            let dropped = &entry.queues.shared.datagrams_dropped;
-            entry.stats.datagrams_dropped = dropped.load(Ordering::Relaxed);
+            let dropped = &entry.queues.shared.lossy_dropped;
+            entry.stats.handover_dropped = dropped.load(Ordering::Relaxed);
             entry.queues.shared.set_stats(entry.stats);
         }
     }
@@ -217,6 +244,15 @@ impl SessionCore {
                 }
                 MeshOutput::Event(MeshEvent::Link { peer, event }) => self.link_event(peer, event),
                 MeshOutput::Unused(buffer) => self.shared.pool.give(buffer),
+                MeshOutput::Transmit { peer, connection, channel, packet } => {
+                    if let Some(entry) = self.peers.get_mut(&peer)
+                        && channel != Channel::Control
+                    {
+                        entry.stats.bytes_sent += packet.as_ref().len() as u64;
+                    }
+                    let output = MeshOutput::Transmit { peer, connection, channel, packet };
+                    self.outputs.push_back(output);
+                }
                 output => self.outputs.push_back(output),
             }
         }
@@ -254,12 +290,11 @@ impl SessionCore {
 
     fn deliver(&mut self, peer: PeerId, delivery: Delivery) {
         let arrival = Arrival { peer, delivery };
-        match arrival.delivery.lane {
-            Lane::Unreliable => {
-                self.shared.push_datagram(arrival);
-                self.ring = true;
-            }
-            Lane::Reliable => self.push(ToGame::Stream(arrival)),
+        if arrival.delivery.reliable {
+            self.push(ToGame::Reliable(arrival));
+        } else {
+            self.shared.push_lossy(arrival);
+            self.ring = true;
         }
     }
 
@@ -295,7 +330,7 @@ impl SessionCore {
                 return;
             }
         }
-        if !matches!(item, ToGame::Stream(_)) {
+        if !matches!(item, ToGame::Reliable(_)) {
             self.backlog_events += 1;
         }
         if self.backlog_events <= EVENTS_MAX {
@@ -310,7 +345,7 @@ impl SessionCore {
     fn refill(&mut self) {
         let mut handed_over = false;
         while let Some(item) = self.backlog.pop_front() {
-            let is_event = !matches!(item, ToGame::Stream(_));
+            let is_event = !matches!(item, ToGame::Reliable(_));
             match self.to_game.try_send(item) {
                 Ok(()) => {
                     handed_over = true;

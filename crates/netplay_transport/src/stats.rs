@@ -2,7 +2,10 @@
 
 use core::time::Duration;
 
+use netplay_peer::lanes::LaneStats;
 use netplay_peer::link::datagrams::PathStats;
+use netplay_protocol::Lane;
+use netplay_protocol::limits::LANES_MAX;
 
 /// Statistics of one link, as of a tenth of a second ago at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -22,8 +25,10 @@ pub struct LinkStats {
     pub datagrams_received: u64,
     /// Datagrams received again.
     pub duplicates: u64,
-    /// Datagrams to this peer dropped by us because the queue was full.
-    pub datagrams_dropped: u64,
+    /// Mean number of datagrams of ours that were lost in a row, as of late; 0 before the first.
+    pub loss_burst: f32,
+    /// Lossy messages to this peer dropped because the network thread did not take them in time.
+    pub handover_dropped: u64,
     /// Packets sent on the reliable channel.
     pub stream_packets_sent: u64,
     /// Packets received on the reliable channel.
@@ -32,6 +37,8 @@ pub struct LinkStats {
     pub bytes_sent: u64,
     /// Bytes of packets received on all game channels, our headers included.
     pub bytes_received: u64,
+    /// Each lane, by its number.
+    pub lanes: [LaneStats; LANES_MAX],
 }
 
 impl LinkStats {
@@ -40,8 +47,14 @@ impl LinkStats {
         self.rtt_min = path.rtt_min;
         self.jitter = path.jitter;
         self.loss = path.loss;
+        self.loss_burst = path.loss_burst;
         self.datagrams_sent = path.sent;
         self.datagrams_received = path.received;
         self.duplicates = path.duplicates;
+    }
+
+    /// One lane.
+    pub const fn lane(&self, lane: Lane) -> &LaneStats {
+        &self.lanes[lane.index()]
     }
 }

@@ -150,7 +150,7 @@ impl Lanes {
             scheduler: Scheduler::default(),
             carried: (0..SENT).map(|_| Vec::new()).collect(),
             serial: 0,
-            spare: Spare::new(BODIES_KEPT),
+            spare: Spare::new(BODIES_KEPT, 0),
             sent: 0,
             their_consumed: 0,
             received: 0,

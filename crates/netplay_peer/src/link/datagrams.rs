@@ -19,9 +19,9 @@ use netplay_protocol::datagram::{Acks, Departure, HEADER_LEN, Header, Sequence};
 /// Datagrams that one header acknowledges: its base and 32 bits.
 const WINDOW: i16 = 33;
 
-/// Received datagrams after which an ack goes out by itself: half the window, so that one lost ack
-/// costs nothing.
-const ACK_EVERY: u8 = 16;
+/// Received datagrams after which an ack goes out by itself: a quarter of the window, so that lost acks
+/// cost nothing. Games that send at unlike rates still acknowledge with what they send.
+const ACK_EVERY: u8 = 8;
 
 /// Sent datagrams that are remembered. More than the window, and a power of two below half the
 /// sequence space.
@@ -52,6 +52,8 @@ pub struct PathStats {
     pub jitter: Duration,
     /// Share of our last 128 judged datagrams that did not arrive, 0 to 1.
     pub loss: f32,
+    /// Mean number lost in a row (gain 1/8); 0 before the first loss.
+    pub loss_burst: f32,
     /// Datagrams sent.
     pub sent: u64,
     /// Datagrams received and new.
@@ -119,6 +121,8 @@ pub struct DatagramFlow {
     pinged: Option<Sequence>,
     verdicts: u128,
     judged: u32,
+    /// Lost in a row, up to now.
+    losing: u32,
     stats: PathStats,
 }
 
@@ -141,6 +145,7 @@ impl DatagramFlow {
             pinged: None,
             verdicts: 0,
             judged: 0,
+            losing: 0,
             stats: PathStats::default(),
         }
     }
@@ -177,10 +182,11 @@ impl DatagramFlow {
     }
 
     /// Writes the header into the first 16 bytes of `packet`, which has blocks after it or is bare.
+    /// `ask` wants an answer at once.
     ///
     /// # Panics
     /// If the packet is shorter than a header; packets are made with room for it.
-    pub fn stamp(&mut self, now: Now, ping: bool, packet: &mut [u8]) {
+    pub fn stamp(&mut self, now: Now, ask: bool, packet: &mut [u8]) {
         let sequence = self.next;
         let place = self.next_slot();
         self.next = sequence.next();
@@ -195,9 +201,6 @@ impl DatagramFlow {
         self.in_flight += usize::from(in_flight);
         self.sent[place] =
             Sent { sequence, at: now, acked: false, open: true, in_flight, lost: false };
-        if ping {
-            self.pinged = Some(sequence);
-        }
         self.unacked = 0;
         self.owed_since = None;
         self.stats.sent += 1;
@@ -206,10 +209,16 @@ impl DatagramFlow {
             bits: self.bits,
             hold: Some(now.since(arrived)),
         });
-        let header = Header { sequence, departure: Departure::at(now), acks, ping, tick: None };
+        let header =
+            Header { sequence, departure: Departure::at(now), acks, ping: ask, tick: None };
         let room = packet.first_chunk_mut::<HEADER_LEN>();
         header.write(room.expect("packets are made with room for the header"));
         self.skip_decided();
+    }
+
+    /// Measures the round trip with the next datagram; [`Received::pong`] tells it.
+    pub const fn ping(&mut self) {
+        self.pinged = Some(self.next);
     }
 
     /// Moves on to the oldest datagram that waits for a verdict.
@@ -382,6 +391,13 @@ impl DatagramFlow {
         self.reorder = self.reorder * 127 / 128;
         if self.reorder < Duration::from_micros(100) {
             self.reorder = Duration::ZERO;
+        }
+        if !arrived {
+            self.losing += 1;
+        } else if self.losing > 0 {
+            let run = core::mem::take(&mut self.losing) as f32;
+            let mean = self.stats.loss_burst;
+            self.stats.loss_burst = if mean == 0.0 { run } else { mean + (run - mean) / 8.0 };
         }
         self.verdicts = (self.verdicts << 1) | u128::from(!arrived);
         self.judged = (self.judged + 1).min(VERDICTS);

@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 
 use netplay_protocol::control::{ByeReason, Control};
 use netplay_protocol::lobby::{Signal, SignalBody};
-use netplay_protocol::{Lane, Now};
+use netplay_protocol::{Lane, LaneTable, Now};
 
 use datagrams::PathStats;
 use driver::{Channel, ConnectionId, DriverEvent};
@@ -117,6 +117,11 @@ impl Link {
     /// What the path looks like.
     pub const fn path(&self) -> PathStats {
         self.traffic.flow.stats()
+    }
+
+    /// The game's lanes.
+    pub const fn lanes(&self) -> &LaneTable {
+        &self.config.lanes
     }
 
     /// What a lane has done.

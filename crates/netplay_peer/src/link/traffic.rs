@@ -58,7 +58,7 @@ impl Traffic {
             lanes: Lanes::new(table),
             stream: StreamFlow::default(),
             pace: Pace::default(),
-            buffers: Spare::new(BUFFERS_KEPT),
+            buffers: Spare::new(BUFFERS_KEPT, DATAGRAM_MAX),
             unused: VecDeque::new(),
             out: VecDeque::new(),
             flushed: None,
@@ -138,6 +138,9 @@ impl Traffic {
     /// Sends a header without blocks.
     pub(super) fn send_bare(&mut self, now: Now, ping: bool) {
         let mut header = [0; HEADER_LEN];
+        if ping {
+            self.flow.ping();
+        }
         self.flow.stamp(now, ping, &mut header);
         self.take_verdicts(now);
         self.out.push_back(Packet::Bare(header));
@@ -172,7 +175,10 @@ impl Traffic {
             self.recycle(packet);
             return false;
         }
-        self.flow.stamp(now, false, &mut packet);
+        // The window is used up and more waits: the sooner the ack, the sooner it goes on.
+        let in_flight = self.flow.in_flight() + packet.len();
+        let ask = in_flight >= self.pace.window() && self.lanes.is_due();
+        self.flow.stamp(now, ask, &mut packet);
         self.pace.sent(packet.len());
         self.out.push_back(Packet::Full(packet));
         true

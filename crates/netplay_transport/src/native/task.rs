@@ -283,7 +283,8 @@ impl SessionTask {
             }
         }
         if let Packet::Full(buffer) = packet {
-            self.core.pool().give(buffer);
+            let now = self.now();
+            self.core.recycle(now, peer, channel, buffer);
         }
     }
 

@@ -25,6 +25,7 @@ pub fn config(server: &str) -> SessionConfig {
     let entries = vec![
         SchemaEntry { name: "event".into(), lane: Lane::Reliable },
         SchemaEntry { name: "state".into(), lane: Lane::Unreliable },
+        SchemaEntry { name: "world".into(), lane: Lane::Bulk },
     ];
     let schema = Schema::new(entries).expect("two names");
     let game = GameId::new("test").expect("a valid id");
