@@ -8,13 +8,13 @@ use core::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use netplay_protocol::codec::{Bincode, Codec};
-use netplay_protocol::control::{Control, Hello, lane_table};
+use netplay_protocol::control::{Control, Hello, carriers, lane_entries};
 use netplay_protocol::cursor::Reader;
 use netplay_protocol::datagram::{Acks, Departure, HEADER_LEN, Header, Sequence};
-use netplay_protocol::frame::{Frames, MessageId, put_frame};
+use netplay_protocol::frame::{Body, Frame, Frames, MessageId};
 use netplay_protocol::lobby::{ClientMessage, ServerFrame, ServerMessage, Signal, SignalBody};
 use netplay_protocol::schema::Schema;
-use netplay_protocol::{BuildId, GameId, Lane, Now, PROTOCOL_VERSION, PeerId};
+use netplay_protocol::{BuildId, GameId, Lane, LaneKind, LaneTable, Now, PROTOCOL_VERSION, PeerId};
 use serde::{Deserialize, Serialize};
 
 /// What a small action game sends of one player in one tick.
@@ -66,11 +66,13 @@ fn header(c: &mut Criterion) {
 
 fn frames(c: &mut Criterion) {
     let payload = [7; 64];
+    let body = Body { id: MessageId(3), key: None, payload: &payload };
+    let frame = Frame { lane: Lane::Reliable, body };
     let mut group = c.benchmark_group("frames of 64 B");
     for count in [1_u64, 10] {
         let mut packet = Vec::new();
         for _ in 0..count {
-            put_frame(&mut packet, MessageId(3), &payload);
+            frame.put(&mut packet);
         }
         group.throughput(Throughput::Elements(count));
         group.bench_function(format!("write {count}"), |b| {
@@ -78,14 +80,14 @@ fn frames(c: &mut Criterion) {
             b.iter(|| {
                 out.clear();
                 for _ in 0..count {
-                    put_frame(&mut out, MessageId(3), black_box(&payload));
+                    black_box(&frame).put(&mut out);
                 }
             });
         });
         group.bench_function(format!("check and read {count}"), |b| {
             b.iter(|| {
                 Frames::check(black_box(&packet)).expect("these are frames");
-                Frames::new(&packet).flatten().map(|frame| frame.payload.len()).sum::<usize>()
+                Frames::new(&packet).flatten().map(|frame| frame.body.payload.len()).sum::<usize>()
             });
         });
     }
@@ -99,7 +101,8 @@ fn control(c: &mut Criterion) {
         game: GameId::new("my-game").expect("a valid id"),
         build: BuildId::new("1.0.3").expect("a valid id"),
         schema_hash: Schema::default().hash(),
-        lanes: lane_table(),
+        lanes: lane_entries(&LaneTable::default()),
+        carriers: carriers::DATA_CHANNEL,
     });
     let mut bytes = Vec::new();
     hello.write(&mut bytes);
@@ -142,7 +145,7 @@ fn lobby(c: &mut Criterion) {
 }
 
 fn payload(c: &mut Criterion) {
-    let max = Lane::Unreliable.message_max();
+    let max = LaneKind::Unreliable.message_max();
     let encode = |value: &State, out: &mut Vec<u8>| {
         Bincode::encode(value, out, max).expect("it fits");
     };

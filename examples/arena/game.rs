@@ -150,7 +150,7 @@ pub struct GamePlugin;
 
 impl Plugin for GamePlugin {
     fn build(&self, app: &mut App) {
-        app.add_net_message::<ShipState>(Lane::Unreliable)
+        app.add_net_message::<ShipState>(Lane::Sequenced)
             .add_net_message::<Fired>(Lane::Reliable)
             .add_net_message::<WasHit>(Lane::Reliable)
             .add_net_message::<Score>(Lane::Reliable)

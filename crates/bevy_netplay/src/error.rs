@@ -1,5 +1,6 @@
 //! What can go wrong with a lobby.
 
+use netplay_protocol::Lane;
 use netplay_protocol::ids::InvalidId;
 use netplay_protocol::schema::SchemaError;
 use netplay_transport::{CommandError, EndReason, ErrorCode, OpenError};
@@ -28,6 +29,22 @@ pub enum LobbyError {
     /// The registered messages do not make a schema.
     #[error("add_net_message: {0}")]
     Messages(#[from] SchemaError),
+    /// A message was registered on a lane that is not defined.
+    #[error("{message} is on the {lane} lane, which is not defined: call App::add_lane")]
+    NoSuchLane {
+        /// The message type.
+        message: &'static str,
+        /// The lane.
+        lane: Lane,
+    },
+    /// A message with keys was registered on a lane without.
+    #[error("{message} has keys, and the {lane} lane is not of the kind LaneKind::Sequenced")]
+    NoKeys {
+        /// The message type.
+        message: &'static str,
+        /// The lane.
+        lane: Lane,
+    },
     /// The system gives no thread for the network.
     #[error("no background thread for the network: {0}")]
     Runtime(String),

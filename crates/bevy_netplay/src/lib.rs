@@ -72,9 +72,9 @@ pub use lobby::{
     LobbyOnline,
 };
 pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, SentTo};
-pub use netplay_protocol::{Lane, LobbyCode, PeerId};
+pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, PeerId};
 pub use netplay_transport::{
-    Addresses, CloseReason, ErrorCode, LinkStats, Network, SendError as QueueError,
+    Addresses, CloseReason, ErrorCode, LaneStats, LinkStats, Network, SendError as QueueError,
 };
 pub use peer::{
     LinkState, LobbyPeers, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerOf,
@@ -85,10 +85,10 @@ pub use settings::{NetplayNetwork, NetplaySettings};
 /// What most games need.
 pub mod prelude {
     pub use crate::{
-        AddNetMessage, JoinLobby, Lane, LinkState, Lobby, LobbyCode, LobbyFailed, LobbyJoined,
-        LobbyOffline, LobbyPeers, NetWriter, NetplayPlugins, NetplaySettings, NetplaySystems, Peer,
-        PeerConnected, PeerDisconnected, PeerId, PeerInterrupted, PeerOf, PeerResumed, PeerStats,
-        Received,
+        AddNetMessage, JoinLobby, Lane, LaneConfig, LaneKind, LinkState, Lobby, LobbyCode,
+        LobbyFailed, LobbyJoined, LobbyOffline, LobbyPeers, NetWriter, NetplayPlugins,
+        NetplaySettings, NetplaySystems, Peer, PeerConnected, PeerDisconnected, PeerId,
+        PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received,
     };
 }
 

@@ -7,16 +7,16 @@ use std::sync::{Mutex, PoisonError};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
-use netplay_protocol::Lane;
-use netplay_protocol::PeerId;
 use netplay_protocol::codec::{Bincode, Codec, DecodeError, EncodeError};
 use netplay_protocol::frame::MessageId;
 use netplay_protocol::schema::{Schema, SchemaEntry, SchemaError};
+use netplay_protocol::{Lane, LaneConfig, LaneKind, LaneTable, PeerId};
 use netplay_transport::SendError as QueueError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::error::LobbyError;
 use crate::lobby::LobbySession;
 use crate::peer::{LinkState, Peer, PeerOf, PeerStats};
 
@@ -45,6 +45,31 @@ pub trait AddNetMessage {
     /// Registering a type twice, or more than 512 types, fails every [`JoinLobby`](crate::JoinLobby)
     /// with a [`LobbyError`](crate::LobbyError).
     fn add_net_message<M: NetMessage>(&mut self, lane: Lane) -> &mut Self;
+
+    /// As [`Self::add_net_message`], on a lane where the newest wins: of the messages with the same
+    /// key, that is. `key` names the thing of the game of which a message tells, such as the number of
+    /// a ship; up to 1024 keys of a lane may be in use.
+    ///
+    /// Using it with a lane of another kind fails every [`JoinLobby`](crate::JoinLobby) with a
+    /// [`LobbyError`](crate::LobbyError).
+    fn add_keyed_net_message<M: NetMessage>(&mut self, lane: Lane, key: fn(&M) -> u16)
+    -> &mut Self;
+
+    /// Defines a lane of the game's own ([`Lane::custom`]), or changes a built-in one. All players of
+    /// a game define the same lanes with the same kinds; who does not is refused by name.
+    ///
+    /// ```
+    /// # use bevy_app::App;
+    /// # use bevy_netplay::prelude::*;
+    /// # use std::time::Duration;
+    /// /// Effects that nobody misses when they are late.
+    /// const EFFECTS: Lane = Lane::custom(0);
+    ///
+    /// let mut app = App::new();
+    /// let config = LaneConfig::new(LaneKind::Unreliable).deadline(Duration::from_millis(100));
+    /// app.add_lane(EFFECTS, config);
+    /// ```
+    fn add_lane(&mut self, lane: Lane, config: LaneConfig) -> &mut Self;
 }
 
 impl AddNetMessage for App {
@@ -54,11 +79,36 @@ impl AddNetMessage for App {
         registry.entries.push(Entry {
             name: std::any::type_name::<M>(),
             lane,
+            keyed: false,
             deliver: deliver::<M>,
         });
         self
     }
+
+    fn add_keyed_net_message<M: NetMessage>(
+        &mut self,
+        lane: Lane,
+        key: fn(&M) -> u16,
+    ) -> &mut Self {
+        self.add_net_message::<M>(lane);
+        self.insert_resource(KeyOf(key));
+        let mut registry = self.world_mut().resource_mut::<MessageRegistry>();
+        if let Some(entry) = registry.entries.last_mut() {
+            entry.keyed = true;
+        }
+        self
+    }
+
+    fn add_lane(&mut self, lane: Lane, config: LaneConfig) -> &mut Self {
+        let mut registry = self.world_mut().get_resource_or_init::<MessageRegistry>();
+        registry.lanes.set(lane, config);
+        self
+    }
 }
+
+/// How a message type names the thing that it tells of.
+#[derive(Resource)]
+struct KeyOf<M>(fn(&M) -> u16);
 
 type Deliver = fn(&mut World, Entity, PeerId, &[u8]) -> Result<(), DecodeError>;
 
@@ -77,6 +127,7 @@ fn deliver<M: NetMessage>(
 struct Entry {
     name: &'static str,
     lane: Lane,
+    keyed: bool,
     deliver: Deliver,
 }
 
@@ -86,6 +137,7 @@ pub(crate) struct MessageRegistry {
     entries: Vec<Entry>,
     /// In the order of their numbers, once complete.
     numbered: Vec<Entry>,
+    lanes: LaneTable,
 }
 
 impl MessageRegistry {
@@ -94,6 +146,25 @@ impl MessageRegistry {
         let entries =
             entries.map(|entry| SchemaEntry { name: entry.name.to_owned(), lane: entry.lane });
         Schema::new(entries.collect())
+    }
+
+    /// The lanes, if every message has one that suits it.
+    pub(crate) fn lanes(&self) -> Result<LaneTable, LobbyError> {
+        for entry in &self.entries {
+            let (message, lane) = (entry.name, entry.lane);
+            match self.lanes.kind(lane) {
+                None => return Err(LobbyError::NoSuchLane { message, lane }),
+                Some(kind) if entry.keyed && kind != LaneKind::Sequenced => {
+                    return Err(LobbyError::NoKeys { message, lane });
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(self.lanes.clone())
+    }
+
+    pub(crate) fn is_reliable(&self, lane: Lane) -> bool {
+        self.lanes.kind(lane).is_some_and(LaneKind::is_reliable)
     }
 
     /// Gives every message its number. Called when all plugins are built.
@@ -150,6 +221,7 @@ pub struct NetWriter<'w, 's, M: NetMessage> {
     lobbies: Query<'w, 's, &'static LobbySession>,
     peers: Query<'w, 's, (Entity, &'static Peer, &'static PeerOf, &'static LinkState)>,
     counts: Res<'w, SendCounts>,
+    key: Option<Res<'w, KeyOf<M>>>,
     scratch: Local<'s, Vec<u8>>,
     marker: PhantomData<fn(M)>,
 }
@@ -163,13 +235,14 @@ impl<M: NetMessage> NetWriter<'_, '_, M> {
             if *state == LinkState::Connecting {
                 continue;
             }
-            let result = prepared.as_ref().map_err(Clone::clone).and_then(|(id, lane)| {
-                queue(&self.lobbies, lobby.0, peer.id, *id, *lane, &self.scratch).map(|()| *lane)
+            let result = prepared.as_ref().map_err(Clone::clone).and_then(|address| {
+                queue(&self.lobbies, lobby.0, peer.id, *address, &self.scratch)
+                    .map(|()| address.lane)
             });
             match result {
                 Ok(lane) => {
                     sent.peers += 1;
-                    self.counts.sent(entity, lane);
+                    self.counts.sent(entity, self.registry.is_reliable(lane));
                 }
                 Err(error) => {
                     sent.refused += 1;
@@ -185,35 +258,48 @@ impl<M: NetMessage> NetWriter<'_, '_, M> {
     /// # Errors
     /// [`SendError`] if nothing was queued.
     pub fn to(&mut self, peer: Entity, message: impl Borrow<M>) -> Result<(), SendError> {
-        let (id, lane) = self.prepare(message.borrow())?;
+        let address = self.prepare(message.borrow())?;
         let Ok((entity, peer, lobby, _)) = self.peers.get(peer) else {
             return Err(SendError::NotAPeer(peer));
         };
-        queue(&self.lobbies, lobby.0, peer.id, id, lane, &self.scratch)?;
-        self.counts.sent(entity, lane);
+        queue(&self.lobbies, lobby.0, peer.id, address, &self.scratch)?;
+        self.counts.sent(entity, self.registry.is_reliable(address.lane));
         Ok(())
     }
 
     /// Encodes into the scratch buffer, once for all receivers.
-    fn prepare(&mut self, message: &M) -> Result<(MessageId, Lane), SendError> {
+    fn prepare(&mut self, message: &M) -> Result<Address, SendError> {
         let name = std::any::type_name::<M>();
         let (id, lane) = self.registry.find(name).ok_or(SendError::NotRegistered(name))?;
+        let kind = self.registry.lanes.kind(lane).ok_or(QueueError::NoSuchLane { lane })?;
+        let key = self.key.as_ref().map(|key| key.0(message));
         self.scratch.clear();
-        Bincode::encode(message, &mut self.scratch, lane.message_max())?;
-        Ok((id, lane))
+        Bincode::encode(message, &mut self.scratch, kind.message_max())?;
+        Ok(Address { id, lane, key })
     }
+}
+
+/// How a message is addressed within its link.
+#[derive(Clone, Copy)]
+struct Address {
+    id: MessageId,
+    lane: Lane,
+    key: Option<u16>,
 }
 
 fn queue(
     lobbies: &Query<&LobbySession>,
     lobby: Entity,
     peer: PeerId,
-    id: MessageId,
-    lane: Lane,
+    Address { id, lane, key }: Address,
     payload: &[u8],
 ) -> Result<(), SendError> {
     let session = lobbies.get(lobby).map_err(|_| QueueError::NotConnected)?;
-    Ok(session.lock().send(peer, lane, id, payload)?)
+    let mut session = session.lock();
+    Ok(match key {
+        Some(key) => session.send_keyed(peer, lane, key, id, payload)?,
+        None => session.send(peer, lane, id, payload)?,
+    })
 }
 
 /// What writers have counted since the statistics were last refreshed. Behind a lock so that
@@ -247,10 +333,10 @@ impl SendCounts {
         }
     }
 
-    fn sent(&self, peer: Entity, lane: Lane) {
+    fn sent(&self, peer: Entity, reliable: bool) {
         self.count(peer, |count| {
             count.sent += 1;
-            count.reliable += u64::from(lane == Lane::Reliable);
+            count.reliable += u64::from(reliable);
         });
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bevy_ecs::prelude::*;
 use bevy_time::{Real, Time};
-use netplay_protocol::{Lane, PeerId};
+use netplay_protocol::PeerId;
 use netplay_transport::{CloseReason, InboundPacket, LobbyState, Polled, SessionEvent};
 
 use crate::error::LobbyError;
@@ -100,13 +100,14 @@ fn deliver(world: &mut World, lobby: Entity, packet: &InboundPacket) {
             return;
         };
         let registry = world.resource::<MessageRegistry>();
+        let reliable = registry.is_reliable(message.lane);
         let result = match registry.deliverer(message.id, message.lane) {
             Some(deliver) => deliver(world, entity, message.from, message.payload).is_ok(),
             None => false,
         };
         if let Some(mut stats) = world.get_mut::<PeerStats>(entity) {
             stats.messages_received += u64::from(result);
-            stats.reliable_received += u64::from(result && message.lane == Lane::Reliable);
+            stats.reliable_received += u64::from(result && reliable);
             stats.undecodable += u64::from(!result);
             if !result && stats.undecodable == 1 {
                 tracing::warn!(peer = ?message.from, "a message could not be decoded");

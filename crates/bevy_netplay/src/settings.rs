@@ -55,6 +55,7 @@ impl NetplaySettings {
         let build = BuildId::new(self.build.as_str())?;
         let mut config = SessionConfig::new(game, build, registry.schema()?);
         config.server = server.unwrap_or(&self.server).to_owned();
+        config.lanes = registry.lanes()?;
         config.addresses = self.addresses;
         config.interrupted_after = self.interrupted_after;
         config.lost_after = self.lost_after;

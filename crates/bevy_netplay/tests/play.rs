@@ -38,7 +38,7 @@ fn game(app: &mut bevy_app::App) {
         .init_resource::<Inbox>()
         .add_net_message::<Shout>(Lane::Reliable)
         .add_net_message::<Position>(Lane::Unreliable)
-        .add_net_message::<Blob>(Lane::Reliable)
+        .add_net_message::<Blob>(Lane::Bulk)
         .add_observer(|e: On<PeerConnected>, mut j: ResMut<Journal>| {
             j.0.push(format!("connected {}", e.id.short()));
         })

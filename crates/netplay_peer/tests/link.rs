@@ -18,7 +18,7 @@ use core::time::Duration;
 use netplay_peer::LinkConfig;
 use netplay_peer::link::driver::Channel;
 use netplay_peer::link::{CloseReason, LinkInput};
-use netplay_protocol::control::{ByeReason, Control, LaneEntry, Mismatch};
+use netplay_protocol::control::{ByeReason, Control, LaneEntry, Mismatch, carriers};
 use netplay_protocol::datagram::HEADER_LEN;
 use netplay_protocol::frame::{Body, Frame, MessageId};
 use netplay_protocol::limits::{STREAM_PACKET_MAX, STREAM_WINDOW};
@@ -68,7 +68,7 @@ fn share(rng: &mut impl Rng, max: f64) -> f64 {
 
 /// Bytes that are anything, or were something once.
 fn junk(rng: &mut impl Rng, recorded: &[(Channel, Vec<u8>)]) -> (Channel, Vec<u8>) {
-    let channel = Channel::ALL[below(rng, 3) as usize];
+    let channel = Channel::DATA[below(rng, 3) as usize];
     if below(rng, 4) == 0 || recorded.is_empty() {
         let mut bytes = vec![0; below(rng, 60) as usize];
         rng.fill_bytes(&mut bytes);
@@ -448,4 +448,40 @@ fn games_that_do_not_fit_are_refused_by_name_on_both_sides_even_if_a_refusal_is_
             }
         }
     }
+}
+
+/// Two games whose connections have a media track, and what becomes of it.
+fn with_media(carries: bool) -> Pair {
+    let mut config = config();
+    config.hello.carriers |= carriers::RTP;
+    let mut pair = Pair::new([config.clone(), config], &calm(), 0);
+    pair.media_carries = carries;
+    pair.establish();
+    pair.run(Duration::from_secs(3));
+    pair
+}
+
+#[test]
+fn datagrams_move_to_a_media_track_that_carries_them() {
+    let mut pair = with_media(true);
+    for side in 0..2 {
+        assert_eq!(pair.sides[side].link.carrier(), Channel::Media);
+        send(&mut pair, side, Lane::Reliable, b"hi");
+    }
+    pair.run(100 * MS);
+    assert_eq!(pair.sides.each_ref().map(|side| side.received.len()), [1, 1]);
+}
+
+#[test]
+fn datagrams_stay_on_channel_one_if_the_media_track_carries_nothing() {
+    let mut pair = with_media(false);
+    for side in 0..2 {
+        assert_eq!(pair.sides[side].link.carrier(), Channel::Datagrams);
+        send(&mut pair, side, Lane::Reliable, b"hi");
+    }
+    pair.run(100 * MS);
+    assert_eq!(pair.sides.each_ref().map(|side| side.received.len()), [1, 1]);
+    let sent = pair.on_media;
+    pair.run(Duration::from_secs(3));
+    assert_eq!(pair.on_media, sent, "it is not tried for ever");
 }

@@ -100,7 +100,7 @@ impl Codec for Bincode {
     }
 
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-        let config = CONFIG.with_limit::<{ crate::limits::RELIABLE_MESSAGE_MAX }>();
+        let config = CONFIG.with_limit::<{ crate::limits::BULK_MESSAGE_MAX }>();
         let (value, read) = bincode::serde::decode_from_slice(bytes, config)
             .map_err(|error| DecodeError::Deserialize(error.to_string()))?;
         match bytes.len() - read {

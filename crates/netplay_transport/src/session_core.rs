@@ -220,6 +220,7 @@ impl SessionCore {
         for (peer, entry) in &mut self.peers {
             if let Some(link) = self.mesh.link(*peer) {
                 entry.stats.set_path(link.path());
+                entry.stats.media = link.carrier() == Channel::Media;
                 for (lane, _) in link.lanes().iter() {
                     entry.stats.lanes[lane.index()] = link.lane_stats(lane);
                 }

@@ -19,6 +19,8 @@ pub struct LinkStats {
     pub jitter: Duration,
     /// Share of our last 128 datagrams that did not arrive, 0 to 1.
     pub loss: f32,
+    /// Whether a media track carries the datagrams, and not a data channel.
+    pub media: bool,
     /// Datagrams sent, bare acks included.
     pub datagrams_sent: u64,
     /// Datagrams received, bare acks included, duplicates not.

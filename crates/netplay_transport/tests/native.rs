@@ -35,6 +35,27 @@ fn two_players_meet_and_exchange_messages_on_every_kind_of_lane() {
 }
 
 #[test]
+fn datagrams_between_native_peers_move_to_the_media_track() {
+    let _errors = no_errors();
+    let (server, network) = (server(), Network::start().unwrap());
+    let (mut a, mut b) = pair(&network, &server.url());
+    until(&mut [&mut a, &mut b], "both directions are on the media track", |players| {
+        players.iter_mut().all(|player| {
+            let peer = player.peers[0];
+            player.session.stats(peer).is_some_and(|stats| stats.media)
+        })
+    });
+    let (to_b, to_a) = (a.peers[0], b.peers[0]);
+    a.session.send(to_b, Lane::Reliable, EVENT, &[7; 60_000]).unwrap();
+    b.session.send(to_a, Lane::Unreliable, STATE, &[8; 10_000]).unwrap();
+    until(&mut [&mut a, &mut b], "the messages arrive", |players| {
+        players.iter().all(|player| player.messages.len() == 1)
+    });
+    assert_eq!(b.messages[0].2, [7; 60_000]);
+    assert_eq!(a.messages[0].2, [8; 10_000]);
+}
+
+#[test]
 fn the_network_thread_answers_pings_while_the_other_game_does_nothing() {
     let _errors = no_errors();
     let (server, network) = (server(), Network::start().unwrap());

@@ -176,6 +176,17 @@ impl DatagramFlow {
         slot
     }
 
+    /// The number of the next datagram.
+    pub const fn next(&self) -> Sequence {
+        self.next
+    }
+
+    /// Whether the other side has acknowledged one of the latest datagrams.
+    pub const fn is_acked(&self, sequence: Sequence) -> bool {
+        let slot = &self.sent[sequence.0 as usize % SENT];
+        slot.sequence.0 == sequence.0 && slot.acked
+    }
+
     /// The next verdict.
     pub fn poll_verdict(&mut self) -> Option<Verdict> {
         self.verdicts_out.pop_front()

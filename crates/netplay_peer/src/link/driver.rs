@@ -10,7 +10,7 @@ use netplay_protocol::lobby::SignalBody;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u32);
 
-/// The three pre-negotiated data channels. The numbers are their ids.
+/// The three pre-negotiated data channels, whose numbers are their ids, and the media track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Channel {
@@ -18,13 +18,16 @@ pub enum Channel {
     Control = 0,
     /// Unordered, no retransmits.
     Datagrams = 1,
-    /// Reliable, ordered: game messages.
+    /// Reliable, ordered: bulk messages.
     Stream = 2,
+    /// RTP packets of a media track: datagrams that no congestion window of SCTP holds back. Not
+    /// every peer has it.
+    Media = 3,
 }
 
 impl Channel {
-    /// All channels, in the order of their ids.
-    pub const ALL: [Self; 3] = [Self::Control, Self::Datagrams, Self::Stream];
+    /// The data channels, in the order of their ids.
+    pub const DATA: [Self; 3] = [Self::Control, Self::Datagrams, Self::Stream];
 }
 
 /// For the driver. Commands of one connection are carried out in order.

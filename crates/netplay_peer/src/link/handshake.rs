@@ -34,6 +34,7 @@ pub struct Handshake {
     accepted: bool,
     was_accepted: bool,
     awaiting_schema: bool,
+    their_carriers: u8,
 }
 
 impl Handshake {
@@ -46,6 +47,7 @@ impl Handshake {
             accepted: false,
             was_accepted: false,
             awaiting_schema: false,
+            their_carriers: 0,
         }
     }
 
@@ -58,6 +60,11 @@ impl Handshake {
     /// Whether the other side's hello suits us.
     pub const fn accepted(&self) -> bool {
         self.accepted
+    }
+
+    /// Whether both sides can carry datagrams this way.
+    pub const fn both_have(&self, carrier: u8) -> bool {
+        self.hello.carriers & self.their_carriers & carrier != 0
     }
 
     /// A game packet arrived: the other side sends these only once it has accepted us, so it stands
@@ -86,6 +93,7 @@ impl Handshake {
                 if let Some(mismatch) = self.hello.mismatch(&theirs) {
                     return Outcome::Refused(mismatch);
                 }
+                self.their_carriers = theirs.carriers;
                 if theirs.schema_hash == self.hello.schema_hash {
                     self.accepted = true;
                     answers.push(Control::Accept);

@@ -25,7 +25,7 @@ mod traffic;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use netplay_protocol::control::{ByeReason, Control};
+use netplay_protocol::control::{ByeReason, Control, carriers};
 use netplay_protocol::lobby::{Signal, SignalBody};
 use netplay_protocol::{Lane, LaneTable, Now};
 
@@ -119,6 +119,11 @@ impl Link {
         self.traffic.flow.stats()
     }
 
+    /// What carries our datagrams: [`Channel::Datagrams`] or [`Channel::Media`].
+    pub const fn carrier(&self) -> Channel {
+        self.traffic.carrier()
+    }
+
     /// The game's lanes.
     pub const fn lanes(&self) -> &LaneTable {
         &self.config.lanes
@@ -201,10 +206,10 @@ impl Link {
 
     /// Passes on what the traffic half wants sent.
     fn drain(&mut self, now: Now) {
-        while let Some(packet) = self.traffic.poll_datagram() {
+        while let Some((channel, packet)) = self.traffic.poll_datagram() {
             if let Phase::Established { keep_alive_at, .. } = &mut self.phase {
                 *keep_alive_at = now + KEEP_ALIVE;
-                self.transmit(Channel::Datagrams, packet);
+                self.transmit(channel, packet);
             }
         }
         while let Some(buffer) = self.traffic.poll_unused() {
@@ -282,6 +287,11 @@ impl Link {
     }
 
     fn establish(&mut self, now: Now) {
+        if let Phase::Greeting { handshake, .. } = &self.phase
+            && handshake.both_have(carriers::RTP)
+        {
+            self.traffic.offer_media();
+        }
         let mut liveness = Liveness::new(self.config.liveness, now);
         liveness.set_offline(now, self.offline_since.is_some());
         self.phase = Phase::Established { liveness, keep_alive_at: now };
@@ -320,7 +330,7 @@ impl Link {
                 }
                 self.outputs.push_back(LinkOutput::Unused(packet));
             }
-            Channel::Datagrams => self.datagram(now, packet),
+            Channel::Datagrams | Channel::Media => self.datagram(now, packet),
             Channel::Stream => self.stream_packet(now, packet),
         }
     }

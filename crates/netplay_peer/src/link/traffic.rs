@@ -8,19 +8,24 @@
 //! | lost messages | with the next flush, or 20 ms after the last one; at once if the game does not flush |
 //! | small messages that ride twice | with the next flush, or after 20 ms |
 //! | what the window held back | with the next acknowledgement, or at the floor rate |
-//! | an ack | with any datagram, or alone after 20 ms or 16 datagrams |
+//! | an ack | with any datagram, or alone after 20 ms or 8 datagrams |
+//!
+//! Datagrams begin on channel 1. If both sides have a media track, each probes it, and moves to it
+//! once the other side has acknowledged a probe: so a path that carries no media costs nothing but
+//! the probes.
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use netplay_protocol::Now;
 use netplay_protocol::control::Control;
-use netplay_protocol::datagram::HEADER_LEN;
+use netplay_protocol::datagram::{HEADER_LEN, Sequence};
 use netplay_protocol::frame::Frames;
 use netplay_protocol::lane::LaneTable;
 use netplay_protocol::limits::DATAGRAM_MAX;
 
 use super::datagrams::{DatagramFlow, Received};
+use super::driver::Channel;
 use super::io::{Delivery, Packet};
 use super::pace::Pace;
 use super::stream::StreamFlow;
@@ -34,6 +39,20 @@ const TICKING: Duration = Duration::from_millis(40);
 /// Packet buffers that are kept.
 const BUFFERS_KEPT: usize = 64;
 
+/// Probes of the media track before it is given up: two seconds of keep-alives.
+const PROBES: u8 = 40;
+
+/// What is known of the media track.
+#[derive(Clone, Copy, Debug)]
+enum Media {
+    /// One of the two has none, or it carries nothing.
+    None,
+    /// Bare headers are sent on it; the last one has this number.
+    Probing { left: u8, probe: Option<Sequence> },
+    /// It carries our datagrams.
+    InUse,
+}
+
 #[derive(Debug)]
 pub(super) struct Traffic {
     pub(super) flow: DatagramFlow,
@@ -43,7 +62,8 @@ pub(super) struct Traffic {
     buffers: Spare,
     unused: VecDeque<Vec<u8>>,
     /// Datagrams to be transmitted.
-    out: VecDeque<Packet>,
+    out: VecDeque<(Channel, Packet)>,
+    media: Media,
     flushed: Option<Now>,
     /// When to look for something to send, whether the game flushes or not.
     send_by: Option<Now>,
@@ -61,6 +81,7 @@ impl Traffic {
             buffers: Spare::new(BUFFERS_KEPT, DATAGRAM_MAX),
             unused: VecDeque::new(),
             out: VecDeque::new(),
+            media: Media::None,
             flushed: None,
             send_by: None,
             held: false,
@@ -68,13 +89,23 @@ impl Traffic {
     }
 
     /// The next datagram to transmit.
-    pub(super) fn poll_datagram(&mut self) -> Option<Packet> {
+    pub(super) fn poll_datagram(&mut self) -> Option<(Channel, Packet)> {
         self.out.pop_front()
     }
 
     /// The next buffer that is not needed here.
     pub(super) fn poll_unused(&mut self) -> Option<Vec<u8>> {
         self.unused.pop_front()
+    }
+
+    /// Both sides have a media track.
+    pub(super) const fn offer_media(&mut self) {
+        self.media = Media::Probing { left: PROBES, probe: None };
+    }
+
+    /// What carries our datagrams.
+    pub(super) const fn carrier(&self) -> Channel {
+        if matches!(self.media, Media::InUse) { Channel::Media } else { Channel::Datagrams }
     }
 
     /// An empty buffer.
@@ -141,9 +172,36 @@ impl Traffic {
         if ping {
             self.flow.ping();
         }
+        let sequence = self.flow.next();
         self.flow.stamp(now, ping, &mut header);
         self.take_verdicts(now);
-        self.out.push_back(Packet::Bare(header));
+        let channel = match &mut self.media {
+            Media::Probing { left: 0, .. } => {
+                self.media = Media::None;
+                Channel::Datagrams
+            }
+            // Every other one stays on channel 1, which keeps the link alive meanwhile.
+            Media::Probing { left, probe } => {
+                *left -= 1;
+                if left.is_multiple_of(2) {
+                    Channel::Datagrams
+                } else {
+                    *probe = Some(sequence);
+                    Channel::Media
+                }
+            }
+            _ => self.carrier(),
+        };
+        self.out.push_back((channel, Packet::Bare(header)));
+    }
+
+    /// Moves to the media track if the other side has heard us on it.
+    fn choose_carrier(&mut self) {
+        if let Media::Probing { probe: Some(probe), .. } = self.media
+            && self.flow.is_acked(probe)
+        {
+            self.media = Media::InUse;
+        }
     }
 
     fn send_due(&mut self, now: Now) {
@@ -180,7 +238,7 @@ impl Traffic {
         let ask = in_flight >= self.pace.window() && self.lanes.is_due();
         self.flow.stamp(now, ask, &mut packet);
         self.pace.sent(packet.len());
-        self.out.push_back(Packet::Full(packet));
+        self.out.push_back((self.carrier(), Packet::Full(packet)));
         true
     }
 
@@ -215,6 +273,7 @@ impl Traffic {
         mut deliver: impl FnMut(Delivery),
     ) -> Result<Received, Violation> {
         let received = self.flow.receive(now, packet).map_err(|_| Violation::BLOCK)?;
+        self.choose_carrier();
         self.take_verdicts(now);
         if received.blocks {
             let mut delivered =

@@ -56,6 +56,10 @@ pub struct Pair {
     pub recorded: Vec<(Channel, Vec<u8>)>,
     /// Loses control messages: who sends it, and what.
     pub loses: Box<Loses>,
+    /// Whether media tracks carry anything.
+    pub media_carries: bool,
+    /// Packets sent on media tracks.
+    pub on_media: usize,
     connected: bool,
     is_cut: bool,
 }
@@ -90,6 +94,8 @@ impl Pair {
             sides,
             recorded: Vec::new(),
             loses: Box::new(|_, _| false),
+            media_carries: true,
+            on_media: 0,
             connected: false,
             is_cut: false,
         }
@@ -210,7 +216,14 @@ impl Pair {
         if self.recorded.len() < RECORDED {
             self.recorded.push((channel, packet.clone()));
         }
-        if channel == Channel::Datagrams {
+        let lossy = matches!(channel, Channel::Datagrams | Channel::Media);
+        if channel == Channel::Media {
+            self.on_media += 1;
+            if !self.media_carries {
+                return;
+            }
+        }
+        if lossy {
             self.sides[from].datagrams_sent[0] += 1;
             self.sides[from].datagrams_sent[1] += packet.len();
         }
@@ -225,7 +238,7 @@ impl Pair {
         let Some(connection) = to.connection.filter(|_| self.connected && !self.is_cut) else {
             return;
         };
-        if channel == Channel::Datagrams {
+        if lossy {
             to.datagrams.send(now, packet.len(), (connection, channel, packet));
         } else {
             to.ordered.send(now, (connection, channel, packet));

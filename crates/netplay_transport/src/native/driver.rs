@@ -13,12 +13,14 @@ use rtc::peer_connection::transport::RTCDtlsRole;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
+use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceCandidateInit,
     RTCIceConnectionState, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
     RTCSessionDescription, SettingEngineBuilder,
 };
 
+use super::media::{self, MediaSender};
 use super::runtime::IoRuntime;
 use super::task::{Inbox, Stamped};
 use crate::config::Addresses;
@@ -48,12 +50,18 @@ pub(super) enum ConnectionCommand {
 /// The channels of one connection, in the order of their ids.
 pub(super) type Channels = [Arc<dyn DataChannel>; 3];
 
+/// Tracks of the other side that nobody reads yet: an honest one has one.
+const TRACKS: usize = 1;
+/// Behind the newest, so that reordering loses nothing. The library's default is 64.
+const REPLAY_WINDOW: usize = 1024;
+
 /// Who a connection belongs to, and where it reports.
 #[derive(Clone)]
 struct Reporter {
     peer: PeerId,
     connection: ConnectionId,
     inbox: mpsc::Sender<Inbox>,
+    tracks: mpsc::Sender<Arc<dyn TrackRemote>>,
 }
 
 impl Reporter {
@@ -101,6 +109,12 @@ impl PeerConnectionEventHandler for Reporter {
         }
     }
 
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        if self.tracks.try_send(track).is_err() {
+            tracing::debug!(peer = ?self.peer, "a second media track is not read");
+        }
+    }
+
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         match state {
             RTCPeerConnectionState::Connected => {
@@ -130,33 +144,28 @@ pub(super) async fn run(
     mut commands: mpsc::Receiver<ConnectionCommand>,
     inbox: mpsc::Sender<Inbox>,
 ) {
-    let reporter = Reporter { peer, connection, inbox };
-    let pc = match build(&reporter, &addresses).await {
+    let (tracks, mut remote_tracks) = mpsc::channel(TRACKS);
+    let reporter = Reporter { peer, connection, inbox, tracks };
+    let media = MediaSender::new(&begin);
+    let pc = match build(&reporter, &addresses, &media).await {
         Ok(pc) => pc,
         Err(error) => return reporter.report(reporter.failed(error)).await,
     };
     // Aborted when dropped, before the connection is closed.
     let mut readers = JoinSet::new();
-    match describe(pc.as_ref(), &reporter, begin, &mut readers).await {
+    match describe(pc.as_ref(), &reporter, begin, media, &mut readers).await {
         Ok(sdp) => reporter.report(DriverEvent::Described { connection, sdp }).await,
         Err(error) => reporter.report(reporter.failed(error)).await,
     }
-    while let Some(command) = commands.recv().await {
-        let result = match command {
-            ConnectionCommand::SetAnswer(sdp) => match RTCSessionDescription::answer(sdp) {
-                Ok(answer) => pc.set_remote_description(answer).await,
-                Err(error) => Err(error),
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(command) => carry_out(pc.as_ref(), &reporter, command).await,
+                None => break,
             },
-            ConnectionCommand::AddCandidate(body) => {
-                // One bad candidate does not spoil the others.
-                if let Err(error) = add_candidate(pc.as_ref(), body).await {
-                    tracing::debug!(?peer, %error, "a candidate was refused");
-                }
-                Ok(())
+            Some(track) = remote_tracks.recv() => {
+                readers.spawn(read_track(track, reporter.clone()));
             }
-        };
-        if let Err(error) = result {
-            reporter.report(reporter.failed(error)).await;
         }
     }
     readers.shutdown().await;
@@ -165,11 +174,32 @@ pub(super) async fn run(
     }
 }
 
+async fn carry_out(pc: &dyn PeerConnection, reporter: &Reporter, command: ConnectionCommand) {
+    match command {
+        ConnectionCommand::SetAnswer(sdp) => {
+            let result = match RTCSessionDescription::answer(sdp) {
+                Ok(answer) => pc.set_remote_description(answer).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                reporter.report(reporter.failed(error)).await;
+            }
+        }
+        ConnectionCommand::AddCandidate(body) => {
+            // One bad candidate does not spoil the others.
+            if let Err(error) = add_candidate(pc, body).await {
+                tracing::debug!(peer = ?reporter.peer, %error, "a candidate was refused");
+            }
+        }
+    }
+}
+
 type WebRtcResult<T> = webrtc::error::Result<T>;
 
 async fn build(
     reporter: &Reporter,
     addresses: &Addresses,
+    media: &MediaSender,
 ) -> WebRtcResult<Box<dyn PeerConnection>> {
     let settings = SettingEngineBuilder::new()
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
@@ -181,15 +211,18 @@ async fn build(
         .with_answering_dtls_role(RTCDtlsRole::Client)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_include_loopback_candidate(true)
+        .with_srtp_replay_protection_window(REPLAY_WINDOW)
         .build();
     let pc = PeerConnectionBuilder::new()
         .with_setting_engine(settings)
+        .with_media_engine(media::engine()?)
         .with_runtime(Arc::new(IoRuntime))
         .with_handler(Arc::new(reporter.clone()))
         .with_udp_addrs(addresses.to_bind())
         .with_data_channel_send_buffer_limit(SEND_BUFFER)
         .build()
         .await?;
+    pc.add_track(media.track()).await?;
     Ok(Box::new(pc))
 }
 
@@ -198,6 +231,7 @@ async fn describe(
     pc: &dyn PeerConnection,
     reporter: &Reporter,
     begin: Begin,
+    media: MediaSender,
     readers: &mut JoinSet<()>,
 ) -> WebRtcResult<String> {
     let channels = [
@@ -205,11 +239,11 @@ async fn describe(
         open(pc, Channel::Datagrams).await?,
         open(pc, Channel::Stream).await?,
     ];
-    for (channel, data_channel) in Channel::ALL.into_iter().zip(&channels) {
+    for (channel, data_channel) in Channel::DATA.into_iter().zip(&channels) {
         readers.spawn(read(data_channel.clone(), channel, reporter.clone()));
     }
     let (peer, connection) = (reporter.peer, reporter.connection);
-    drop(reporter.inbox.send(Inbox::Channels { peer, connection, channels }).await);
+    drop(reporter.inbox.send(Inbox::Channels { peer, connection, channels, media }).await);
     let description = match begin {
         Begin::Offer => pc.create_offer(None).await?,
         Begin::Answer(sdp) => {
@@ -258,7 +292,7 @@ async fn add_candidate(pc: &dyn PeerConnection, body: SignalBody) -> WebRtcResul
 
 /// Reads one channel until it closes. Packets are stamped here, as soon as they are seen.
 async fn read(data_channel: Arc<dyn DataChannel>, channel: Channel, reporter: Reporter) {
-    let Reporter { peer, connection, inbox } = reporter;
+    let Reporter { peer, connection, inbox, .. } = reporter;
     while let Some(event) = data_channel.poll().await {
         let item = match event {
             DataChannelEvent::OnOpen => Inbox::Open { peer, connection, channel },
@@ -267,7 +301,7 @@ async fn read(data_channel: Arc<dyn DataChannel>, channel: Channel, reporter: Re
                 peer,
                 connection,
                 channel,
-                packet: message.data,
+                packet: message.data.freeze(),
             },
             DataChannelEvent::OnClose => {
                 let why = "a data channel closed".to_owned();
@@ -275,6 +309,20 @@ async fn read(data_channel: Arc<dyn DataChannel>, channel: Channel, reporter: Re
             }
             _ => continue,
         };
+        if inbox.send(item).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the other side's media track until it ends.
+async fn read_track(track: Arc<dyn TrackRemote>, reporter: Reporter) {
+    let Reporter { peer, connection, inbox, .. } = reporter;
+    while let Some(event) = track.poll().await {
+        let TrackRemoteEvent::OnRtpPacket(packet) = event else { continue };
+        let (stamped, channel) = (Stamped::now(), Channel::Media);
+        let packet = packet.payload;
+        let item = Inbox::Packet { stamped, peer, connection, channel, packet };
         if inbox.send(item).await.is_err() {
             return;
         }

@@ -1,6 +1,7 @@
 //! The native shell: tokio, WebSocket, WebRTC.
 
 mod driver;
+mod media;
 mod runtime;
 mod socket;
 mod task;
@@ -9,6 +10,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use netplay_protocol::control::carriers;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 
@@ -79,8 +81,9 @@ impl Network {
         let url = config.socket_url()?;
         let wake = Arc::new(Notify::new());
         let seed = rand_seed();
-        let (mut session, core) =
-            session_core::session(config.link_config(), url.clone(), seed, wake.clone());
+        let mut link = config.link_config();
+        link.hello.carriers |= carriers::RTP;
+        let (mut session, core) = session_core::session(link, url.clone(), seed, wake.clone());
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
         let task = SessionTask::new(core, url, config.addresses, wake);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use netplay_peer::link::Packet;
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent, Phase};
 use netplay_peer::{MeshInput, MeshOutput};
@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::driver::{self, Begin, Channels, ConnectionCommand};
+use super::media::MediaSender;
 use super::socket;
 use crate::config::Addresses;
 use crate::session::Wake;
@@ -57,6 +58,7 @@ pub(super) enum Inbox {
         peer: PeerId,
         connection: ConnectionId,
         channels: Channels,
+        media: MediaSender,
     },
     Open {
         peer: PeerId,
@@ -72,7 +74,7 @@ pub(super) enum Inbox {
         peer: PeerId,
         connection: ConnectionId,
         channel: Channel,
-        packet: BytesMut,
+        packet: Bytes,
     },
 }
 
@@ -85,7 +87,7 @@ impl Wake for Notify {
 struct Connection {
     id: ConnectionId,
     commands: mpsc::Sender<ConnectionCommand>,
-    channels: Option<Channels>,
+    channels: Option<(Channels, MediaSender)>,
     /// One bit per channel.
     open: u8,
 }
@@ -195,7 +197,7 @@ impl SessionTask {
             Inbox::Packet { stamped, peer, connection, channel, packet } => {
                 let mut buffer = match channel {
                     Channel::Stream => self.core.pool().large(),
-                    Channel::Control | Channel::Datagrams => self.core.pool().small(),
+                    _ => self.core.pool().small(),
                 };
                 buffer.extend_from_slice(&packet);
                 let input = MeshInput::Packet { peer, connection, channel, packet: buffer };
@@ -213,9 +215,9 @@ impl SessionTask {
             Inbox::SocketOpened { .. } | Inbox::SocketText { .. } | Inbox::SocketClosed { .. } => {
                 return;
             }
-            Inbox::Channels { peer, connection, channels } => {
+            Inbox::Channels { peer, connection, channels, media } => {
                 if let Some(entry) = self.connection(peer, connection) {
-                    entry.channels = Some(channels);
+                    entry.channels = Some((channels, media));
                 }
                 return;
             }
@@ -242,7 +244,7 @@ impl SessionTask {
     fn nudge(&mut self, peer: PeerId, connection: ConnectionId) {
         let entry = self.connection(peer, connection);
         let channels = entry.and_then(|entry| entry.channels.as_ref());
-        if let Some(channel) = channels.map(|channels| channels[0].clone()) {
+        if let Some(channel) = channels.map(|(channels, _)| channels[0].clone()) {
             self.tasks.spawn(driver::nudge(channel));
         }
     }
@@ -275,9 +277,12 @@ impl SessionTask {
 
     async fn transmit(&mut self, peer: PeerId, id: ConnectionId, channel: Channel, packet: Packet) {
         let entry = self.connection(peer, id);
-        if let Some(channels) = entry.and_then(|entry| entry.channels.as_ref()) {
-            let taken = driver::transmit(channels[channel as usize].as_ref(), packet.as_ref());
-            if !taken.await && channel != Channel::Datagrams {
+        if let Some((channels, media)) = entry.and_then(|entry| entry.channels.as_mut()) {
+            if channel == Channel::Media {
+                media.send(packet.as_ref()).await;
+            } else if !driver::transmit(channels[channel as usize].as_ref(), packet.as_ref()).await
+                && channel != Channel::Datagrams
+            {
                 // Credit keeps these below the library's limit, so the connection is closing.
                 tracing::debug!(?peer, "a reliable packet was not taken");
             }
