@@ -57,6 +57,7 @@
 
 #![forbid(unsafe_code)]
 
+mod conditioner;
 mod config;
 mod event;
 pub mod memory;
@@ -66,10 +67,12 @@ mod session;
 mod session_core;
 mod stats;
 
+pub use conditioner::LinkConditioner;
 pub use config::{Addresses, LOCAL_SERVER, SessionConfig};
 pub use event::{CommandError, EndReason, Message, OpenError, SendError, SessionEvent};
 pub use native::Network;
 pub use netplay_peer::{CloseReason, JoinRequest};
 pub use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary};
+pub use netplay_simnet::{Conditions, InvalidConditions, Jitter, Loss, Rate, Reorder};
 pub use session::{InboundPacket, Polled, Session};
 pub use stats::LinkStats;

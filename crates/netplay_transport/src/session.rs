@@ -12,6 +12,7 @@ use netplay_protocol::limits::{DATAGRAM_MAX, STREAM_PACKET_MAX, STREAM_WINDOW};
 use netplay_protocol::stream::{WHOLE_HEADER_LEN, split, start_whole};
 use netplay_protocol::{Lane, PeerId, datagram};
 
+use crate::conditioner::LinkConditioner;
 use crate::event::{CommandError, EndReason, Message, SendError, SessionEvent};
 use crate::queues::{Arrival, LinkShared, PeerSender, Pool, STREAM_TO_PEER_BYTES, Shared};
 use crate::stats::LinkStats;
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     List,
     Disconnect(PeerId),
     Ping(PeerId),
+    /// Boxed, because it is large and rare.
+    Condition(PeerId, Option<Box<LinkConditioner>>),
 }
 
 /// From the network thread to the game, in order.
@@ -239,6 +242,23 @@ impl Session {
     /// [`CommandError`].
     pub fn ping(&self, peer: PeerId) -> Result<(), CommandError> {
         self.command(Command::Ping(peer))
+    }
+
+    /// Makes the link to a peer worse than it is, or with `None` as it is, whatever
+    /// [`SessionConfig::conditioner`](crate::SessionConfig) says. It holds for this link from now on,
+    /// and for any later one to this peer; a peer that is not known yet can be named too.
+    ///
+    /// Packets under way keep their time. A link is remembered for as long as it lives; of those that
+    /// do not, some hundreds.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn condition(
+        &self,
+        peer: PeerId,
+        conditioner: Option<LinkConditioner>,
+    ) -> Result<(), CommandError> {
+        self.command(Command::Condition(peer, conditioner.map(Box::new)))
     }
 
     /// Peers to which messages can be sent, in the order of their ids.

@@ -19,6 +19,7 @@ use webrtc::peer_connection::{
     RTCSessionDescription, SettingEngineBuilder,
 };
 
+use super::conditioner::Line;
 use super::runtime::IoRuntime;
 use super::task::{Inbox, Stamped};
 use crate::config::Addresses;
@@ -127,11 +128,12 @@ pub(super) async fn run(
     connection: ConnectionId,
     begin: Begin,
     addresses: Addresses,
+    line: Arc<Line>,
     mut commands: mpsc::Receiver<ConnectionCommand>,
     inbox: mpsc::Sender<Inbox>,
 ) {
     let reporter = Reporter { peer, connection, inbox };
-    let pc = match build(&reporter, &addresses).await {
+    let pc = match build(&reporter, &addresses, &line).await {
         Ok(pc) => pc,
         Err(error) => return reporter.report(reporter.failed(error)).await,
     };
@@ -163,6 +165,8 @@ pub(super) async fn run(
     if let Err(error) = pc.close().await {
         tracing::debug!(?peer, %error, "closing a connection");
     }
+    drop(pc);
+    line.finish().await;
 }
 
 type WebRtcResult<T> = webrtc::error::Result<T>;
@@ -170,6 +174,7 @@ type WebRtcResult<T> = webrtc::error::Result<T>;
 async fn build(
     reporter: &Reporter,
     addresses: &Addresses,
+    line: &Arc<Line>,
 ) -> WebRtcResult<Box<dyn PeerConnection>> {
     let settings = SettingEngineBuilder::new()
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
@@ -184,7 +189,7 @@ async fn build(
         .build();
     let pc = PeerConnectionBuilder::new()
         .with_setting_engine(settings)
-        .with_runtime(Arc::new(IoRuntime))
+        .with_runtime(Arc::new(IoRuntime { line: line.clone() }))
         .with_handler(Arc::new(reporter.clone()))
         .with_udp_addrs(addresses.to_bind())
         .with_data_channel_send_buffer_limit(SEND_BUFFER)

@@ -1,5 +1,6 @@
 //! The native shell: tokio, WebSocket, WebRTC.
 
+mod conditioner;
 mod driver;
 mod runtime;
 mod socket;
@@ -83,7 +84,7 @@ impl Network {
             session_core::session(config.link_config(), url.clone(), seed, wake.clone());
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
-        let task = SessionTask::new(core, url, config.addresses, wake);
+        let task = SessionTask::new(core, url, config, wake);
         self.inner.handle.spawn(async move {
             task.run(stop).await;
             drop(running);

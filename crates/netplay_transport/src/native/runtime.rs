@@ -2,7 +2,7 @@
 //!
 //! The kernel's default socket buffers (about 208 KiB) are smaller than SCTP's window (1 MiB), so a
 //! burst loses 2–12 % of its packets; see the table of traps in the crate's documentation. This is
-//! also where a link conditioner sits.
+//! also where the link conditioner sits.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -18,6 +18,8 @@ use webrtc::runtime::{
     TokioRuntime, Transmit,
 };
 
+use super::conditioner::{Conditioned, Line};
+
 /// Asked for, in each direction; the kernel gives what its limit allows.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
@@ -30,8 +32,12 @@ const REPEAT_AFTER: Duration = Duration::from_millis(10);
 /// First bytes of DTLS records (RFC 7983).
 const DTLS: core::ops::RangeInclusive<u8> = 20..=63;
 
+/// The runtime of one connection.
 #[derive(Debug)]
-pub(super) struct IoRuntime;
+pub(super) struct IoRuntime {
+    /// Where its sockets belong to.
+    pub(super) line: Arc<Line>,
+}
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -49,7 +55,8 @@ impl Runtime for IoRuntime {
         {
             tracing::debug!(%error, "socket buffers stay at the system's default");
         }
-        let inner = TokioRuntime.wrap_udp_socket(socket)?;
+        // Below the copies, which are lost like any datagram.
+        let inner = Arc::new(self.line.wrap(TokioRuntime.wrap_udp_socket(socket)?));
         Ok(Arc::new(Repeating { inner, left: AtomicU32::new(REPEATED) }))
     }
 
@@ -95,7 +102,7 @@ impl Runtime for IoRuntime {
 /// A socket that sends the first datagrams of a connection twice.
 #[derive(Debug)]
 struct Repeating {
-    inner: Arc<dyn AsyncUdpSocket>,
+    inner: Arc<Conditioned>,
     left: AtomicU32,
 }
 
