@@ -34,6 +34,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A [`LinkConditioner`] makes links worse than they are, for trying a game: from the first packet on
+//! by [`SessionConfig::conditioner`], or while a link lives by [`Session::condition`].
+//!
 //! Guaranteed: reliable messages to one peer arrive once and in order while its link lives;
 //! unreliable ones at most once; every queue is bounded, with the policies in [`queues`]; the end of
 //! a network leaves no thread, task or socket. Not guaranteed: that a reliable message sent just

@@ -1,4 +1,4 @@
-//! The link conditioner: sockets whose datagrams pass a [`Pipe`] in each direction.
+//! The link conditioner: sockets whose datagrams pass a `netplay_simnet::Pipe` in each direction.
 //!
 //! | what | per | does |
 //! |---|---|---|
@@ -12,30 +12,30 @@
 //! is dropped takes its timer along.
 //!
 //! Guaranteed: without conditions a datagram pays two atomic loads, and nothing is allocated. What is
-//! under way is bounded by [`Pipe::MAX_IN_FLIGHT`] and [`Pipe::MAX_BYTES_IN_FLIGHT`] in each
+//! under way is bounded by [`Pipe::MAX_IN_FLIGHT`](netplay_simnet::Pipe) and `Pipe::MAX_BYTES_IN_FLIGHT` in each
 //! direction of a socket. A datagram that the system refuses when it is released is lost.
 //! Not guaranteed: one rate for all sockets of a connection. Each has its own, but once connected
 //! only one is in use.
 
+mod pipes;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use netplay_peer::link::driver::ConnectionId;
 use netplay_protocol::{Now, PeerId};
-use netplay_simnet::{Conditions, Pipe, mix_seed};
+use netplay_simnet::mix_seed;
 use tokio::sync::Notify;
-use tokio::time::Sleep;
-use webrtc::runtime::{AsyncUdpSocket, EcnCodepoint, RecvMeta, Transmit};
+use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use crate::conditioner::LinkConditioner;
+use pipes::{Exit, Pipes};
 
 /// Peers that are remembered though no connection to them lives.
 const REMEMBERED: usize = 256;
@@ -45,8 +45,6 @@ const LINGER: Duration = Duration::from_millis(500);
 const DRAIN_EVERY: Duration = Duration::from_millis(2);
 /// Datagrams taken from a socket in one turn.
 const BATCH: usize = 64;
-/// The longest sleep. Any is right, for a timer that fires early is set again.
-const NAP: Duration = Duration::from_secs(60);
 
 /// What the game wants for the links of one session.
 #[derive(Debug)]
@@ -198,158 +196,6 @@ impl Line {
         let micros = self.started.elapsed().as_micros();
         Now::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
-
-    /// How long to sleep for a deadline.
-    fn until(&self, deadline: Now) -> Duration {
-        deadline.since(self.now()).min(NAP)
-    }
-}
-
-/// A datagram on its way out.
-#[derive(Clone, Debug)]
-struct Outgoing {
-    to: SocketAddr,
-    ecn: Option<EcnCodepoint>,
-    from: Option<IpAddr>,
-    contents: Bytes,
-}
-
-/// A datagram on its way in.
-#[derive(Clone, Debug)]
-struct Incoming {
-    meta: RecvMeta,
-    contents: Bytes,
-}
-
-/// The way out of one socket.
-#[derive(Debug)]
-struct Exit {
-    pipe: Pipe<Outgoing>,
-    /// Has left the pipe, and waits until the socket is writable.
-    waiting: Option<Outgoing>,
-}
-
-impl Exit {
-    /// Takes a datagram, or several of the same size.
-    fn send(&mut self, now: Now, transmit: &Transmit<'_>) {
-        let size = transmit.segment_size.unwrap_or(usize::MAX).max(1);
-        for contents in transmit.contents.chunks(size) {
-            let datagram = Outgoing {
-                to: transmit.destination,
-                ecn: transmit.ecn,
-                from: transmit.src_ip,
-                contents: Bytes::copy_from_slice(contents),
-            };
-            self.pipe.send(now, contents.len(), datagram);
-        }
-    }
-
-    /// Sends what is due, as long as the socket takes it; if it does not, `cx` is woken when it does.
-    /// What the system refuses is lost.
-    fn release(&mut self, cx: &mut Context<'_>, socket: &dyn AsyncUdpSocket, now: Now) {
-        while let Some(datagram) = self.waiting.take().or_else(|| self.pipe.poll(now)) {
-            let transmit = Transmit {
-                destination: datagram.to,
-                ecn: datagram.ecn,
-                contents: &datagram.contents,
-                segment_size: None,
-                src_ip: datagram.from,
-            };
-            if socket.poll_send(cx, &transmit).is_pending() {
-                self.waiting = Some(datagram);
-                return;
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.waiting.is_none() && self.pipe.in_flight() == 0
-    }
-}
-
-/// The packets of one socket that are under way.
-#[derive(Debug)]
-struct Pipes {
-    /// Of what the game wants.
-    version: u64,
-    /// Whether it wants any conditions; if not, these pipes go when they are empty.
-    wanted: bool,
-    outgoing: Exit,
-    incoming: Pipe<Incoming>,
-    timer: Pin<Box<Sleep>>,
-    /// When the timer fires, if it is set.
-    armed: Option<Now>,
-    /// Of who polls for datagrams.
-    receiver: Waker,
-}
-
-impl Pipes {
-    fn new(conditioner: LinkConditioner, seed: u64, version: u64) -> Self {
-        Self {
-            version,
-            wanted: true,
-            outgoing: Exit {
-                pipe: Pipe::new(conditioner.outgoing, mix_seed(seed, 0)),
-                waiting: None,
-            },
-            incoming: Pipe::new(conditioner.incoming, mix_seed(seed, 1)),
-            timer: Box::pin(tokio::time::sleep(NAP)),
-            armed: None,
-            receiver: Waker::noop().clone(),
-        }
-    }
-
-    fn set(&mut self, conditioner: Option<LinkConditioner>, version: u64) {
-        self.version = version;
-        self.wanted = conditioner.is_some();
-        // What comes now passes at once, and what is under way keeps its time.
-        let (outgoing, incoming) = match conditioner {
-            Some(conditioner) => (conditioner.outgoing, conditioner.incoming),
-            None => (Conditions::perfect(), Conditions::perfect()),
-        };
-        self.outgoing.pipe.set_conditions(outgoing);
-        self.incoming.set_conditions(incoming);
-    }
-
-    fn is_done(&self) -> bool {
-        !self.wanted && self.outgoing.is_empty() && self.incoming.in_flight() == 0
-    }
-
-    /// Takes what the socket has read, which may be several datagrams of one sender.
-    fn receive(&mut self, now: Now, meta: &RecvMeta, buffer: &[u8]) {
-        let read = buffer.get(..meta.len).unwrap_or(buffer);
-        for contents in read.chunks(meta.stride.max(1)) {
-            let mut meta = *meta;
-            (meta.len, meta.stride) = (contents.len(), contents.len().max(1));
-            let datagram = Incoming { meta, contents: Bytes::copy_from_slice(contents) };
-            self.incoming.send(now, contents.len(), datagram);
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Now> {
-        [self.outgoing.pipe.next_deadline(), self.incoming.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// Ready when something may be due.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, line: &Line) -> Poll<()> {
-        self.receiver.clone_from(cx.waker());
-        let Some(next) = self.next_deadline() else {
-            self.armed = None;
-            return Poll::Pending;
-        };
-        if self.armed != Some(next) {
-            self.timer.as_mut().reset(tokio::time::Instant::now() + line.until(next));
-            self.armed = Some(next);
-        }
-        let result = self.timer.as_mut().poll(cx);
-        if result.is_ready() {
-            self.armed = None;
-        }
-        result
-    }
 }
 
 /// A socket behind the conditioner.
@@ -456,21 +302,14 @@ impl AsyncUdpSocket for Conditioned {
             let all_read = self.read(cx, pipes, bufs, meta)?;
             let now = self.line.now();
             pipes.outgoing.release(cx, self.inner.as_ref(), now);
-            if let Some(datagram) = pipes.incoming.poll(now)
-                && let ([buffer, ..], [meta, ..]) = (&mut *bufs, &mut *meta)
-            {
-                // Such a buffer has held it before.
-                let len = datagram.contents.len().min(buffer.len());
-                buffer[..len].copy_from_slice(&datagram.contents[..len]);
-                *meta = datagram.meta;
-                meta.len = len;
+            if pipes.deliver(now, bufs, meta) {
                 return Poll::Ready(Ok(1));
             }
             if !all_read {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if pipes.poll_timer(cx, &self.line).is_pending() {
+            if pipes.poll_timer(cx, now).is_pending() {
                 return Poll::Pending;
             }
         }

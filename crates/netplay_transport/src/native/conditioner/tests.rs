@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 
+use netplay_simnet::Conditions;
 use webrtc::runtime::{Runtime, TokioRuntime};
 
 use super::*;
