@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example arena                            # you, and one more window
 //! cargo run --release --example arena -- --players 4             # four windows
+//! cargo run --release --example arena -- --conditions bad-hotel  # two, on a bad network
 //! cargo run --release --example arena -- --players 4 --headless --seconds 10 --json
 //! ```
 
@@ -48,6 +49,9 @@ fn main() -> AppExit {
         .server(launcher.server());
     if launcher.all_here() {
         netplay = netplay.on_this_machine();
+    }
+    if let Some(conditioner) = args.conditioner() {
+        netplay = netplay.conditioner(conditioner);
     }
     let log = LogPlugin { filter: LOG.into(), ..default() };
     let mut app = App::new();

@@ -1,6 +1,6 @@
 //! The flags that every example has.
 
-use bevy_netplay::LobbyCode;
+use bevy_netplay::prelude::*;
 use clap::Args;
 
 /// Most players of one game on one machine.
@@ -25,6 +25,13 @@ pub struct PlayArgs {
     /// Join the lobby with this code instead of making one; needs --server.
     #[arg(long, value_name = "CODE", requires = "server")]
     pub join: Option<LobbyCode>,
+
+    /// Play under bad network conditions: perfect, lan, wifi, mobile or bad-hotel; or parts like
+    /// delay=40ms,jitter=10ms,loss=5%,burst=6,duplicate=1%,reorder=1%/40ms,rate=480kbit; or both, like
+    /// wifi,delay=80ms. They hold for what each player on this machine sends, so that a round trip
+    /// pays a delay twice.
+    #[arg(long, value_name = "PRESET|SPEC")]
+    pub conditions: Option<Conditions>,
 
     /// Play without a window; bots are at the keys.
     #[arg(long)]
@@ -80,6 +87,13 @@ impl PlayArgs {
             }
         }
         Mode::Headless
+    }
+
+    /// What the links suffer, if anything. Each player has its own luck.
+    pub fn conditioner(&self) -> Option<LinkConditioner> {
+        let conditions = self.conditions.clone()?;
+        let seed = u64::from(self.child.unwrap_or_default());
+        Some(LinkConditioner::outgoing(conditions).with_seed(seed))
     }
 
     /// How many players are on this machine.

@@ -75,6 +75,9 @@ impl Launcher {
             if self.args.headless {
                 command.arg("--headless");
             }
+            if let Some(conditions) = &self.args.conditions {
+                command.arg(format!("--conditions={conditions}"));
+            }
             if let Some(seconds) = self.args.seconds {
                 command.arg(format!("--seconds={seconds}"));
             }

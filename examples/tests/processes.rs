@@ -66,6 +66,20 @@ fn four_headless_players_connect_and_lose_nothing() {
 }
 
 #[test]
+fn players_on_a_bad_network_connect_and_lose_nothing_reliable() {
+    let conditions = "delay=40ms,jitter=10ms/60%,loss=5%,burst=3";
+    let arguments = ["--headless", "--seconds", "4", "--json", "--conditions", conditions];
+    let mut game = arena(&arguments);
+    let ended = game.end(limit(4));
+    let summary = ended.summary();
+    assert_complete(&summary, 2);
+    // Every way costs 40 ms, so both players have the flag; and once only.
+    let rtt = summary["rtt_p50_us"].as_u64().unwrap();
+    assert!((80_000..150_000).contains(&rtt), "{summary}");
+    game.succeeds(STEP);
+}
+
+#[test]
 fn two_players_without_json_print_a_table() {
     let mut game = arena(&["--headless", "--seconds", "2"]);
     let ended = game.succeeds(limit(2));
@@ -204,6 +218,8 @@ fn a_bad_argument_is_refused_with_what_is_wrong() {
         (&["--server", "http://x"], "the scheme has to be ws"),
         (&["--server", "x"], "it does not begin with ws://"),
         (&["--server", "ws://127.0.0.1:99999"], "is no lobby server address"),
+        (&["--conditions", "hotel"], "bad-hotel"),
+        (&["--conditions", "loss=5%,delay=soon"], "delay=TIME, like 40ms"),
         (&["--nonsense"], "--nonsense"),
     ] {
         let ended = arena(arguments).refuses(REFUSAL, said);

@@ -37,6 +37,8 @@
 //! | [`PeerInterrupted`], [`PeerResumed`] | peer | silence for a second; it is back |
 //! | [`PeerDisconnected`] | peer | the link is over, for this reason; the entity goes |
 //!
+//! [`LinkConditioner`] on a peer makes its link worse than it is, for trying a game.
+//!
 //! The network runs on a thread of its own, which answers pings and keeps links alive whatever the
 //! game does. The game's side is two places in the frame:
 //!
@@ -51,6 +53,7 @@
 
 #![forbid(unsafe_code)]
 
+mod conditioner;
 mod diagnostics;
 mod error;
 mod lobby;
@@ -63,6 +66,7 @@ pub mod test_kit;
 use bevy_app::{App, Plugin, PluginGroup, PluginGroupBuilder, PostUpdate, PreUpdate};
 use bevy_ecs::prelude::*;
 
+pub use conditioner::LinkConditioner;
 pub use diagnostics::{
     JITTER, LOSS, MESSAGES_RECEIVED, MESSAGES_SENT, NetplayDiagnosticsPlugin, PEERS, RTT,
 };
@@ -74,7 +78,8 @@ pub use lobby::{
 pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, SentTo};
 pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, PeerId};
 pub use netplay_transport::{
-    Addresses, CloseReason, ErrorCode, LaneStats, LinkStats, Network, SendError as QueueError,
+    Addresses, CloseReason, Conditions, ErrorCode, InvalidConditions, Jitter, LaneStats, LinkStats,
+    Loss, Network, Rate, Reorder, SendError as QueueError,
 };
 pub use peer::{
     LinkState, LobbyPeers, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerOf,
@@ -85,10 +90,10 @@ pub use settings::{NetplayNetwork, NetplaySettings};
 /// What most games need.
 pub mod prelude {
     pub use crate::{
-        AddNetMessage, JoinLobby, Lane, LaneConfig, LaneKind, LinkState, Lobby, LobbyCode,
-        LobbyFailed, LobbyJoined, LobbyOffline, LobbyPeers, NetWriter, NetplayPlugins,
-        NetplaySettings, NetplaySystems, Peer, PeerConnected, PeerDisconnected, PeerId,
-        PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received,
+        AddNetMessage, Conditions, JoinLobby, Lane, LaneConfig, LaneKind, LinkConditioner,
+        LinkState, Lobby, LobbyCode, LobbyFailed, LobbyJoined, LobbyOffline, LobbyPeers, NetWriter,
+        NetplayPlugins, NetplaySettings, NetplaySystems, Peer, PeerConnected, PeerDisconnected,
+        PeerId, PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received,
     };
 }
 
@@ -133,6 +138,13 @@ impl NetplayPlugins {
         self.settings.addresses = Addresses::Loopback;
         self
     }
+
+    /// Bad conditions for the links to all peers, connecting included.
+    #[must_use]
+    pub fn conditioner(mut self, conditioner: LinkConditioner) -> Self {
+        self.settings.conditioner = Some(conditioner);
+        self
+    }
 }
 
 impl PluginGroup for NetplayPlugins {
@@ -163,7 +175,9 @@ impl Plugin for NetplayPlugin {
             )
             .add_systems(
                 PostUpdate,
-                (receive::flush, receive::refresh_stats).chain().in_set(NetplaySystems::Send),
+                (conditioner::condition, receive::flush, receive::refresh_stats)
+                    .chain()
+                    .in_set(NetplaySystems::Send),
             );
     }
 

@@ -8,11 +8,13 @@ use bevy_reflect::Reflect;
 use netplay_protocol::PeerId;
 use netplay_transport::{CloseReason, LinkStats};
 
+use crate::conditioner::ToldConditioner;
+
 /// Another player. The plugin spawns one entity per player it finds, related to its lobby by
 /// [`PeerOf`], and despawns it when the link ends. Despawning it yourself ends the link.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 #[component(immutable)]
-#[require(LinkState, PeerStats)]
+#[require(LinkState, PeerStats, ToldConditioner)]
 pub struct Peer {
     /// The player's id, the same on all machines.
     pub id: PeerId,

@@ -7,6 +7,7 @@ use bevy_time::{Real, Time};
 use netplay_protocol::PeerId;
 use netplay_transport::{CloseReason, InboundPacket, LobbyState, Polled, SessionEvent};
 
+use crate::conditioner::LinkConditioner;
 use crate::error::LobbyError;
 use crate::lobby::{
     HostChanged, JoinLobby, Lobby, LobbyConnection, LobbyFailed, LobbyJoined, LobbyOffline,
@@ -23,6 +24,8 @@ use crate::settings::{NetplayNetwork, NetplaySettings};
 #[derive(Component, Default)]
 pub(crate) struct Roster {
     me: Option<PeerId>,
+    /// With which its peers begin.
+    conditioner: Option<LinkConditioner>,
     entities: BTreeMap<PeerId, Entity>,
 }
 
@@ -37,7 +40,8 @@ pub(crate) fn open_sessions(world: &mut World) {
     let mut wanted = world.query_filtered::<(Entity, &JoinLobby), Without<Roster>>();
     let wanted: Vec<_> = wanted.iter(world).map(|(entity, join)| (entity, join.clone())).collect();
     for (entity, join) in wanted {
-        world.entity_mut(entity).insert(Roster::default());
+        let conditioner = world.resource::<NetplaySettings>().conditioner.clone();
+        world.entity_mut(entity).insert(Roster { conditioner, ..Default::default() });
         match open(world, &join) {
             Ok(session) => {
                 world.entity_mut(entity).insert(session);
@@ -149,8 +153,12 @@ fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
         }
         SessionEvent::PeerFound(peer) => {
             let entity = world.spawn((Peer { id: peer }, PeerOf(lobby))).id();
-            if let Some(mut roster) = world.get_mut::<Roster>(lobby) {
-                roster.entities.insert(peer, entity);
+            let Some(mut roster) = world.get_mut::<Roster>(lobby) else {
+                return;
+            };
+            roster.entities.insert(peer, entity);
+            if let Some(conditioner) = roster.conditioner.clone() {
+                world.entity_mut(entity).insert(conditioner);
             }
         }
         SessionEvent::PeerConnected(id) => {

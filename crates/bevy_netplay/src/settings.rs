@@ -8,6 +8,7 @@ use netplay_transport::memory::MemoryNetwork;
 use netplay_transport::{Addresses, LOCAL_SERVER, Network, OpenError, Session, SessionConfig};
 use tokio::runtime::Handle;
 
+use crate::conditioner::LinkConditioner;
 use crate::error::LobbyError;
 use crate::message::MessageRegistry;
 
@@ -30,6 +31,9 @@ pub struct NetplaySettings {
     /// Silence after which a peer is lost whose connection to the lobby server closed too; 2 s by
     /// default.
     pub lost_after_offline: Duration,
+    /// Bad conditions for the links to all peers, connecting included; none by default. Peers begin
+    /// with this component.
+    pub conditioner: Option<LinkConditioner>,
 }
 
 impl NetplaySettings {
@@ -43,6 +47,7 @@ impl NetplaySettings {
             interrupted_after: Duration::from_secs(1),
             lost_after: Duration::from_secs(15),
             lost_after_offline: Duration::from_secs(2),
+            conditioner: None,
         }
     }
 
@@ -60,6 +65,7 @@ impl NetplaySettings {
         config.interrupted_after = self.interrupted_after;
         config.lost_after = self.lost_after;
         config.lost_after_offline = self.lost_after_offline;
+        config.conditioner = self.conditioner.clone().map(Into::into);
         Ok(config)
     }
 }

@@ -165,6 +165,15 @@ impl Conditions {
         }
     }
 
+    /// The presets with the names by which [`str::parse`] knows them, the best first.
+    pub const PRESETS: [(&'static str, Self); 5] = [
+        ("perfect", Self::perfect()),
+        ("lan", Self::lan()),
+        ("wifi", Self::wifi()),
+        ("mobile", Self::mobile()),
+        ("bad-hotel", Self::bad_hotel()),
+    ];
+
     /// Sets the delay of every packet.
     #[must_use]
     pub const fn with_delay(mut self, delay: Duration) -> Self {
@@ -298,13 +307,14 @@ mod tests {
     #[test]
     fn presets_are_valid_and_lose_what_their_documentation_says() {
         let presets = [
-            (Conditions::perfect(), 0.0),
-            (Conditions::lan(), 0.0),
-            (Conditions::wifi(), 0.004),
-            (Conditions::mobile(), 0.014),
-            (Conditions::bad_hotel(), 0.055),
+            ("perfect", 0.0),
+            ("lan", 0.0),
+            ("wifi", 0.004),
+            ("mobile", 0.014),
+            ("bad-hotel", 0.055),
         ];
-        for (preset, loss) in presets {
+        for ((name, loss), (preset_name, preset)) in presets.into_iter().zip(Conditions::PRESETS) {
+            assert_eq!(name, preset_name);
             assert_eq!(preset.clone().validated(), preset);
             assert!((preset.mean_loss() - loss).abs() < 0.0006, "{preset:?}");
         }

@@ -7,6 +7,9 @@
 //! | [`OrderedPipe`] | one direction of a reliable ordered stream: a delay and nothing else |
 //! | [`Network`] | every direction between any number of nodes, delivered in one global order |
 //!
+//! [`Conditions`] have a text form, for flags: `wifi`, or `delay=40ms,loss=5%`; see
+//! [`Conditions::from_str`](Conditions#impl-FromStr-for-Conditions).
+//!
 //! All are driven the same way: `send(now, …)`, then `poll(now)` until it returns `None`, then wait
 //! until `next_deadline()`. Time is whatever the caller passes: a test jumps from deadline to
 //! deadline, a game passes its real clock.
@@ -43,9 +46,11 @@ mod ordered;
 mod path;
 mod pipe;
 mod queue;
+mod spec;
 
 pub use conditions::{Conditions, Jitter, Loss, Rate, Reorder};
-pub use network::{Delivery, Network};
+pub use network::{Delivery, Network, mix_seed};
 pub use ordered::OrderedPipe;
 pub use path::PipeStats;
 pub use pipe::Pipe;
+pub use spec::InvalidConditions;

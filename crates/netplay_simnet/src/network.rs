@@ -23,7 +23,8 @@ pub struct Network<K, T> {
     seed: u64,
     number_of: fn(K) -> u64,
     paths: BTreeMap<(K, K), Path>,
-    queue: DueQueue<Delivery<K, T>>,
+    /// Each with its length.
+    queue: DueQueue<(usize, Delivery<K, T>)>,
 }
 
 /// A packet that has arrived.
@@ -46,23 +47,23 @@ impl<K: Ord + Copy, T: Clone> Network<K, T> {
         Self { default, seed, number_of, paths: BTreeMap::new(), queue: DueQueue::new() }
     }
 
-    /// Sends a packet of `len_bytes`, which only the rate limit looks at.
+    /// Sends a packet of `len_bytes`, which only the limits of rate and memory look at.
     ///
     /// The item is cloned only where the packet is duplicated. A node may send to itself.
     pub fn send(&mut self, now: Now, from: K, to: K, len_bytes: usize, item: T) {
         if let Fate::Arrives { at, copy } = self.path(from, to).send(now, len_bytes) {
             let copy = copy.map(|copy_at| (copy_at, item.clone()));
-            self.queue.push(at, Delivery { from, to, item });
+            self.queue.push(at, (len_bytes, Delivery { from, to, item }));
             if let Some((copy_at, item)) = copy {
-                self.queue.push(copy_at, Delivery { from, to, item });
+                self.queue.push(copy_at, (len_bytes, Delivery { from, to, item }));
             }
         }
     }
 
     /// The next packet that has arrived anywhere.
     pub fn poll(&mut self, now: Now) -> Option<Delivery<K, T>> {
-        let delivery = self.queue.pop(now)?;
-        self.path(delivery.from, delivery.to).delivered();
+        let (len_bytes, delivery) = self.queue.pop(now)?;
+        self.path(delivery.from, delivery.to).delivered(len_bytes);
         Some(delivery)
     }
 
@@ -103,7 +104,7 @@ impl<K: Ord + Copy, T: Clone> Network<K, T> {
         path.set_blocked(blocked);
         if blocked {
             path.cut();
-            self.queue.retain(|delivery| (delivery.from, delivery.to) != (from, to));
+            self.queue.retain(|(_, delivery)| (delivery.from, delivery.to) != (from, to));
         }
     }
 
@@ -121,7 +122,7 @@ impl<K: Ord + Copy, T: Clone> Network<K, T> {
                 path.cut();
             }
         }
-        self.queue.retain(|delivery| delivery.from != node && delivery.to != node);
+        self.queue.retain(|(_, delivery)| delivery.from != node && delivery.to != node);
     }
 
     /// What happened to the packets of one direction so far.
@@ -142,14 +143,15 @@ impl<K: Ord + Copy, T: Clone> Network<K, T> {
     fn path(&mut self, from: K, to: K) -> &mut Path {
         let Self { default, seed, number_of, .. } = self;
         self.paths.entry((from, to)).or_insert_with(|| {
-            let seed = mix(mix(*seed, number_of(from)), number_of(to));
+            let seed = mix_seed(mix_seed(*seed, number_of(from)), number_of(to));
             Path::new(default.clone(), seed)
         })
     }
 }
 
-/// Adds a number to a seed; the two do not commute. The finisher of SplitMix64.
-const fn mix(seed: u64, number: u64) -> u64 {
+/// Makes one seed of a seed and a number: for many pipes that share one seed and not their luck. The
+/// two do not commute. It is the finisher of SplitMix64.
+pub const fn mix_seed(seed: u64, number: u64) -> u64 {
     let mut z = (seed ^ number.rotate_left(32)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -165,7 +167,7 @@ mod tests {
         let mut seeds = std::collections::BTreeSet::new();
         for seed in 0..20 {
             for from in 0..20 {
-                seeds.extend((0..20).map(|to| mix(mix(seed, from), to)));
+                seeds.extend((0..20).map(|to| mix_seed(mix_seed(seed, from), to)));
             }
         }
         assert_eq!(seeds.len(), 20 * 20 * 20);

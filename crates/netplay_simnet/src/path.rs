@@ -64,6 +64,8 @@ pub(crate) struct Path {
     conditions: Conditions,
     rng: ChaCha8Rng,
     stats: PipeStats,
+    /// Of packets and copies that are in flight.
+    bytes: u64,
     blocked: bool,
     /// Gilbert–Elliott: in the bad state.
     bad: bool,
@@ -78,12 +80,15 @@ pub(crate) struct Path {
 impl Path {
     /// Packets and copies that one direction holds at most; what comes on top overflows.
     pub(crate) const MAX_IN_FLIGHT: u64 = 65_536;
+    /// Their bytes that one direction holds at most; a packet that does not fit overflows.
+    pub(crate) const MAX_BYTES_IN_FLIGHT: u64 = 16 * 1024 * 1024;
 
     pub(crate) fn new(conditions: Conditions, seed: u64) -> Self {
         Self {
             conditions: conditions.validated(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             stats: PipeStats::default(),
+            bytes: 0,
             blocked: false,
             bad: false,
             clump: Duration::ZERO,
@@ -100,7 +105,7 @@ impl Path {
             return Fate::Dropped;
         }
         // This packet is in flight already, so the limit itself still fits.
-        if self.stats.in_flight() > Self::MAX_IN_FLIGHT {
+        if self.stats.in_flight() > Self::MAX_IN_FLIGHT || !self.has_bytes(len_bytes) {
             self.stats.overflowed += 1;
             return Fate::Dropped;
         }
@@ -113,16 +118,28 @@ impl Path {
             return Fate::Dropped;
         }
         let at = self.arrival(departure, &draws.first);
-        let has_room = self.stats.in_flight() < Self::MAX_IN_FLIGHT;
+        self.bytes += len_bytes as u64;
+        let has_room = self.stats.in_flight() < Self::MAX_IN_FLIGHT && self.has_bytes(len_bytes);
         let copy = (has_room && draws.duplicate.chance(self.conditions.duplicate)).then(|| {
             self.stats.duplicated += 1;
+            self.bytes += len_bytes as u64;
             self.arrival(departure, &draws.copy)
         });
         Fate::Arrives { at, copy }
     }
 
-    pub(crate) fn delivered(&mut self) {
+    /// A packet of this length has left the queue of the caller.
+    pub(crate) fn delivered(&mut self, len_bytes: usize) {
         self.stats.delivered += 1;
+        self.bytes = self.bytes.saturating_sub(len_bytes as u64);
+    }
+
+    pub(crate) const fn bytes_in_flight(&self) -> u64 {
+        self.bytes
+    }
+
+    const fn has_bytes(&self, len_bytes: usize) -> bool {
+        self.bytes.saturating_add(len_bytes as u64) <= Self::MAX_BYTES_IN_FLIGHT
     }
 
     pub(crate) fn stats(&self) -> PipeStats {
@@ -155,6 +172,7 @@ impl Path {
     /// Counts everything in flight as lost; the caller drops it.
     pub(crate) fn cut(&mut self) {
         self.stats.lost += self.stats.in_flight();
+        self.bytes = 0;
         self.floor = Now::ZERO;
         self.busy_until = 0;
     }

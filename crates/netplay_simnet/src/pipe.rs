@@ -15,23 +15,28 @@ use crate::queue::DueQueue;
 /// - No packet arrives before the delay, or later than the delay, the largest jitter, the reorder
 ///   extra and the wait for the rate together.
 ///
-/// At most [`Pipe::MAX_IN_FLIGHT`] packets are held; the rest is dropped and counted as overflowed.
+/// At most [`Pipe::MAX_IN_FLIGHT`] packets and [`Pipe::MAX_BYTES_IN_FLIGHT`] are held. As in the queue
+/// of a router, the newest is dropped where it does not fit, and counted as overflowed.
 #[derive(Clone, Debug)]
 pub struct Pipe<T> {
     path: Path,
-    queue: DueQueue<T>,
+    /// Each with its length.
+    queue: DueQueue<(usize, T)>,
 }
 
 impl<T> Pipe<T> {
     /// Packets and copies that are in flight at most.
     pub const MAX_IN_FLIGHT: u64 = Path::MAX_IN_FLIGHT;
 
+    /// Their bytes at most: two seconds of 8 MB each.
+    pub const MAX_BYTES_IN_FLIGHT: u64 = Path::MAX_BYTES_IN_FLIGHT;
+
     /// An empty pipe. The conditions are [validated](Conditions::validated).
     pub fn new(conditions: Conditions, seed: u64) -> Self {
         Self { path: Path::new(conditions, seed), queue: DueQueue::new() }
     }
 
-    /// Sends a packet of `len_bytes`, which only the rate limit looks at.
+    /// Sends a packet of `len_bytes`, which only the limits of rate and memory look at.
     ///
     /// The item is cloned only where the packet is duplicated.
     pub fn send(&mut self, now: Now, len_bytes: usize, item: T)
@@ -40,17 +45,17 @@ impl<T> Pipe<T> {
     {
         if let Fate::Arrives { at, copy } = self.path.send(now, len_bytes) {
             let copy = copy.map(|copy_at| (copy_at, item.clone()));
-            self.queue.push(at, item);
+            self.queue.push(at, (len_bytes, item));
             if let Some((copy_at, item)) = copy {
-                self.queue.push(copy_at, item);
+                self.queue.push(copy_at, (len_bytes, item));
             }
         }
     }
 
     /// The next packet that has arrived: by time of arrival, then by order of sending.
     pub fn poll(&mut self, now: Now) -> Option<T> {
-        let item = self.queue.pop(now)?;
-        self.path.delivered();
+        let (len_bytes, item) = self.queue.pop(now)?;
+        self.path.delivered(len_bytes);
         Some(item)
     }
 
@@ -87,5 +92,10 @@ impl<T> Pipe<T> {
     /// Packets and copies that are in flight.
     pub fn in_flight(&self) -> usize {
         self.queue.len()
+    }
+
+    /// The bytes of those.
+    pub const fn bytes_in_flight(&self) -> u64 {
+        self.path.bytes_in_flight()
     }
 }

@@ -68,6 +68,21 @@ fn conditions() -> impl Strategy<Value = Conditions> {
         })
 }
 
+/// What a text can tell.
+fn whole_microseconds(mut conditions: Conditions) -> Conditions {
+    let cut = |duration: &mut Duration| {
+        *duration = Duration::new(duration.as_secs(), duration.subsec_micros() * 1000);
+    };
+    cut(&mut conditions.delay);
+    if let Jitter::Independent { max } | Jitter::Clumped { max, .. } = &mut conditions.jitter {
+        cut(max);
+    }
+    if let Some(reorder) = &mut conditions.reorder {
+        cut(&mut reorder.extra);
+    }
+    conditions
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Send { now: u64, len: u64 },
@@ -125,6 +140,8 @@ proptest! {
             prop_assert_eq!((stats.sent, stats.delivered), (sent, delivered));
             prop_assert_eq!(stats.in_flight(), pipe.in_flight() as u64);
             prop_assert_eq!(pipe.next_deadline().is_none(), pipe.in_flight() == 0);
+            prop_assert!(pipe.bytes_in_flight() <= Pipe::<u64>::MAX_BYTES_IN_FLIGHT);
+            prop_assert!(pipe.in_flight() > 0 || pipe.bytes_in_flight() == 0);
         }
     }
 
@@ -153,6 +170,40 @@ proptest! {
             let stats = network.total_stats();
             prop_assert!(accounted(stats, network.in_flight()), "{:?}", stats);
         }
+    }
+
+    #[test]
+    fn the_text_of_conditions_gives_the_same_conditions(conditions in conditions()) {
+        let text = conditions.to_string();
+        let parsed: Conditions = text.parse().expect("what is displayed is allowed");
+        prop_assert_eq!(&parsed, &whole_microseconds(conditions.validated()), "{}", &text);
+        prop_assert_eq!(parsed.to_string(), text);
+    }
+
+    #[test]
+    fn any_text_is_conditions_or_an_error_that_names_a_part_of_it(
+        text in prop_oneof![
+            ".{0,40}",
+            "((delay|jitter|loss|burst|duplicate|reorder|rate|wifi)(=[0-9.]{0,5}(%|ms|kB|/|e)?){0,2},?){0,6}",
+        ],
+    ) {
+        match text.parse::<Conditions>() {
+            Ok(conditions) => prop_assert_eq!(conditions.clone().validated(), conditions),
+            Err(error) => {
+                prop_assert!(text.contains(&error.part), "{}", error);
+                prop_assert!(!error.allowed.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn bursts_of_a_mean_length_lose_what_they_are_asked_to(
+        percent in 1..=50_u32,
+        length in 1..=100_u32,
+    ) {
+        let text = format!("loss={percent}%,burst={length}");
+        let conditions: Conditions = text.parse().expect("so much fits into bursts of any length");
+        prop_assert!((conditions.mean_loss() - f64::from(percent) / 100.0).abs() < 1e-9);
     }
 
     #[test]

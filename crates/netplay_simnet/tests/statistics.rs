@@ -355,6 +355,22 @@ fn a_full_pipe_drops_the_newest_packets() {
 }
 
 #[test]
+fn a_pipe_that_holds_its_most_bytes_drops_the_newest_packets() {
+    const LARGE: usize = 64 * 1024;
+    let limit = Pipe::<u64>::MAX_BYTES_IN_FLIGHT;
+    let fit = limit / LARGE as u64;
+    let mut pipe = Pipe::new(Conditions::perfect().with_delay(Duration::from_secs(1)), 1);
+    (0..fit + 3).for_each(|i| pipe.send(Now::ZERO, LARGE, i));
+    assert_eq!((pipe.in_flight() as u64, pipe.stats().overflowed), (fit, 3));
+    assert_eq!(pipe.bytes_in_flight(), limit);
+    assert_eq!(pipe.poll(Now::from_millis(1000)), Some(0));
+    pipe.send(Now::from_millis(1000), LARGE, fit);
+    assert_eq!((pipe.bytes_in_flight(), pipe.stats().overflowed), (limit, 3));
+    pipe.cut();
+    assert_eq!(pipe.bytes_in_flight(), 0);
+}
+
+#[test]
 fn presets_deliver_most_of_a_game_and_lose_what_they_say() {
     let presets = [
         ("lan", Conditions::lan()),

@@ -9,6 +9,7 @@ use netplay_protocol::control::{Hello, carriers, lane_entries};
 use netplay_protocol::schema::Schema;
 use netplay_protocol::{BuildId, GameId, LaneTable, PROTOCOL_VERSION, lobby};
 
+use crate::conditioner::LinkConditioner;
 use crate::event::OpenError;
 
 /// The address of a lobby server on this machine, as `netplay-server` listens by default.
@@ -59,6 +60,9 @@ pub struct SessionConfig {
     /// Silence after which a peer is lost whose connection to the lobby server is closed too; 2 s
     /// by default.
     pub lost_after_offline: Duration,
+    /// Bad conditions for the links to all peers, from the first packet on; none by default.
+    /// [`Session::condition`](crate::Session::condition) changes them for one peer.
+    pub conditioner: Option<LinkConditioner>,
 }
 
 impl SessionConfig {
@@ -76,6 +80,7 @@ impl SessionConfig {
             interrupted_after: liveness.interrupted_after,
             lost_after: liveness.lost_after,
             lost_after_offline: liveness.lost_after_offline,
+            conditioner: None,
         }
     }
 

@@ -34,6 +34,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A [`LinkConditioner`] makes links worse than they are, for trying a game: from the first packet on
+//! by [`SessionConfig::conditioner`], or while a link lives by [`Session::condition`].
+//!
 //! Guaranteed: reliable messages to one peer arrive once and in order while its link lives;
 //! unreliable ones at most once; every queue is bounded, with the policies in [`queues`]; the end of
 //! a network leaves no thread, task or socket. Not guaranteed: that a reliable message sent just
@@ -57,6 +60,7 @@
 
 #![forbid(unsafe_code)]
 
+mod conditioner;
 mod config;
 mod event;
 pub mod memory;
@@ -67,6 +71,7 @@ mod session;
 mod session_core;
 mod stats;
 
+pub use conditioner::LinkConditioner;
 pub use config::{Addresses, LOCAL_SERVER, SessionConfig};
 pub use event::{CommandError, EndReason, Message, OpenError, SendError, SessionEvent};
 pub use native::Network;
@@ -74,5 +79,6 @@ pub use netplay_peer::lanes::LaneStats;
 pub use netplay_peer::{CloseReason, JoinRequest};
 pub use netplay_protocol::lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary};
+pub use netplay_simnet::{Conditions, InvalidConditions, Jitter, Loss, Rate, Reorder};
 pub use session::{InboundPacket, Polled, Session};
 pub use stats::LinkStats;

@@ -6,6 +6,8 @@
 //!
 //! Guaranteed: the same seed and the same calls give the same run.
 
+mod conditioner;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +17,14 @@ use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEve
 use netplay_peer::{MeshInput, MeshOutput};
 use netplay_protocol::lobby::{ClientMessage, ServerFrame};
 use netplay_protocol::{Now, PeerId};
-use netplay_simnet::{Conditions, Network as Paths, OrderedPipe};
+use netplay_simnet::{Conditions, Delivery, Network as Paths, OrderedPipe};
 
+use crate::conditioner::LinkConditioner;
 use crate::config::SessionConfig;
 use crate::event::OpenError;
 use crate::session::{Session, Wake};
 use crate::session_core::{self, SessionCore};
+use conditioner::Conditioners;
 
 /// A session's number in its network.
 type NodeId = u64;
@@ -70,6 +74,7 @@ impl MemoryNetwork {
             opening: BTreeMap::new(),
             arrived: Vec::new(),
             delay: Duration::ZERO,
+            conditioners: Conditioners::default(),
         };
         Self { world: Arc::new(Mutex::new(world)) }
     }
@@ -91,7 +96,8 @@ impl MemoryNetwork {
         let server = "memory".to_owned();
         let (session, core) =
             session_core::session(config.link_config(), server, seed, Arc::new(NoWake));
-        world.nodes.insert(id, Node { core, me: None, socket: None, frozen: false });
+        let conditioner = config.conditioner.clone();
+        world.nodes.insert(id, Node { core, me: None, socket: None, frozen: false, conditioner });
         Ok(session)
     }
 
@@ -151,6 +157,8 @@ struct Node {
     me: Option<PeerId>,
     socket: Option<SocketId>,
     frozen: bool,
+    /// For links of which its game has said nothing else.
+    conditioner: Option<LinkConditioner>,
 }
 
 struct World {
@@ -170,6 +178,7 @@ struct World {
     /// Empty between turns; kept for its memory.
     arrived: Vec<(End, Channel, Vec<u8>)>,
     delay: Duration,
+    conditioners: Conditioners,
 }
 
 impl World {
@@ -197,6 +206,7 @@ impl World {
             .chain(self.streams.values().filter_map(OrderedPipe::next_deadline))
             .chain(self.opening.values().copied())
             .chain(self.paths.next_deadline())
+            .chain(self.conditioners.next_deadline())
             .chain(self.directory.next_deadline())
             .min()
     }
@@ -213,6 +223,11 @@ impl World {
                     continue;
                 };
                 node.core.pump(self.now);
+                if let Some(me) = node.me {
+                    while let Some((peer, conditioner)) = node.core.poll_conditioner() {
+                        self.conditioners.set(me, peer, conditioner);
+                    }
+                }
                 while let Some(output) =
                     self.nodes.get_mut(&id).and_then(|node| node.core.poll_output())
                 {
@@ -234,10 +249,16 @@ impl World {
     /// Does what is due now.
     fn turn(&mut self) {
         let now = self.now;
-        while let Some(delivery) = self.paths.poll(now) {
-            let (connection, packet) = delivery.item;
-            let end = (delivery.to, delivery.from, connection);
-            self.arrive(end, Channel::Datagrams, packet);
+        while let Some((from, to, packet)) = self.conditioners.poll_sent(now) {
+            self.paths.send(now, from, to, packet.1.len(), packet);
+        }
+        while let Some(Delivery { from, to, item }) = self.paths.poll(now) {
+            if let Some((connection, packet)) = self.conditioners.receive(now, from, to, item) {
+                self.arrive((to, from, connection), Channel::Datagrams, packet);
+            }
+        }
+        while let Some((from, to, (connection, packet))) = self.conditioners.poll_received(now) {
+            self.arrive((to, from, connection), Channel::Datagrams, packet);
         }
         let is_open = |(_, at): &(&End, &Now)| **at <= now;
         while let Some(end) = self.opening.iter().find(is_open).map(|(end, _)| *end) {
@@ -307,9 +328,12 @@ impl World {
                     return;
                 };
                 if channel == Channel::Datagrams {
-                    self.paths.send(now, me, peer, bytes.len(), (to.2, bytes));
+                    let packet = self.conditioners.send(now, me, peer, (to.2, bytes));
+                    if let Some(packet) = packet {
+                        self.paths.send(now, me, peer, packet.1.len(), packet);
+                    }
                 } else {
-                    let delay = self.delay;
+                    let delay = self.delay.saturating_add(self.conditioners.delay(me, peer));
                     let pipe =
                         self.streams.entry((from, to)).or_insert_with(|| OrderedPipe::new(delay));
                     pipe.set_delay(delay);
@@ -322,10 +346,14 @@ impl World {
 
     /// What stands in for the WebRTC library. A description is `memory CONNECTION`.
     fn command(&mut self, id: NodeId, peer: PeerId, command: DriverCommand) {
-        let Some(me) = self.nodes.get(&id).and_then(|node| node.me) else {
+        let Some(node) = self.nodes.get(&id) else {
+            return;
+        };
+        let Some(me) = node.me else {
             return;
         };
         let now = self.now;
+        self.conditioners.begin(me, peer, node.conditioner.as_ref());
         match command {
             DriverCommand::Offer { connection } => self.describe(id, peer, connection),
             DriverCommand::Answer { connection, sdp } => {
@@ -345,8 +373,12 @@ impl World {
                 let cut = self.paths.is_blocked(me, peer) || self.paths.is_blocked(peer, me);
                 if self.pairs.get(&theirs) == Some(&mine) && !cut {
                     self.pairs.insert(mine, theirs);
-                    self.opening.insert(mine, now + 2 * self.delay);
-                    self.opening.insert(theirs, now + 2 * self.delay);
+                    let at = now
+                        + 2 * self.delay
+                        + self.conditioners.delay(me, peer)
+                        + self.conditioners.delay(peer, me);
+                    self.opening.insert(mine, at);
+                    self.opening.insert(theirs, at);
                 }
             }
             DriverCommand::AddCandidate { .. } => {}

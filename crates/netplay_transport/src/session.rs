@@ -11,6 +11,7 @@ use netplay_protocol::frame::{Body, Frame, Frames, MessageId};
 use netplay_protocol::limits::RELIABLE_WINDOW;
 use netplay_protocol::{Lane, LaneKind, LaneTable, PeerId};
 
+use crate::conditioner::LinkConditioner;
 use crate::event::{CommandError, EndReason, Message, SendError, SessionEvent};
 use crate::outbox::Outbox;
 use crate::queues::{Arrival, LinkShared, PeerSender, Shared};
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     List,
     Disconnect(PeerId),
     Ping(PeerId),
+    /// Boxed, because it is large and rare.
+    Condition(PeerId, Option<Box<LinkConditioner>>),
 }
 
 /// From the network thread to the game, in order.
@@ -139,6 +142,23 @@ impl Session {
     /// [`CommandError`].
     pub fn ping(&self, peer: PeerId) -> Result<(), CommandError> {
         self.command(Command::Ping(peer))
+    }
+
+    /// Makes the link to a peer worse than it is, or with `None` as it is, whatever
+    /// [`SessionConfig::conditioner`](crate::SessionConfig) says. It holds for this link from now on,
+    /// and for any later one to this peer; a peer that is not known yet can be named too.
+    ///
+    /// Packets under way keep their time. A link is remembered for as long as it lives; of those that
+    /// do not, some hundreds.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn condition(
+        &self,
+        peer: PeerId,
+        conditioner: Option<LinkConditioner>,
+    ) -> Result<(), CommandError> {
+        self.command(Command::Condition(peer, conditioner.map(Box::new)))
     }
 
     /// Peers to which messages can be sent, in the order of their ids.

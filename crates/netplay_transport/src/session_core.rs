@@ -12,6 +12,7 @@ use netplay_peer::lobby_client::LobbyEvent;
 use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput};
 use netplay_protocol::{Lane, Now, PeerId};
 
+use crate::conditioner::LinkConditioner;
 use crate::event::{EndReason, SessionEvent};
 use crate::queues::{
     Arrival, COMMANDS, EVENTS_MAX, PeerReceiver, Pool, Shared, TO_GAME, peer_queues,
@@ -44,6 +45,7 @@ pub(crate) struct SessionCore {
     backlog: VecDeque<ToGame>,
     backlog_events: usize,
     outputs: VecDeque<MeshOutput>,
+    conditioners: VecDeque<(PeerId, Option<LinkConditioner>)>,
     leaving: bool,
     ring: bool,
 }
@@ -74,6 +76,7 @@ pub(crate) fn session(
         backlog: VecDeque::new(),
         backlog_events: 0,
         outputs: VecDeque::new(),
+        conditioners: VecDeque::new(),
         leaving: false,
         ring: false,
     };
@@ -102,6 +105,11 @@ impl SessionCore {
     /// The next output for the shell; never [`MeshOutput::Event`].
     pub(crate) fn poll_output(&mut self) -> Option<MeshOutput> {
         self.outputs.pop_front()
+    }
+
+    /// What the game wants for the links to a peer; to be taken after [`Self::pump`].
+    pub(crate) fn poll_conditioner(&mut self) -> Option<(PeerId, Option<LinkConditioner>)> {
+        self.conditioners.pop_front()
     }
 
     /// Takes something from the shell.
@@ -154,6 +162,9 @@ impl SessionCore {
                         let input = LinkInput::Ping;
                         self.mesh.handle(now, MeshInput::Link { peer, input });
                     }
+                }
+                Ok(Command::Condition(peer, conditioner)) => {
+                    self.conditioners.push_back((peer, conditioner.map(|boxed| *boxed)));
                 }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use netplay_protocol::Lane;
 use netplay_protocol::frame::MessageId;
-use netplay_transport::{Network, SendError, SessionEvent};
+use netplay_transport::{LinkConditioner, Network, SendError, SessionEvent};
 use support::{Player, connect, no_errors, pair, server, until};
 
 const EVENT: MessageId = MessageId(0);
@@ -165,10 +165,17 @@ fn memory_stays_bounded_with_a_receiver_that_never_reads() {
 fn after_leaving_no_thread_no_task_and_no_socket_is_left() {
     let _errors = no_errors();
     let server = server();
+    // A thread gives itself its name.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while threads_named("netplay-server") == 0 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
     let (threads_before, sockets_before) = (threads(), sockets());
-    for _ in 0..3 {
+    for conditions in ["perfect", "mobile", "delay=5s"] {
         let network = Network::start().unwrap();
         let (a, b) = pair(&network, &server.url());
+        let conditioner = LinkConditioner::new(conditions.parse().unwrap());
+        a.session.condition(a.peers[0], Some(conditioner)).unwrap();
         assert!(threads_named("netplay-io") > 0);
         drop((a, b));
         let start = Instant::now();
@@ -210,15 +217,18 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
-
-fn threads_named(name: &str) -> usize {
+/// The names of all threads but those of tests, which come and go. Those have underscores.
+fn threads() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names =
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|comm| comm.trim().starts_with(name)).count()
+    let mut names: Vec<_> = names.filter(|name| !name.contains('_')).collect();
+    names.sort();
+    names
+}
+
+fn threads_named(name: &str) -> usize {
+    threads().iter().filter(|thread| thread.starts_with(name)).count()
 }
 
 fn sockets() -> usize {

@@ -20,6 +20,7 @@ use webrtc::peer_connection::{
     RTCSessionDescription, SettingEngineBuilder,
 };
 
+use super::conditioner::Line;
 use super::media::{self, MediaSender};
 use super::runtime::IoRuntime;
 use super::task::{Inbox, Stamped};
@@ -141,13 +142,14 @@ pub(super) async fn run(
     connection: ConnectionId,
     begin: Begin,
     addresses: Addresses,
+    line: Arc<Line>,
     mut commands: mpsc::Receiver<ConnectionCommand>,
     inbox: mpsc::Sender<Inbox>,
 ) {
     let (tracks, mut remote_tracks) = mpsc::channel(TRACKS);
     let reporter = Reporter { peer, connection, inbox, tracks };
     let media = MediaSender::new(&begin);
-    let pc = match build(&reporter, &addresses, &media).await {
+    let pc = match build(&reporter, &addresses, &line, &media).await {
         Ok(pc) => pc,
         Err(error) => return reporter.report(reporter.failed(error)).await,
     };
@@ -172,6 +174,8 @@ pub(super) async fn run(
     if let Err(error) = pc.close().await {
         tracing::debug!(?peer, %error, "closing a connection");
     }
+    drop(pc);
+    line.finish().await;
 }
 
 async fn carry_out(pc: &dyn PeerConnection, reporter: &Reporter, command: ConnectionCommand) {
@@ -199,6 +203,7 @@ type WebRtcResult<T> = webrtc::error::Result<T>;
 async fn build(
     reporter: &Reporter,
     addresses: &Addresses,
+    line: &Arc<Line>,
     media: &MediaSender,
 ) -> WebRtcResult<Box<dyn PeerConnection>> {
     let settings = SettingEngineBuilder::new()
@@ -216,7 +221,7 @@ async fn build(
     let pc = PeerConnectionBuilder::new()
         .with_setting_engine(settings)
         .with_media_engine(media::engine()?)
-        .with_runtime(Arc::new(IoRuntime))
+        .with_runtime(Arc::new(IoRuntime { line: line.clone() }))
         .with_handler(Arc::new(reporter.clone()))
         .with_udp_addrs(addresses.to_bind())
         .with_data_channel_send_buffer_limit(SEND_BUFFER)

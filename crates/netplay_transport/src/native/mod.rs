@@ -1,5 +1,6 @@
 //! The native shell: tokio, WebSocket, WebRTC.
 
+mod conditioner;
 mod driver;
 mod media;
 mod runtime;
@@ -86,7 +87,7 @@ impl Network {
         let (mut session, core) = session_core::session(link, url.clone(), seed, wake.clone());
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
-        let task = SessionTask::new(core, url, config.addresses, wake);
+        let task = SessionTask::new(core, url, config, wake);
         self.inner.handle.spawn(async move {
             task.run(stop).await;
             drop(running);

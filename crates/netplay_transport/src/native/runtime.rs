@@ -2,7 +2,7 @@
 //!
 //! The kernel's default socket buffers (about 208 KiB) are smaller than SCTP's window (1 MiB), so a
 //! burst loses 2–12 % of its packets; see the table of traps in the crate's documentation. This is
-//! also where a link conditioner sits.
+//! also where the link conditioner sits.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -18,6 +18,8 @@ use webrtc::runtime::{
     TokioRuntime, Transmit,
 };
 
+use super::conditioner::{Conditioned, Line};
+
 /// Asked for, in each direction; the kernel gives what its limit allows.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
@@ -30,8 +32,12 @@ const REPEAT_AFTER: Duration = Duration::from_millis(10);
 /// First bytes of DTLS records (RFC 7983).
 const DTLS: core::ops::RangeInclusive<u8> = 20..=63;
 
+/// The runtime of one connection.
 #[derive(Debug)]
-pub(super) struct IoRuntime;
+pub(super) struct IoRuntime {
+    /// Where its sockets belong to.
+    pub(super) line: Arc<Line>,
+}
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -49,8 +55,11 @@ impl Runtime for IoRuntime {
         {
             tracing::debug!(%error, "socket buffers stay at the system's default");
         }
-        let inner = TokioRuntime.wrap_udp_socket(socket)?;
-        Ok(Arc::new(Repeating { inner, left: AtomicU32::new(REPEATED) }))
+        let options = socket.try_clone()?;
+        // Below the copies, which are lost like any datagram.
+        let inner = Arc::new(self.line.wrap(TokioRuntime.wrap_udp_socket(socket)?));
+        let gro_segments = if gro_off(&options) { 1 } else { inner.max_gro_segments() };
+        Ok(Arc::new(Repeating { inner, left: AtomicU32::new(REPEATED), gro_segments }))
     }
 
     fn wrap_tcp_listener(
@@ -92,11 +101,27 @@ impl Runtime for IoRuntime {
     }
 }
 
+/// Switches generic receive offload off, which the library's socket has switched on; true if it is
+/// off now. The library keeps two receive buffers per connection that hold as many datagrams as the
+/// kernel may merge: 96 KiB each. A game's datagrams come one by one and are never merged.
+#[cfg(target_os = "linux")]
+fn gro_off(socket: &std::net::UdpSocket) -> bool {
+    use nix::sys::socket::{setsockopt, sockopt::UdpGroSegment};
+    setsockopt(socket, UdpGroSegment, &false).is_ok()
+}
+
+/// There is none.
+#[cfg(not(target_os = "linux"))]
+fn gro_off(_socket: &std::net::UdpSocket) -> bool {
+    false
+}
+
 /// A socket that sends the first datagrams of a connection twice.
 #[derive(Debug)]
 struct Repeating {
-    inner: Arc<dyn AsyncUdpSocket>,
+    inner: Arc<Conditioned>,
     left: AtomicU32,
+    gro_segments: usize,
 }
 
 impl Repeating {
@@ -143,6 +168,6 @@ impl AsyncUdpSocket for Repeating {
     }
 
     fn max_gro_segments(&self) -> usize {
-        self.inner.max_gro_segments()
+        self.gro_segments
     }
 }

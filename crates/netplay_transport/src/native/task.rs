@@ -14,10 +14,11 @@ use netplay_protocol::{Now, PeerId};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use super::conditioner::Conditioners;
 use super::driver::{self, Begin, Channels, ConnectionCommand};
 use super::media::MediaSender;
 use super::socket;
-use crate::config::Addresses;
+use crate::config::{Addresses, SessionConfig};
 use crate::session::Wake;
 use crate::session_core::SessionCore;
 
@@ -104,6 +105,7 @@ pub(super) struct SessionTask {
     socket: Option<mpsc::Sender<String>>,
     generation: u64,
     connections: BTreeMap<PeerId, Connection>,
+    conditioners: Conditioners,
     tasks: JoinSet<()>,
 }
 
@@ -111,7 +113,7 @@ impl SessionTask {
     pub(super) fn new(
         core: SessionCore,
         url: String,
-        addresses: Addresses,
+        config: &SessionConfig,
         wake: Arc<Notify>,
     ) -> Self {
         let (inbox, arrivals) = mpsc::channel(INBOX);
@@ -119,13 +121,14 @@ impl SessionTask {
             core,
             started: Instant::now(),
             url,
-            addresses,
+            addresses: config.addresses,
             wake,
             inbox,
             arrivals,
             socket: None,
             generation: 0,
             connections: BTreeMap::new(),
+            conditioners: Conditioners::new(config.conditioner.clone()),
             tasks: JoinSet::new(),
         }
     }
@@ -145,6 +148,9 @@ impl SessionTask {
         loop {
             let now = self.now();
             self.core.pump(now);
+            while let Some((peer, conditioner)) = self.core.poll_conditioner() {
+                self.conditioners.set(peer, conditioner);
+            }
             if leave_by.is_none() && self.core.overflowed() {
                 self.core.leave(now);
             }
@@ -324,7 +330,8 @@ impl SessionTask {
     fn begin(&mut self, peer: PeerId, id: ConnectionId, begin: Begin) {
         let (commands, queue) = mpsc::channel(CONNECTION_COMMANDS);
         let inbox = self.inbox.clone();
-        self.tasks.spawn(driver::run(peer, id, begin, self.addresses, queue, inbox));
+        let line = self.conditioners.line(peer, id);
+        self.tasks.spawn(driver::run(peer, id, begin, self.addresses, line, queue, inbox));
         self.connections.insert(peer, Connection { id, commands, channels: None, open: 0 });
     }
 
