@@ -118,7 +118,8 @@ pub enum MeshEvent {
 
 #[derive(Debug, Default)]
 struct Member {
-    link: Option<Link>,
+    /// Boxed, because a tree's node has room for eleven members from the first on.
+    link: Option<Box<Link>>,
     /// The last numbers used with this member.
     used: Previous,
     offline: bool,
@@ -153,7 +154,7 @@ impl Mesh {
 
     /// The link to a peer, if there is one that is not over.
     pub fn link(&self, peer: PeerId) -> Option<&Link> {
-        self.members.get(&peer)?.link.as_ref().filter(|link| !link.is_closed())
+        self.members.get(&peer)?.link.as_deref().filter(|link| !link.is_closed())
     }
 
     /// Whether nothing is left to do: all links ended, no socket wanted.
@@ -168,7 +169,7 @@ impl Mesh {
 
     /// When to send the next [`MeshInput::Tick`].
     pub fn next_deadline(&self) -> Option<Now> {
-        let links = self.members.values().filter_map(|member| member.link.as_ref());
+        let links = self.members.values().filter_map(|member| member.link.as_deref());
         links.filter_map(Link::next_deadline).chain(self.lobby.next_deadline()).min()
     }
 
@@ -199,7 +200,7 @@ impl Mesh {
             self.lobby(now, LobbyInput::Tick);
         }
         let due = |member: &Member| {
-            let deadline = member.link.as_ref().and_then(Link::next_deadline);
+            let deadline = member.link.as_deref().and_then(Link::next_deadline);
             deadline.is_some_and(|deadline| now >= deadline)
         };
         while let Some(peer) = self.members.iter().find(|(_, m)| due(m)).map(|(peer, _)| *peer) {
@@ -287,7 +288,7 @@ impl Mesh {
             link.wait_for_offer(now);
         }
         link.handle(now, LinkInput::Offline(member.offline));
-        member.link = Some(link);
+        member.link = Some(Box::new(link));
         self.event(MeshEvent::PeerFound(peer));
         self.drive(now, peer, first);
     }
@@ -334,7 +335,7 @@ impl Mesh {
     }
 
     fn drive(&mut self, now: Now, peer: PeerId, input: LinkInput) {
-        match self.members.get_mut(&peer).and_then(|member| member.link.as_mut()) {
+        match self.members.get_mut(&peer).and_then(|member| member.link.as_deref_mut()) {
             Some(link) => {
                 link.handle(now, input);
                 self.drain(peer);

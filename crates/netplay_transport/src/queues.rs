@@ -24,20 +24,20 @@ use netplay_protocol::limits::{DATAGRAM_MAX, LANES_MAX, STREAM_PACKET_MAX};
 
 use crate::stats::LinkStats;
 
-/// Flushes' lossy messages that wait in the hand-over to the network: two seconds at 60 Hz. The lanes
+/// Flushes' lossy messages that wait in the hand-over to the network: a second at 60 Hz. The lanes
 /// behind it have limits of their own.
-pub const LOSSY_TO_PEER: usize = 128;
+pub const LOSSY_TO_PEER: usize = 64;
 
 /// Bytes of a batch of lossy messages; more go into another.
 pub(crate) const LOSSY_BATCH_MAX: usize = 16 * 1024;
 
 /// Flushes' reliable messages that wait in the hand-over to the network; more wait on the game's side,
 /// and share a batch there.
-pub(crate) const RELIABLE_TO_PEER: usize = 64;
+pub(crate) const RELIABLE_TO_PEER: usize = 32;
 
 /// Packets of channel 2 that wait in the hand-over to the network; more wait on the game's side, and
 /// share packets there.
-pub(crate) const STREAM_TO_PEER: usize = 64;
+pub(crate) const STREAM_TO_PEER: usize = 32;
 
 /// Datagrams' lossy messages that wait for the game: half a second of 15 peers at 60 Hz. Older state
 /// is of no use.

@@ -62,7 +62,8 @@ pub struct Session {
     shared: Arc<Shared>,
     lanes: LaneTable,
     waker: Arc<dyn Wake>,
-    peers: BTreeMap<PeerId, Outbox>,
+    /// Boxed, because a tree's node has room for eleven peers from the first on.
+    peers: BTreeMap<PeerId, Box<Outbox>>,
     /// Lossy messages that have to wait for an event about their sender.
     held: Option<Arrival>,
     /// Cost of the reliable messages read since the network thread was last told.
@@ -276,7 +277,7 @@ impl Session {
                     return Some(Polled::Event(*event));
                 }
                 Ok(ToGame::Queues(peer, sender)) => {
-                    self.peers.insert(peer, Outbox::new(sender));
+                    self.peers.insert(peer, Box::new(Outbox::new(sender)));
                 }
                 Ok(ToGame::Reliable(arrival)) => {
                     let link = self.peers.get(&arrival.peer);

@@ -36,7 +36,8 @@ pub(crate) struct SessionCore {
     server: String,
     /// Lanes of which the game is told what has left their queues.
     watched: Vec<Lane>,
-    peers: BTreeMap<PeerId, Peer>,
+    /// Boxed, because a tree's node has room for eleven peers from the first on.
+    peers: BTreeMap<PeerId, Box<Peer>>,
     commands: Receiver<Command>,
     to_game: Sender<ToGame>,
     shared: Arc<Shared>,
@@ -279,7 +280,8 @@ impl SessionCore {
             LinkEvent::Established => {
                 let (sender, queues) = peer_queues();
                 let stats = LinkStats::default();
-                self.peers.insert(peer, Peer { queues, next_stream: None, stats, pings: 0 });
+                let entry = Peer { queues, next_stream: None, stats, pings: 0 };
+                self.peers.insert(peer, Box::new(entry));
                 self.push(ToGame::Queues(peer, sender));
                 self.tell(SessionEvent::PeerConnected(peer));
             }

@@ -117,8 +117,9 @@ pub struct Delivered {
 /// Both directions of all lanes with one peer.
 #[derive(Debug)]
 pub struct Lanes {
-    outgoing: [Option<Outgoing>; LANES_MAX],
-    incoming: [Option<Incoming>; LANES_MAX],
+    /// Boxed, because most games define few of the sixteen.
+    outgoing: [Option<Box<Outgoing>>; LANES_MAX],
+    incoming: [Option<Box<Incoming>>; LANES_MAX],
     scheduler: Scheduler,
     /// What each datagram without a final verdict carried, by its slot.
     carried: Box<[Vec<Carried>]>,
@@ -141,8 +142,8 @@ impl Lanes {
         let mut outgoing = [const { None }; LANES_MAX];
         let mut incoming = [const { None }; LANES_MAX];
         for (lane, config) in table.iter().filter(|(_, config)| config.kind.rides_datagrams()) {
-            outgoing[lane.index()] = Some(Outgoing::new(lane, *config));
-            incoming[lane.index()] = Some(Incoming::new(lane, config.kind));
+            outgoing[lane.index()] = Some(Box::new(Outgoing::new(lane, *config)));
+            incoming[lane.index()] = Some(Box::new(Incoming::new(lane, config.kind)));
         }
         Self {
             outgoing,
@@ -177,12 +178,12 @@ impl Lanes {
 
     /// Whether something would ride once more in a datagram that goes anyway.
     pub fn has_repeats(&self) -> bool {
-        self.outgoing.iter().flatten().any(Outgoing::has_repeats)
+        self.outgoing.iter().flatten().any(|lane| lane.has_repeats())
     }
 
     /// When a message is too late the next time; see [`Self::expire`].
     pub fn next_expiry(&self) -> Option<Now> {
-        self.outgoing.iter().flatten().filter_map(Outgoing::next_expiry).min()
+        self.outgoing.iter().flatten().filter_map(|lane| lane.next_expiry()).min()
     }
 
     /// Drops what is too late.
@@ -216,6 +217,7 @@ impl Lanes {
                 wait |= 1 << i;
             }
         }
+        let waiting = wait;
         while let Some(next) = Scheduler::pick(&self.outgoing, wait, reversed) {
             let Some(lane) = &mut self.outgoing[next] else { break };
             let written = lane.fill(&mut to, &mut self.spare);
@@ -223,7 +225,7 @@ impl Lanes {
                 // Nothing more of it fits, or it has nothing more.
                 wait &= !(1 << next);
             }
-            Scheduler::served(&mut self.outgoing, next, written, wait | 1 << next);
+            Scheduler::served(&mut self.outgoing, next, written, waiting);
         }
         let filled = to.out.len() > start;
         self.sent += before - credit;

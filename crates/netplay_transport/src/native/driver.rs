@@ -149,20 +149,21 @@ pub(super) async fn run(
     let (tracks, mut remote_tracks) = mpsc::channel(TRACKS);
     let reporter = Reporter { peer, connection, inbox, tracks };
     let media = MediaSender::new(&begin);
-    let pc = match build(&reporter, &addresses, &line, &media).await {
+    // Boxed, so that a connection does not keep the room that only its beginning needs: 20 KB.
+    let pc = match Box::pin(build(&reporter, &addresses, &line, &media)).await {
         Ok(pc) => pc,
         Err(error) => return reporter.report(reporter.failed(error)).await,
     };
     // Aborted when dropped, before the connection is closed.
     let mut readers = JoinSet::new();
-    match describe(pc.as_ref(), &reporter, begin, media, &mut readers).await {
+    match Box::pin(describe(pc.as_ref(), &reporter, begin, media, &mut readers)).await {
         Ok(sdp) => reporter.report(DriverEvent::Described { connection, sdp }).await,
         Err(error) => reporter.report(reporter.failed(error)).await,
     }
     loop {
         tokio::select! {
             command = commands.recv() => match command {
-                Some(command) => carry_out(pc.as_ref(), &reporter, command).await,
+                Some(command) => Box::pin(carry_out(pc.as_ref(), &reporter, command)).await,
                 None => break,
             },
             Some(track) = remote_tracks.recv() => {
