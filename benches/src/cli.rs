@@ -1,12 +1,18 @@
 //! The command line, and what each bench does by default.
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
 
-use crate::Result;
+use crate::cells::Amount;
 use crate::harness::{self, Bench, Plan};
 use crate::link::{self, Link};
 use crate::pinger;
 use crate::stacks::{Setup, StackId};
+use crate::{Result, carriers};
+
+/// A datagram that comes later is of no use to anybody.
+const CARRIERS_DRAIN: Duration = Duration::from_secs(3);
 
 const LATENCY_HELP: &str = "\
 Columns:
@@ -49,6 +55,29 @@ Columns:
 Connections are made one after another and kept open. Percentiles are taken per repeat; a column
 shows the median over the repeats.";
 
+const CARRIERS_HELP: &str = "\
+Columns:
+  carrier   what carries the messages, all with the `webrtc` library:
+            dc_no_retransmits       unordered data channel, no retransmissions
+            dc_lifetime_40          unordered data channel, messages live for 40 ms
+            dc_lifetime_40_mtu_4000 the same, SCTP packets of up to 4000 bytes
+            rtp                     RTP packets on a local track
+  size      bytes of a message
+  copies    packets that each message rides in, one after the other
+  loss_pct  per cent of UDP packets lost, each way
+  pattern   random: each on its own; burst: four in a row on average (Gilbert-Elliott)
+  rtt_ms    milliseconds; delay of the link, both ways together
+  rate_kbit kbit/s that pass each way, headers included, behind a queue of 250 ms; - for no limit
+  p50_ms    milliseconds from handing over to receive queue, of what arrived; median
+  p90_ms    milliseconds, 90th percentile of the same
+  p99_ms    milliseconds, 99th percentile of the same
+  delivered_pct  per cent of messages that arrived, at most 3 s after the last was sent
+  worst_gap the most messages in a row that did not arrive
+  udp_packets_per_msg  UDP packets of both ends, divided by their messages
+
+Both ends send at 60 Hz and are in one process, so that one clock measures. Cells run side by side.
+Connections are made while the link loses nothing; the first second of messages is not counted.";
+
 const TOP_HELP: &str = "`netplay-bench NAME --help` names every column of a table and its unit.
 With --json the last line of the output is one object: {\"bench\":NAME,\"rows\":[{...},...]}";
 
@@ -68,6 +97,9 @@ enum Command {
     /// Time to connect two peers, and the memory a connected peer costs
     #[command(after_help = CONNECT_HELP)]
     Connect(Options),
+    /// What carries datagrams best on a bad link, within WebRTC
+    #[command(after_help = CARRIERS_HELP)]
+    Carriers(LinkOptions),
     /// The measuring process of one job
     #[command(hide = true)]
     Pinger(Role),
@@ -96,6 +128,29 @@ struct Options {
 }
 
 #[derive(Args)]
+struct LinkOptions {
+    /// Take fewer links and end within 120 s
+    #[arg(long)]
+    quick: bool,
+    /// Print the rows as JSON on the last line
+    #[arg(long)]
+    json: bool,
+    /// Messages of each end in a cell; 60 are a second
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    messages: Option<u32>,
+    /// Cells side by side: more take less time, until the processor is the limit
+    #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    at_once: u32,
+}
+
+impl LinkOptions {
+    fn amount(&self, messages: u32, drain: Duration) -> Amount {
+        let messages = self.messages.unwrap_or(messages);
+        Amount { messages, at_once: self.at_once as usize, drain }
+    }
+}
+
+#[derive(Args)]
 struct Role {
     /// Which stack to use
     #[arg(long)]
@@ -119,6 +174,10 @@ pub fn run() -> Result<()> {
             harness::latency(&plan(Bench::Latency, &options))
         }
         Command::Connect(options) => harness::connect(&plan(Bench::Connect, &options)),
+        Command::Carriers(options) => {
+            let amount = options.amount(1_500, CARRIERS_DRAIN);
+            carriers::run(options.quick, options.json, amount)
+        }
         Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
         Command::Peer(role) => {
             let setup = Setup { link: Link::to_parent()?, lobby_url: role.lobby };
@@ -202,10 +261,13 @@ mod tests {
 
     #[test]
     fn every_column_is_explained() {
+        use crate::carriers::CarrierRow;
         use crate::report::{ConnectRow, LatencyRow, Row};
-        for (columns, help) in
-            [(LatencyRow::COLUMNS, LATENCY_HELP), (ConnectRow::COLUMNS, CONNECT_HELP)]
-        {
+        for (columns, help) in [
+            (LatencyRow::COLUMNS, LATENCY_HELP),
+            (ConnectRow::COLUMNS, CONNECT_HELP),
+            (CarrierRow::COLUMNS, CARRIERS_HELP),
+        ] {
             for column in columns {
                 assert!(help.contains(&format!("\n  {column} ")), "{column} is not in the help");
             }
