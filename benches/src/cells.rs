@@ -134,6 +134,8 @@ pub struct Outcome {
     pub worst_gap: u64,
     /// UDP packets of both ends while the messages were sent.
     pub udp_packets: u64,
+    /// Their bytes with the headers of IP and UDP.
+    pub wire_bytes: u64,
 }
 
 impl Outcome {
@@ -151,12 +153,18 @@ impl Outcome {
             p90_ms: percentile(&mut arrived, 90.0).map(rounded),
             p99_ms: percentile(&mut arrived, 99.0).map(rounded),
             udp_packets: udp.packets,
+            wire_bytes: udp.bytes,
         }
     }
 
     /// Messages that arrived, of a hundred.
     pub fn delivered_pct(&self) -> f64 {
         rounded((self.sent - self.lost) as f64 * 100.0 / self.sent.max(1) as f64)
+    }
+
+    /// How long the messages of one end took to send.
+    pub fn seconds(&self) -> f64 {
+        self.sent as f64 / 2.0 * PERIOD.as_secs_f64()
     }
 }
 
@@ -383,7 +391,7 @@ mod tests {
     use super::*;
 
     const CELL: Cell = Cell {
-        way: Way::DcNoRetransmits,
+        way: Way::QuinnStream,
         size: 100,
         copies: 1,
         loss_pct: 20,

@@ -9,10 +9,12 @@ use crate::harness::{self, Bench, Plan};
 use crate::link::{self, Link};
 use crate::pinger;
 use crate::stacks::{Setup, StackId};
-use crate::{Result, carriers};
+use crate::{Result, carriers, lanes};
 
 /// A datagram that comes later is of no use to anybody.
 const CARRIERS_DRAIN: Duration = Duration::from_secs(3);
+/// A reliable stream that has stalled needs its time.
+const LANES_DRAIN: Duration = Duration::from_secs(15);
 
 const LATENCY_HELP: &str = "\
 Columns:
@@ -78,6 +80,31 @@ Columns:
 Both ends send at 60 Hz and are in one process, so that one clock measures. Cells run side by side.
 Connections are made while the link loses nothing; the first second of messages is not counted.";
 
+const LANES_HELP: &str = "\
+Columns:
+  stack     what was measured
+  loss_pct  per cent of UDP packets lost, each way
+  pattern   random: each on its own; burst: four in a row on average (Gilbert-Elliott)
+  rtt_ms    milliseconds; delay of the link, both ways together
+  size      bytes of a message
+  p50_ms    milliseconds from handing over to receive queue, of what arrived; median
+  p99_ms    milliseconds, 99th percentile of the same
+  delivered_pct  per cent of messages that arrived, at most 15 s after the last was sent
+  lost      messages that did not arrive, both directions together
+  udp_packets_per_s  UDP packets that one end sent in a second, mean of both
+  wire_bytes_per_s   bytes that one end sent in a second with the headers of IP and UDP, mean of both
+
+Both ends send the same at 60 Hz, and figures are of both directions together. They are in one
+process, so that one clock measures. Cells run side by side, all on loopback through one UDP
+forwarder each. Connections are made while the link loses nothing; the first second of messages is
+not counted.
+
+Stacks:
+  webrtc_reliable    the `webrtc` library with its default settings, reliable ordered channel
+  webrtc_unreliable  the same, unreliable unordered channel
+  matchbox_reliable  matchbox_socket, reliable channel
+  quinn_stream       quinn with its default settings, one long-lived stream in each direction";
+
 const TOP_HELP: &str = "`netplay-bench NAME --help` names every column of a table and its unit.
 With --json the last line of the output is one object: {\"bench\":NAME,\"rows\":[{...},...]}";
 
@@ -100,6 +127,9 @@ enum Command {
     /// What carries datagrams best on a bad link, within WebRTC
     #[command(after_help = CARRIERS_HELP)]
     Carriers(LinkOptions),
+    /// One-way delay and loss of a 60 Hz stream on a bad link
+    #[command(after_help = LANES_HELP)]
+    Lanes(LinkOptions),
     /// The measuring process of one job
     #[command(hide = true)]
     Pinger(Role),
@@ -177,6 +207,10 @@ pub fn run() -> Result<()> {
         Command::Carriers(options) => {
             let amount = options.amount(1_500, CARRIERS_DRAIN);
             carriers::run(options.quick, options.json, amount)
+        }
+        Command::Lanes(options) => {
+            let amount = options.amount(2_700, LANES_DRAIN);
+            lanes::run(options.quick, options.json, amount)
         }
         Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
         Command::Peer(role) => {
@@ -262,11 +296,13 @@ mod tests {
     #[test]
     fn every_column_is_explained() {
         use crate::carriers::CarrierRow;
+        use crate::lanes::LaneRow;
         use crate::report::{ConnectRow, LatencyRow, Row};
         for (columns, help) in [
             (LatencyRow::COLUMNS, LATENCY_HELP),
             (ConnectRow::COLUMNS, CONNECT_HELP),
             (CarrierRow::COLUMNS, CARRIERS_HELP),
+            (LaneRow::COLUMNS, LANES_HELP),
         ] {
             for column in columns {
                 assert!(help.contains(&format!("\n  {column} ")), "{column} is not in the help");

@@ -39,6 +39,9 @@ pub enum End {
 }
 
 impl End {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::A, Self::B];
+
     const fn other(self) -> Self {
         match self {
             Self::A => Self::B,

@@ -2,6 +2,8 @@
 //!
 //! A new way is one file here, one variant of [`Way`] and one arm of [`Way::connect`].
 
+mod matchbox;
+mod quinn;
 mod webrtc;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +35,14 @@ pub enum Way {
     DcLifetime40Mtu4000,
     /// RTP packets on a local track.
     Rtp,
+    /// The `webrtc` library with its default settings, reliable ordered channel.
+    WebrtcReliable,
+    /// The same, unreliable unordered channel.
+    WebrtcUnreliable,
+    /// `matchbox_socket`, reliable channel.
+    MatchboxReliable,
+    /// `quinn`, one long-lived stream in each direction.
+    QuinnStream,
 }
 
 impl Way {
@@ -43,6 +53,10 @@ impl Way {
             Self::DcLifetime40 => "dc_lifetime_40",
             Self::DcLifetime40Mtu4000 => "dc_lifetime_40_mtu_4000",
             Self::Rtp => "rtp",
+            Self::WebrtcReliable => "webrtc_reliable",
+            Self::WebrtcUnreliable => "webrtc_unreliable",
+            Self::MatchboxReliable => "matchbox_reliable",
+            Self::QuinnStream => "quinn_stream",
         }
     }
 
@@ -59,6 +73,10 @@ impl Way {
                 let style = Style { rtp: true, ..Style::tuned(Some(0), None) };
                 webrtc::connect(site, style).await
             }
+            Self::WebrtcReliable => webrtc::connect(site, Style::plain(true)).await,
+            Self::WebrtcUnreliable => webrtc::connect(site, Style::plain(false)).await,
+            Self::MatchboxReliable => matchbox::connect(site).await,
+            Self::QuinnStream => quinn::connect(site).await,
         }
     }
 }

@@ -66,6 +66,19 @@ impl Style {
             tuned: true,
         }
     }
+
+    /// The library's defaults, with a reliable ordered channel or its opposite.
+    pub const fn plain(reliable: bool) -> Self {
+        let max_retransmits = if reliable { None } else { Some(0) };
+        Self {
+            ordered: reliable,
+            max_retransmits,
+            lifetime_ms: None,
+            sctp_mtu: None,
+            rtp: false,
+            tuned: false,
+        }
+    }
 }
 
 /// Connects two peers and waits until both channels are open.
