@@ -176,7 +176,9 @@ struct LinkOptions {
 impl LinkOptions {
     fn amount(&self, messages: u32, drain: Duration) -> Amount {
         let messages = self.messages.unwrap_or(messages);
-        Amount { messages, at_once: self.at_once as usize, drain }
+        // Quick means no second try.
+        let retries = if self.quick { 0 } else { 2 };
+        Amount { messages, at_once: self.at_once as usize, drain, retries }
     }
 }
 
