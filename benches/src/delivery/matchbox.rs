@@ -10,18 +10,18 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, Stream, StreamExt};
+use futures_util::{Stream, StreamExt};
 use matchbox_signaling::SignalingServer;
 use matchbox_socket::{
     ChannelConfig, MessageLoopFuture, PeerId, PeerState, RtcIceServerConfig, WebRtcChannel,
     WebRtcSocket,
 };
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_tungstenite::tungstenite::Message;
 
+use super::signaling::proxy;
 use super::{Arrivals, Delivery, Ends, Site};
 use crate::Result;
 use crate::forwarder::{End, Forwarder};
@@ -36,7 +36,8 @@ pub async fn connect(site: &Site<'_>) -> Result<Ends> {
     for (end, arrivals) in End::ALL.into_iter().zip(site.arrivals.clone()) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("ws://{}/bench", listener.local_addr()?);
-        signaling.spawn(proxy(listener, server_url.clone(), end, site.forwarder.clone()));
+        let forwarder = site.forwarder.clone();
+        signaling.spawn(proxy(listener, server_url.clone(), end, forwarder, rewrite));
         sockets.push(Socket::new(&url, arrivals)?);
     }
     // Both loops must turn for either to connect.
@@ -124,39 +125,6 @@ impl Socket {
     }
 }
 
-/// Passes the frames of one end on, in both directions, until one side closes.
-async fn proxy(listener: TcpListener, server: String, end: End, forwarder: Arc<Forwarder>) {
-    if let Err(error) = try_proxy(listener, &server, end, &forwarder).await {
-        eprintln!("signaling proxy: {error}");
-    }
-}
-
-async fn try_proxy(
-    listener: TcpListener,
-    server: &str,
-    end: End,
-    forwarder: &Forwarder,
-) -> Result<()> {
-    let (client, _): (TcpStream, _) = listener.accept().await?;
-    let mut client = tokio_tungstenite::accept_async(client).await?;
-    let (mut server, _) = tokio_tungstenite::connect_async(server).await?;
-    loop {
-        tokio::select! {
-            message = client.next() => match message {
-                Some(Ok(Message::Text(text))) => {
-                    server.send(Message::text(rewrite(&text, end, forwarder)?)).await?;
-                }
-                Some(Ok(message)) => server.send(message).await?,
-                Some(Err(_)) | None => return Ok(()),
-            },
-            message = server.next() => match message {
-                Some(Ok(message)) => client.send(message).await?,
-                Some(Err(_)) | None => return Ok(()),
-            },
-        }
-    }
-}
-
 /// A request of `end`'s with the forwarder's addresses.
 fn rewrite(text: &str, end: End, forwarder: &Forwarder) -> Result<String> {
     let mut request: Value = serde_json::from_str(text)?;
@@ -185,5 +153,30 @@ struct Sender(mpsc::UnboundedSender<Vec<u8>>);
 impl Delivery for Sender {
     fn send(&mut self, message: Vec<u8>) -> Result<()> {
         Ok(self.0.send(message)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netplay_simnet::Conditions;
+
+    use super::*;
+    use crate::forwarder::Courier;
+
+    #[test]
+    fn a_candidate_is_rewritten_and_what_has_no_address_is_not() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let courier = Courier::start().unwrap();
+        let link = courier.link(&Conditions::perfect(), 1, runtime.handle().clone());
+        let stand_in = link.stand_in(End::A, "127.0.0.1:5".parse().unwrap()).unwrap();
+        let request = |port: u16| {
+            let candidate = format!("candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host");
+            let init = serde_json::json!({ "candidate": candidate, "sdpMid": "" }).to_string();
+            let data = serde_json::json!({ "IceCandidate": init });
+            serde_json::json!({ "Signal": { "receiver": "x", "data": data } }).to_string()
+        };
+        assert_eq!(rewrite(&request(5), End::A, &link).unwrap(), request(stand_in.port()));
+        assert_eq!(rewrite("\"KeepAlive\"", End::A, &link).unwrap(), "\"KeepAlive\"");
+        assert!(rewrite("nonsense", End::A, &link).is_err());
     }
 }

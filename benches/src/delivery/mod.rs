@@ -4,6 +4,7 @@
 
 mod matchbox;
 mod quinn;
+mod signaling;
 mod webrtc;
 
 use std::sync::{Arc, Mutex, PoisonError};
