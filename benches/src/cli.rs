@@ -1,12 +1,20 @@
 //! The command line, and what each bench does by default.
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
 
-use crate::Result;
+use crate::cells::Amount;
 use crate::harness::{self, Bench, Plan};
 use crate::link::{self, Link};
 use crate::pinger;
 use crate::stacks::{Setup, StackId};
+use crate::{Result, carriers, lanes};
+
+/// A datagram that comes later is of no use to anybody.
+const CARRIERS_DRAIN: Duration = Duration::from_secs(3);
+/// A reliable stream that has stalled needs its time.
+const LANES_DRAIN: Duration = Duration::from_secs(15);
 
 const LATENCY_HELP: &str = "\
 Columns:
@@ -49,6 +57,54 @@ Columns:
 Connections are made one after another and kept open. Percentiles are taken per repeat; a column
 shows the median over the repeats.";
 
+const CARRIERS_HELP: &str = "\
+Columns:
+  carrier   what carries the messages, all with the `webrtc` library:
+            dc_no_retransmits       unordered data channel, no retransmissions
+            dc_lifetime_40          unordered data channel, messages live for 40 ms
+            dc_lifetime_40_mtu_4000 the same, SCTP packets of up to 4000 bytes
+            rtp                     RTP packets on a local track
+  size      bytes of a message
+  copies    packets that each message rides in, one after the other
+  loss_pct  per cent of UDP packets lost, each way
+  pattern   random: each on its own; burst: four in a row on average (Gilbert-Elliott)
+  rtt_ms    milliseconds; delay of the link, both ways together
+  rate_kbit kbit/s that pass each way, headers included, behind a queue of 250 ms; - for no limit
+  p50_ms    milliseconds from handing over to receive queue, of what arrived; median
+  p90_ms    milliseconds, 90th percentile of the same
+  p99_ms    milliseconds, 99th percentile of the same
+  delivered_pct  per cent of messages that arrived, at most 3 s after the last was sent
+  worst_gap the most messages in a row that did not arrive
+  udp_packets_per_msg  UDP packets of both ends, divided by their messages
+
+Both ends send at 60 Hz and are in one process, so that one clock measures. Cells run side by side.
+Connections are made while the link loses nothing; the first second of messages is not counted.";
+
+const LANES_HELP: &str = "\
+Columns:
+  stack     what was measured
+  loss_pct  per cent of UDP packets lost, each way
+  pattern   random: each on its own; burst: four in a row on average (Gilbert-Elliott)
+  rtt_ms    milliseconds; delay of the link, both ways together
+  size      bytes of a message
+  p50_ms    milliseconds from handing over to receive queue, of what arrived; median
+  p99_ms    milliseconds, 99th percentile of the same
+  delivered_pct  per cent of messages that arrived, at most 15 s after the last was sent
+  lost      messages that did not arrive, both directions together
+  udp_packets_per_s  UDP packets that one end sent in a second, mean of both
+  wire_bytes_per_s   bytes that one end sent in a second with the headers of IP and UDP, mean of both
+
+Both ends send the same at 60 Hz, and figures are of both directions together. They are in one
+process, so that one clock measures. Cells run side by side, all on loopback through one UDP
+forwarder each. Connections are made while the link loses nothing; the first second of messages is
+not counted.
+
+Stacks:
+  webrtc_reliable    the `webrtc` library with its default settings, reliable ordered channel
+  webrtc_unreliable  the same, unreliable unordered channel
+  matchbox_reliable  matchbox_socket, reliable channel
+  quinn_stream       quinn with its default settings, one long-lived stream in each direction";
+
 const TOP_HELP: &str = "`netplay-bench NAME --help` names every column of a table and its unit.
 With --json the last line of the output is one object: {\"bench\":NAME,\"rows\":[{...},...]}";
 
@@ -68,6 +124,12 @@ enum Command {
     /// Time to connect two peers, and the memory a connected peer costs
     #[command(after_help = CONNECT_HELP)]
     Connect(Options),
+    /// What carries datagrams best on a bad link, within WebRTC
+    #[command(after_help = CARRIERS_HELP)]
+    Carriers(LinkOptions),
+    /// One-way delay and loss of a 60 Hz stream on a bad link
+    #[command(after_help = LANES_HELP)]
+    Lanes(LinkOptions),
     /// The measuring process of one job
     #[command(hide = true)]
     Pinger(Role),
@@ -96,6 +158,31 @@ struct Options {
 }
 
 #[derive(Args)]
+struct LinkOptions {
+    /// Take fewer links and end within 120 s
+    #[arg(long)]
+    quick: bool,
+    /// Print the rows as JSON on the last line
+    #[arg(long)]
+    json: bool,
+    /// Messages of each end in a cell; 60 are a second
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    messages: Option<u32>,
+    /// Cells side by side: more take less time, until the processor is the limit
+    #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    at_once: u32,
+}
+
+impl LinkOptions {
+    fn amount(&self, messages: u32, drain: Duration) -> Amount {
+        let messages = self.messages.unwrap_or(messages);
+        // Quick means no second try.
+        let retries = if self.quick { 0 } else { 2 };
+        Amount { messages, at_once: self.at_once as usize, drain, retries }
+    }
+}
+
+#[derive(Args)]
 struct Role {
     /// Which stack to use
     #[arg(long)]
@@ -119,6 +206,14 @@ pub fn run() -> Result<()> {
             harness::latency(&plan(Bench::Latency, &options))
         }
         Command::Connect(options) => harness::connect(&plan(Bench::Connect, &options)),
+        Command::Carriers(options) => {
+            let amount = options.amount(1_500, CARRIERS_DRAIN);
+            carriers::run(options.quick, options.json, amount)
+        }
+        Command::Lanes(options) => {
+            let amount = options.amount(2_700, LANES_DRAIN);
+            lanes::run(options.quick, options.json, amount)
+        }
         Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
         Command::Peer(role) => {
             let setup = Setup { link: Link::to_parent()?, lobby_url: role.lobby };
@@ -202,10 +297,15 @@ mod tests {
 
     #[test]
     fn every_column_is_explained() {
+        use crate::carriers::CarrierRow;
+        use crate::lanes::LaneRow;
         use crate::report::{ConnectRow, LatencyRow, Row};
-        for (columns, help) in
-            [(LatencyRow::COLUMNS, LATENCY_HELP), (ConnectRow::COLUMNS, CONNECT_HELP)]
-        {
+        for (columns, help) in [
+            (LatencyRow::COLUMNS, LATENCY_HELP),
+            (ConnectRow::COLUMNS, CONNECT_HELP),
+            (CarrierRow::COLUMNS, CARRIERS_HELP),
+            (LaneRow::COLUMNS, LANES_HELP),
+        ] {
             for column in columns {
                 assert!(help.contains(&format!("\n  {column} ")), "{column} is not in the help");
             }

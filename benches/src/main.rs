@@ -14,9 +14,19 @@
 //! that waits has a deadline.
 //!
 //! A new stack is one file in `stacks` and one variant of [`stacks::StackId`].
+//!
+//! `carriers` and `lanes` are of another kind: they measure one-way delays on bad links, of many
+//! connections side by side and in one process, because both ends must read one clock. A
+//! [`forwarder`] is the only way between the ends, [`delivery`] has what delivers, [`cells`] runs
+//! them.
 
+mod carriers;
+mod cells;
 mod cli;
+mod delivery;
+mod forwarder;
 mod harness;
+mod lanes;
 mod link;
 mod ping;
 mod pinger;

@@ -98,7 +98,8 @@ impl Row for ConnectRow {
     }
 }
 
-fn optional(value: Option<f64>, decimals: usize) -> String {
+/// A number, or a dash.
+pub fn optional(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
 }
 
