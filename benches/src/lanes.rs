@@ -1,5 +1,6 @@
 //! `lanes`: what a stream of small messages meets on a bad link.
 
+use netplay_protocol::Lane;
 use serde::Serialize;
 
 use crate::Result;
@@ -8,8 +9,16 @@ use crate::delivery::Way;
 use crate::report::{self, Row};
 use crate::stats::rounded;
 
-const WAYS: [Way; 4] =
-    [Way::WebrtcReliable, Way::WebrtcUnreliable, Way::MatchboxReliable, Way::QuinnStream];
+const WAYS: [Way; 8] = [
+    Way::Netplay(Lane::Reliable),
+    Way::Netplay(Lane::Unreliable),
+    Way::Netplay(Lane::Sequenced),
+    Way::Netplay(Lane::Bulk),
+    Way::WebrtcReliable,
+    Way::WebrtcUnreliable,
+    Way::MatchboxReliable,
+    Way::QuinnStream,
+];
 const SIZE: usize = 200;
 
 /// One stack on one link.

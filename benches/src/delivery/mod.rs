@@ -3,6 +3,7 @@
 //! A new way is one file here, one variant of [`Way`] and one arm of [`Way::connect`].
 
 mod matchbox;
+mod netplay;
 mod quinn;
 mod signaling;
 mod webrtc;
@@ -10,6 +11,7 @@ mod webrtc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use netplay_protocol::Lane;
 use tokio::runtime::Handle;
 
 use self::webrtc::Style;
@@ -44,6 +46,8 @@ pub enum Way {
     MatchboxReliable,
     /// `quinn`, one long-lived stream in each direction.
     QuinnStream,
+    /// Our lane of this kind.
+    Netplay(Lane),
 }
 
 impl Way {
@@ -58,6 +62,10 @@ impl Way {
             Self::WebrtcUnreliable => "webrtc_unreliable",
             Self::MatchboxReliable => "matchbox_reliable",
             Self::QuinnStream => "quinn_stream",
+            Self::Netplay(Lane::Reliable) => "netplay_reliable",
+            Self::Netplay(Lane::Unreliable) => "netplay_unreliable",
+            Self::Netplay(Lane::Sequenced) => "netplay_sequenced",
+            Self::Netplay(_) => "netplay_bulk",
         }
     }
 
@@ -78,6 +86,7 @@ impl Way {
             Self::WebrtcUnreliable => webrtc::connect(site, Style::plain(false)).await,
             Self::MatchboxReliable => matchbox::connect(site).await,
             Self::QuinnStream => quinn::connect(site).await,
+            Self::Netplay(lane) => netplay::connect(site, lane).await,
         }
     }
 }

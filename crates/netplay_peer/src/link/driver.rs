@@ -16,7 +16,7 @@ pub struct ConnectionId(pub u32);
 pub enum Channel {
     /// Reliable, ordered: the handshake, credit, goodbye.
     Control = 0,
-    /// Unordered, no retransmits.
+    /// Unordered, partially reliable.
     Datagrams = 1,
     /// Reliable, ordered: bulk messages.
     Stream = 2,
