@@ -47,6 +47,8 @@
 //! | `PreUpdate` | [`NetplaySystems::Receive`] | events are triggered, messages written |
 //! | `PostUpdate` | [`NetplaySystems::Send`] | what the frame's systems wrote leaves, one packet per peer if it fits |
 //!
+//! Which lane a message belongs on is in [`guide::which_lane`].
+//!
 //! Guaranteed: reliable messages arrive once and in order while the link lives; every queue is
 //! bounded; no error of the network reaches Bevy's panic handler. Not guaranteed: that a reliable
 //! message sent just before a link ends arrives.
@@ -56,6 +58,7 @@
 mod conditioner;
 mod diagnostics;
 mod error;
+pub mod guide;
 mod lobby;
 mod message;
 mod peer;

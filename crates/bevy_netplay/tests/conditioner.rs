@@ -127,8 +127,8 @@ fn arrivals(conditioner: LinkConditioner) -> Vec<u32> {
 fn loss_is_as_asked_and_the_same_for_the_same_seed() {
     let lossy = LinkConditioner::outgoing(Conditions::perfect().with_loss(0.2)).with_seed(SEED);
     let arrived = arrivals(lossy.clone());
-    // The deviation is 13.
-    assert!((740..860).contains(&arrived.len()), "{} of 1000 at 20 % loss", arrived.len());
+    // A small message rides in two datagrams, and is lost with both: 4 %, with a deviation of 6.
+    assert!((930..990).contains(&arrived.len()), "{} of 1000 at 20 % loss", arrived.len());
     assert_eq!(arrived, arrivals(lossy.clone()));
     assert_ne!(arrived, arrivals(lossy.with_seed(SEED + 1)));
 }

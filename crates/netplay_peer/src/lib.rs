@@ -2,7 +2,8 @@
 //!
 //! [`Mesh`] is the whole of it: a [`lobby_client::LobbyClient`] that keeps the WebSocket to the lobby
 //! server up, and one [`link::Link`] per other member that negotiates a connection, exchanges the
-//! handshake, numbers and acknowledges datagrams, and notices when the other side is gone.
+//! handshake, numbers and acknowledges datagrams, and notices when the other side is gone. What rides
+//! in the datagrams is the business of [`lanes::Lanes`].
 //!
 //! Nothing here reads a clock, opens a socket, starts a thread or draws a random number. Every
 //! machine is driven the same way:

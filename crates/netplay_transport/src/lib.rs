@@ -37,9 +37,8 @@
 //! A [`LinkConditioner`] makes links worse than they are, for trying a game: from the first packet on
 //! by [`SessionConfig::conditioner`], or while a link lives by [`Session::condition`].
 //!
-//! Guaranteed: reliable messages to one peer arrive once and in order while its link lives;
-//! unreliable ones at most once; every queue is bounded, with the policies in [`queues`]; the end of
-//! a network leaves no thread, task or socket. Not guaranteed: that a reliable message sent just
+//! Guaranteed: each lane keeps its promise ([`LaneKind`]) while the link lives; every queue is bounded,
+//! with the policies in [`queues`]; the end of a network leaves no thread, task or socket. Not guaranteed: that a reliable message sent just
 //! before a link ends arrives.
 //!
 //! The WebRTC library (`webrtc` 0.21.1) is used with a remedy for each of its measured traps:
@@ -52,6 +51,8 @@
 //! | one lost datagram while connecting costs a second, or hangs the DTLS handshake | the first 16 are sent twice |
 //! | some connects under loss hang | a deadline for each step, and a fresh attempt |
 //! | the tail of a burst of over 256 messages is parked | messages of one flush share packets; a datagram leaves every 50 ms |
+//! | SCTP's window and its timer of a second hold unreliable packets back too | RTP packets of a media track carry datagrams; channel 1 has a lifetime |
+//! | two receive buffers of 96 KiB per connection, for offload that games never use | offload is switched off |
 //! | bursts overflow the socket's default buffers | our own runtime asks for 4 MiB |
 //! | unbounded sending by default | credit for the reliable channel, and a limit on the library's buffer |
 //! | a stalled reader throttles all channels | every channel is always read; credit holds the sender back |

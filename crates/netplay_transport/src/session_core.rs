@@ -232,11 +232,14 @@ impl SessionCore {
         for (peer, entry) in &mut self.peers {
             if let Some(link) = self.mesh.link(*peer) {
                 entry.stats.set_path(link.path());
+                entry.stats.bulk_incoming = link.bulk_progress();
                 entry.stats.media = link.carrier() == Channel::Media;
                 for (lane, _) in link.lanes().iter() {
                     entry.stats.lanes[lane.index()] = link.lane_stats(lane);
                 }
             }
+            let waiting = &entry.queues.shared.stream_bytes;
+            entry.stats.bulk_waiting = waiting.load(Ordering::Relaxed);
             let dropped = &entry.queues.shared.lossy_dropped;
             entry.stats.handover_dropped = dropped.load(Ordering::Relaxed);
             entry.queues.shared.set_stats(entry.stats);

@@ -39,6 +39,10 @@ pub struct LinkStats {
     pub bytes_sent: u64,
     /// Bytes of packets received on all game channels, our headers included.
     pub bytes_received: u64,
+    /// Bytes of bulk messages that wait to be sent.
+    pub bulk_waiting: usize,
+    /// Of the large bulk message that is being received: bytes so far, and bytes in all.
+    pub bulk_incoming: Option<(usize, usize)>,
     /// Each lane, by its number.
     pub lanes: [LaneStats; LANES_MAX],
 }

@@ -124,8 +124,9 @@ fn unreliable_messages_are_lost_as_often_as_asked() {
     });
     let arrived = b.messages.iter().filter(|(_, lane, _)| *lane == Lane::Unreliable).count();
     println!("{arrived} of {SENT} arrived");
-    // The deviation is 13; messages that share a datagram make it larger.
-    assert!((720..880).contains(&arrived), "{arrived} of {SENT} at 20 % loss");
+    // A small message rides in two datagrams and is lost with both: 4 %. The deviation is 6; messages
+    // that share datagrams make it larger.
+    assert!((915..995).contains(&arrived), "{arrived} of {SENT} at 20 % loss");
 }
 
 #[test]

@@ -114,6 +114,11 @@ impl Link {
         self.is_established() && self.traffic.stream.can_send(len)
     }
 
+    /// How much has come of the bulk message that is being received: bytes, and bytes in all.
+    pub fn bulk_progress(&self) -> Option<(usize, usize)> {
+        self.traffic.stream.progress()
+    }
+
     /// What the path looks like.
     pub const fn path(&self) -> PathStats {
         self.traffic.flow.stats()

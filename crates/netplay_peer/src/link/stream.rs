@@ -84,6 +84,11 @@ impl StreamFlow {
         Some(self.announced)
     }
 
+    /// How much has come of the message that is being received in pieces: bytes, and bytes in all.
+    pub fn progress(&self) -> Option<(usize, usize)> {
+        self.pieces.as_ref().map(|pieces| (pieces.bytes.len(), pieces.total))
+    }
+
     /// What was announced last.
     pub const fn announced(&self) -> u64 {
         self.announced
