@@ -296,10 +296,11 @@ fn queue(
 ) -> Result<(), SendError> {
     let session = lobbies.get(lobby).map_err(|_| QueueError::NotConnected)?;
     let mut session = session.lock();
-    Ok(match key {
+    match key {
         Some(key) => session.send_keyed(peer, lane, key, id, payload)?,
         None => session.send(peer, lane, id, payload)?,
-    })
+    }
+    Ok(())
 }
 
 /// What writers have counted since the statistics were last refreshed. Behind a lock so that

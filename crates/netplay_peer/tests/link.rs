@@ -221,7 +221,11 @@ fn on_a_bad_path_every_lane_keeps_its_promise() {
                 numbers.map(|payload| payload[..4].try_into().map(u32::from_le_bytes).unwrap())
             };
             assert!(numbers(Lane::Sequenced).is_sorted_by(|a, b| a < b), "never an older one");
-            assert_eq!(numbers(Lane::Sequenced).last(), Some(299), "the newest arrives in the end");
+            assert_eq!(
+                numbers(Lane::Sequenced).next_back(),
+                Some(299),
+                "the newest arrives in the end"
+            );
             let mut effects: Vec<_> = numbers(Lane::Unreliable).collect();
             total[0] += effects.len();
             total[1] += events.len();

@@ -136,7 +136,7 @@ fn a_change_of_carrier_loses_and_doubles_nothing() {
         unordered.sort_unstable();
         assert!(unordered.into_iter().eq(0..600), "all, once");
         assert!(on(Lane::Sequenced).is_sorted_by(|a, b| a < b), "never an older one");
-        assert_eq!(on(Lane::Sequenced).last(), Some(599));
+        assert_eq!(on(Lane::Sequenced).next_back(), Some(599));
         let mut effects: Vec<_> = on(Lane::Unreliable).collect();
         effects.sort_unstable();
         assert!(effects.is_sorted_by(|a, b| a < b), "at most once");
