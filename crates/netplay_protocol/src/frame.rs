@@ -45,18 +45,13 @@ pub struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// The bytes that it takes.
-    pub const fn len(&self) -> usize {
+    pub const fn wire_len(&self) -> usize {
         let key = match self.key {
             Some(key) => varint_len(key as u32),
             None => 0,
         };
         let payload = self.payload.len();
         varint_len(self.id.0 as u32) + key + varint_len(payload as u32) + payload
-    }
-
-    /// Never: a body has at least two bytes.
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 
     /// Appends it.
@@ -100,13 +95,8 @@ impl<'a> Body<'a> {
 
 impl Frame<'_> {
     /// The bytes that it takes.
-    pub const fn len(&self) -> usize {
-        1 + self.body.len()
-    }
-
-    /// Never: a frame has at least three bytes.
-    pub const fn is_empty(&self) -> bool {
-        false
+    pub const fn wire_len(&self) -> usize {
+        1 + self.body.wire_len()
     }
 
     /// Appends it.
@@ -187,7 +177,7 @@ mod tests {
         assert_eq!(out, [2, 5, 2, b'h', b'i', 0x11, 0xC8, 0x01, 0xAC, 0x02, 0]);
         let read: Vec<_> = Frames::new(&out).map(Result::unwrap).collect();
         assert_eq!(read, frames);
-        assert_eq!(frames[0].len() + frames[1].len(), out.len());
+        assert_eq!(frames[0].wire_len() + frames[1].wire_len(), out.len());
     }
 
     #[test]

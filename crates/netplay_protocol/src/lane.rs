@@ -115,7 +115,8 @@ impl LaneKind {
     }
 }
 
-/// How a lane behaves at the sending side. Only the kind has to be equal on all peers.
+/// How a lane behaves at the sending side. Only the kind has to be equal on all peers. Of a
+/// [`LaneKind::Bulk`] lane only the kind, `queue_bytes` and `immediate` count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneConfig {
     /// What it promises.
@@ -130,6 +131,9 @@ pub struct LaneConfig {
     pub deadline: Option<Duration>,
     /// Messages that may wait for one peer; for [`LaneKind::Sequenced`] keys in use.
     pub queue_messages: u32,
+    /// Whether a message leaves as soon as it is written, and takes what was written before it along;
+    /// otherwise with the flush at the end of the frame. Each costs a datagram and a wake.
+    pub immediate: bool,
     /// Bytes that may wait for one peer. Beyond either limit an unreliable lane drops its oldest
     /// message, and a reliable one refuses the new.
     pub queue_bytes: u32,
@@ -144,7 +148,8 @@ impl LaneConfig {
             LaneKind::Reliable | LaneKind::ReliableUnordered => (0, 4096, 512 * 1024),
             LaneKind::Bulk => (3, 1024, 2 * BULK_MESSAGE_MAX as u32),
         };
-        Self { kind, priority, weight: 1, deadline: None, queue_messages, queue_bytes }
+        let (weight, deadline, immediate) = (1, None, false);
+        Self { kind, priority, weight, deadline, immediate, queue_messages, queue_bytes }
     }
 
     /// With this priority.
@@ -165,6 +170,13 @@ impl LaneConfig {
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Every message leaves as soon as it is written.
+    #[must_use]
+    pub const fn immediate(mut self) -> Self {
+        self.immediate = true;
         self
     }
 

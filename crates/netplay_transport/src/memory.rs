@@ -482,3 +482,56 @@ impl World {
 fn parse(sdp: &str) -> Option<ConnectionId> {
     Some(ConnectionId(sdp.strip_prefix("memory ")?.parse().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use netplay_peer::JoinRequest;
+    use netplay_protocol::frame::MessageId;
+    use netplay_protocol::lobby::LobbyOptions;
+    use netplay_protocol::schema::{Schema, SchemaEntry};
+    use netplay_protocol::{BuildId, GameId, Lane, LaneConfig, LaneKind};
+
+    use super::*;
+    use crate::{Polled, SessionEvent};
+
+    const AT_ONCE: Lane = Lane::custom(0);
+
+    fn open(network: &MemoryNetwork) -> Session {
+        let schema = Schema::new(vec![SchemaEntry { name: "a".into(), lane: AT_ONCE }]).unwrap();
+        let (game, build) = (GameId::new("game").unwrap(), BuildId::new("1").unwrap());
+        let mut config = SessionConfig::new(game, build, schema);
+        config.lanes.set(AT_ONCE, LaneConfig::new(LaneKind::Reliable).immediate());
+        let session = network.open(&config).unwrap();
+        let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+        session.join(JoinRequest::Quick(options)).unwrap();
+        session
+    }
+
+    #[test]
+    fn a_message_on_an_immediate_lane_leaves_without_a_flush_and_others_wait_for_it() {
+        let network = MemoryNetwork::new(1);
+        let (mut a, mut b) = (open(&network), open(&network));
+        network.advance(Duration::from_secs(1));
+        let mut peer = None;
+        while let Some(polled) = a.poll() {
+            if let Polled::Event(SessionEvent::PeerConnected(id)) = polled {
+                peer = Some(id);
+            }
+        }
+        let peer = peer.unwrap();
+        let mut arrived = |network: &MemoryNetwork| {
+            network.advance(Duration::from_millis(100));
+            let mut count = 0;
+            while let Some(polled) = b.poll() {
+                if let Polled::Packet(packet) = polled {
+                    count += packet.messages().count();
+                }
+            }
+            count
+        };
+        a.send(peer, Lane::Reliable, MessageId(0), b"waits").unwrap();
+        assert_eq!(arrived(&network), 0);
+        a.send(peer, AT_ONCE, MessageId(0), b"takes it along").unwrap();
+        assert_eq!(arrived(&network), 2);
+    }
+}

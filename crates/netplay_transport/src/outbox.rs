@@ -71,7 +71,7 @@ impl Outbox {
     }
 
     fn put_lossy(&mut self, frame: &Frame<'_>, pool: &Pool) {
-        if self.lossy.bytes.len() + frame.len() > LOSSY_BATCH_MAX {
+        if self.lossy.bytes.len() + frame.wire_len() > LOSSY_BATCH_MAX {
             self.seal_lossy(pool);
         }
         if self.lossy.bytes.is_empty() {
@@ -88,7 +88,7 @@ impl Outbox {
         pool: &Pool,
     ) -> Result<(), SendError> {
         let lane = frame.lane.index();
-        let len = frame.body.len() as u64;
+        let len = frame.body.wire_len() as u64;
         let (messages, bytes) = self.sender.shared.lanes[lane].released();
         let submitted = &mut self.submitted[lane];
         let (messages, bytes) = (submitted.messages - messages, submitted.bytes - bytes);
@@ -112,7 +112,7 @@ impl Outbox {
         frame: &Frame<'_>,
         pool: &Pool,
     ) -> Result<(), SendError> {
-        let len = frame.len();
+        let len = frame.wire_len();
         let shared = self.sender.shared.clone();
         let bytes = &shared.stream_bytes;
         let waiting = bytes.load(Ordering::Acquire);

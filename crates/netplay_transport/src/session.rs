@@ -167,7 +167,8 @@ impl Session {
         self.peers.keys().copied()
     }
 
-    /// Queues an encoded message for one peer. It leaves with the next [`Self::flush`].
+    /// Queues an encoded message for one peer. It leaves with the next [`Self::flush`], or at once on
+    /// a lane that is [`immediate`](netplay_protocol::lane::LaneConfig::immediate).
     ///
     /// # Errors
     /// [`SendError`]: not connected, no such lane, too large for the lane, or too many reliable
@@ -208,7 +209,11 @@ impl Session {
             return Err(SendError::TooLarge { len, max, lane });
         }
         let outbox = self.peers.get_mut(&to).ok_or(SendError::NotConnected)?;
-        outbox.put(config, &Frame { lane, body }, &self.shared.pool)
+        outbox.put(config, &Frame { lane, body }, &self.shared.pool)?;
+        if config.immediate && outbox.flush(&self.shared.pool) {
+            self.waker.wake();
+        }
+        Ok(())
     }
 
     /// Hands everything queued to the network thread, with one wake for all of it.

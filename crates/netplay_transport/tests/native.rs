@@ -56,6 +56,41 @@ fn datagrams_between_native_peers_move_to_the_media_track() {
 }
 
 #[test]
+fn what_came_while_the_network_thread_stood_still_is_taken_without_an_error() {
+    let _errors = no_errors();
+    let (server, network) = (server(), Network::start().unwrap());
+    let worker =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let still = Network::on(worker.handle().clone());
+    let mut a = Player::quick(&network, &server.url(), 2);
+    let mut b = Player::quick(&still, &server.url(), 2);
+    connect(&mut [&mut a, &mut b]);
+    let (to_b, of_a) = (a.peers[0], b.peers[0]);
+    until(&mut [&mut a, &mut b], "the media track is in use", |players| {
+        players[0].session.stats(to_b).is_some_and(|stats| stats.media)
+    });
+    // Not a wait for something: this is how long it stands still, as a stopped process does.
+    worker.spawn(async { std::thread::sleep(Duration::from_secs(2)) });
+    let mut sent = 0_u32;
+    let end = Instant::now() + Duration::from_millis(1800);
+    while Instant::now() < end {
+        a.session.send(to_b, Lane::Unreliable, STATE, &sent.to_le_bytes()).unwrap();
+        a.session.flush();
+        sent += 1;
+        a.session.wait(Duration::from_micros(500));
+        a.poll();
+    }
+    a.session.send(to_b, Lane::Reliable, EVENT, b"end").unwrap();
+    until(&mut [&mut a, &mut b], "the last message arrives", |players| {
+        players[1].messages.iter().any(|(from, lane, _)| *from == of_a && *lane == Lane::Reliable)
+    });
+    println!("{} of {sent} messages", b.messages.len() - 1);
+    drop((a, b));
+    drop(still);
+    worker.shutdown_timeout(Duration::from_secs(1));
+}
+
+#[test]
 fn the_network_thread_answers_pings_while_the_other_game_does_nothing() {
     let _errors = no_errors();
     let (server, network) = (server(), Network::start().unwrap());

@@ -244,7 +244,7 @@ impl Incoming {
             to.spare.give(partial.bytes);
         }
         if place == 0 || self.kind == LaneKind::ReliableUnordered {
-            *to.cost += cost(body.len() as u32);
+            *to.cost += cost(body.wire_len() as u32);
             self.deliver(body, to);
             return Ok(());
         }

@@ -93,6 +93,9 @@ pub struct Received {
     pub ping: bool,
     /// It gave the first round-trip time since the last ping of ours.
     pub pong: Option<Duration>,
+    /// When it left, on its sender's clock; with the time of its arrival a one-way sample for a
+    /// clock filter. Of duplicates too, which arrive later.
+    pub departure: Departure,
     /// The tick its sender was in.
     pub tick: Option<u16>,
 }
@@ -256,7 +259,8 @@ impl DatagramFlow {
             self.owed_since = self.owed_since.or(Some(now));
         }
         let pong = header.acks.and_then(|acks| self.acknowledged(now, acks));
-        Ok(Received { blocks, ping: fresh && header.ping, pong, tick: header.tick })
+        let Header { departure, tick, .. } = header;
+        Ok(Received { blocks, ping: fresh && header.ping, pong, departure, tick })
     }
 
     /// How long after its departure a datagram without an ack counts as lost.
@@ -454,6 +458,17 @@ mod tests {
         a.receive(Now::from_millis(130), &answer).unwrap();
         let rtt = a.stats().rtt.unwrap();
         assert!(rtt.abs_diff(Duration::from_millis(30)) < Duration::from_micros(17), "{rtt:?}");
+    }
+
+    #[test]
+    fn every_datagram_is_a_one_way_sample() {
+        let (mut a, mut b) = (DatagramFlow::new(), DatagramFlow::new());
+        for ms in [0, 16, 300_000] {
+            let now = Now::from_millis(ms);
+            let sent = packet(&mut a, now);
+            let received = b.receive(now + Duration::from_millis(40), &sent).unwrap();
+            assert_eq!(received.departure, Departure::at(now));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use netplay_protocol::lobby::SignalBody;
 use netplay_protocol::{PeerId, limits};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::transport::RTCDtlsRole;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinSet;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
@@ -333,8 +333,11 @@ async fn read_track(track: Arc<dyn TrackRemote>, reporter: Reporter) {
         let (stamped, channel) = (Stamped::now(), Channel::Media);
         let packet = packet.payload;
         let item = Inbox::Packet { stamped, peer, connection, channel, packet };
-        if inbox.send(item).await.is_err() {
-            return;
+        match inbox.try_send(item) {
+            Ok(()) => {}
+            // A datagram may be lost, and the library's queue must not fill.
+            Err(TrySendError::Full(_)) => tracing::debug!(?peer, "a media packet was dropped"),
+            Err(TrySendError::Closed(_)) => return,
         }
     }
 }

@@ -29,6 +29,10 @@ const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 const REPEATED: u32 = 16;
 /// Later than most bursts of loss, and sooner than anybody notices.
 const REPEAT_AFTER: Duration = Duration::from_millis(10);
+/// Datagrams that the library may read before our readers get their turn. Its queue of received media
+/// packets holds 256, and each that does not fit is lost and logged as an error; a process that was
+/// stopped finds more than that in its socket.
+const IN_A_ROW: u32 = 64;
 /// First bytes of DTLS records (RFC 7983).
 const DTLS: core::ops::RangeInclusive<u8> = 20..=63;
 
@@ -59,7 +63,12 @@ impl Runtime for IoRuntime {
         // Below the copies, which are lost like any datagram.
         let inner = Arc::new(self.line.wrap(TokioRuntime.wrap_udp_socket(socket)?));
         let gro_segments = if gro_off(&options) { 1 } else { inner.max_gro_segments() };
-        Ok(Arc::new(Repeating { inner, left: AtomicU32::new(REPEATED), gro_segments }))
+        Ok(Arc::new(Repeating {
+            inner,
+            left: AtomicU32::new(REPEATED),
+            gro_segments,
+            in_a_row: AtomicU32::new(0),
+        }))
     }
 
     fn wrap_tcp_listener(
@@ -116,12 +125,14 @@ fn gro_off(_socket: &std::net::UdpSocket) -> bool {
     false
 }
 
-/// A socket that sends the first datagrams of a connection twice.
+/// A socket that sends the first datagrams of a connection twice, and is read in portions.
 #[derive(Debug)]
 struct Repeating {
     inner: Arc<Conditioned>,
     left: AtomicU32,
     gro_segments: usize,
+    /// Datagrams read without a pause.
+    in_a_row: AtomicU32,
 }
 
 impl Repeating {
@@ -160,7 +171,18 @@ impl AsyncUdpSocket for Repeating {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(cx, bufs, meta)
+        if self.in_a_row.load(Ordering::Relaxed) >= IN_A_ROW {
+            self.in_a_row.store(0, Ordering::Relaxed);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let result = self.inner.poll_recv(cx, bufs, meta);
+        let in_a_row = match result {
+            Poll::Ready(_) => self.in_a_row.load(Ordering::Relaxed) + 1,
+            Poll::Pending => 0,
+        };
+        self.in_a_row.store(in_a_row, Ordering::Relaxed);
+        result
     }
 
     fn max_gso_segments(&self) -> usize {
