@@ -205,8 +205,8 @@ fn acks_and_headers_add_no_datagram_to_one_per_tick() {
     for (side, [datagrams, bytes]) in before.into_iter().enumerate() {
         let [all, all_bytes] = pair.sides[side].datagrams_sent;
         assert_eq!(all - datagrams, 600, "one per tick");
-        // Header 16, two blocks of 4, and 2 with each message.
-        assert_eq!((all_bytes - bytes) / 600, 16 + 4 + 2 + 100 + 4 + 2 + 20);
+        // Header 16, two blocks of 5, and 2 with each message.
+        assert_eq!((all_bytes - bytes) / 600, 16 + 5 + 2 + 100 + 5 + 2 + 20);
     }
 }
 
@@ -321,4 +321,47 @@ fn on_a_thin_link_states_stay_fresh_and_events_arrive() {
     );
     assert_eq!(took.len(), 180);
     assert!(quantile(&ages, 0.99) < 700 * MS, "{:?}", quantile(&ages, 0.99));
+}
+
+#[test]
+fn a_burst_beyond_the_window_of_messages_takes_a_few_round_trips() {
+    let mut pair = pair(&path(4, 0.0), 1);
+    pair.run(Duration::from_secs(1));
+    let start = pair.now;
+    for i in 0..4000 {
+        queue(&mut pair, 0, Lane::Reliable, None, &message(i, 4));
+    }
+    flush(&mut pair, 0);
+    pair.run(Duration::from_secs(2));
+    let got = arrivals(&pair, 1, Lane::Reliable);
+    assert_eq!(got.len(), 4000);
+    let took = got[3999].1.since(start);
+    assert!(took < 100 * MS, "{took:?}");
+}
+
+#[test]
+fn after_an_outage_the_newest_state_of_every_key_arrives() {
+    let mut pair = pair(&path(30, 0.0), 1);
+    let tick = |pair: &mut Pair, value: u32| {
+        for key in 0..700_u16 {
+            queue(pair, 0, Lane::Sequenced, Some(key), &message(value, 8));
+        }
+        flush(pair, 0);
+        pair.run(TICK);
+    };
+    for value in 0..60 {
+        tick(&mut pair, value);
+    }
+    pair.is_cut = true;
+    for value in 60..115 {
+        tick(&mut pair, value);
+    }
+    pair.is_cut = false;
+    for value in 115..135 {
+        tick(&mut pair, value);
+    }
+    pair.run(Duration::from_secs(5));
+    let newest = arrivals(&pair, 1, Lane::Sequenced).iter().filter(|(n, _)| *n == 134).count();
+    assert_eq!(newest, 700);
+    assert_eq!(pair.sides[0].link.lane_stats(Lane::Sequenced).queued_messages, 0);
 }

@@ -220,7 +220,8 @@ fn on_a_bad_path_every_lane_keeps_its_promise() {
                 let numbers = payloads(lane).into_iter();
                 numbers.map(|payload| payload[..4].try_into().map(u32::from_le_bytes).unwrap())
             };
-            assert!(numbers(Lane::Sequenced).is_sorted_by(|a, b| a < b), "never an older one");
+            // One of several datagrams may come twice if it was taken for lost and was not.
+            assert!(numbers(Lane::Sequenced).is_sorted(), "never an older one");
             assert_eq!(
                 numbers(Lane::Sequenced).next_back(),
                 Some(299),

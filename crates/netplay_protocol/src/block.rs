@@ -7,9 +7,9 @@
 //! | offset | bytes | messages | fragment | void message |
 //! |---|---|---|---|---|
 //! | 0 | 1 | tag | tag | tag |
-//! | 1 | 2 | number of the first | number of the message | its number |
-//! | 3 | | how many 1, from 1 | index of the fragment 1 | length of its body (varint) |
-//! | 4 | | bodies (see [`crate::frame`]) | fragments in all 1, length (varint), bytes | |
+//! | 1 | 3 | number of the first | number of the message | its number |
+//! | 4 | | how many 1, from 1 | index of the fragment 1 | length of its body (varint) |
+//! | 5 | | bodies (see [`crate::frame`]) | fragments in all 1, length (varint), bytes | |
 //!
 //! Every fragment but the last of its message has [`FRAGMENT_LEN`] bytes; what they make up is one
 //! body.
@@ -23,7 +23,37 @@ const FRAGMENT: u8 = 0x20;
 const VOID: u8 = 0x40;
 
 /// Bytes of a block of messages without the bodies.
-pub const HEADER_LEN: usize = 4;
+pub const HEADER_LEN: usize = 5;
+
+/// A message's number in its lane, 24 bits, wrapping. Order is only defined between two that are less
+/// than half the range apart: at ten thousand messages a second that is 13 minutes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Number(u32);
+
+impl Number {
+    const BITS: u32 = 24;
+
+    /// The number with these low bits.
+    pub const fn new(low: u32) -> Self {
+        Self(low & ((1 << Self::BITS) - 1))
+    }
+
+    /// The number so many further on.
+    #[must_use]
+    pub const fn after(self, count: u32) -> Self {
+        Self::new(self.0.wrapping_add(count))
+    }
+
+    /// How far `self` is ahead of `other`; negative if behind.
+    pub const fn ahead_of(self, other: Self) -> i32 {
+        let shift = u32::BITS - Self::BITS;
+        (self.0.wrapping_sub(other.0) << shift) as i32 >> shift
+    }
+
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_le_bytes()[..3]);
+    }
+}
 
 /// One block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +61,7 @@ pub struct Block<'a> {
     /// The lane.
     pub lane: Lane,
     /// The number of its (first) message.
-    pub number: u16,
+    pub number: Number,
     /// What it holds.
     pub content: Content<'a>,
 }
@@ -82,9 +112,9 @@ impl<'a> Iterator for Bodies<'a> {
 }
 
 /// Begins a block of messages; gives the place of its count, to be raised with each further body.
-pub fn begin_messages(out: &mut Vec<u8>, lane: Lane, keyed: bool, number: u16) -> usize {
+pub fn begin_messages(out: &mut Vec<u8>, lane: Lane, keyed: bool, number: Number) -> usize {
     out.push(lane.id() | if keyed { KEYED } else { 0 });
-    out.extend_from_slice(&number.to_le_bytes());
+    number.put(out);
     out.push(1);
     out.len() - 1
 }
@@ -98,25 +128,25 @@ pub const fn fragment_len(len: usize) -> usize {
 ///
 /// # Panics
 /// If the part is longer than [`FRAGMENT_LEN`]; senders cut it.
-pub fn put_fragment(out: &mut Vec<u8>, lane: Lane, number: u16, fragment: Fragment<'_>) {
+pub fn put_fragment(out: &mut Vec<u8>, lane: Lane, number: Number, fragment: Fragment<'_>) {
     assert!(fragment.bytes.len() <= FRAGMENT_LEN, "senders cut messages into parts of this length");
     out.push(lane.id() | FRAGMENT | if fragment.keyed { KEYED } else { 0 });
-    out.extend_from_slice(&number.to_le_bytes());
+    number.put(out);
     out.extend_from_slice(&[fragment.index, fragment.count]);
     put_varint(out, fragment.bytes.len() as u32);
     out.extend_from_slice(fragment.bytes);
 }
 
 /// The most bytes that a void message takes.
-pub const VOID_LEN: usize = 3 + 3;
+pub const VOID_LEN: usize = 4 + 3;
 
 /// Appends a void message whose body had `len` bytes.
 ///
 /// # Panics
 /// If `len` exceeds what a varint holds; reliable messages are shorter.
-pub fn put_void(out: &mut Vec<u8>, lane: Lane, number: u16, len: u32) {
+pub fn put_void(out: &mut Vec<u8>, lane: Lane, number: Number, len: u32) {
     out.push(lane.id() | VOID);
-    out.extend_from_slice(&number.to_le_bytes());
+    number.put(out);
     put_varint(out, len);
 }
 
@@ -131,7 +161,7 @@ pub fn read<'a>(reader: &mut Reader<'a>) -> Result<Option<Block<'a>>, ReadError>
     let tag = reader.u8()?;
     let unknown = ReadError::Unknown { what: "block tag", value: tag.into() };
     let lane = Lane::from_id(tag & LANE_BITS).ok_or(unknown)?;
-    let number = reader.u16()?;
+    let number = Number(reader.u24()?);
     let keyed = tag & KEYED != 0;
     let content = match tag & !(LANE_BITS | KEYED) {
         0 => Content::Messages(read_bodies(reader, keyed)?),
@@ -191,58 +221,69 @@ mod tests {
     #[test]
     fn golden_bytes_of_every_block() {
         let mut out = Vec::new();
-        let count = begin_messages(&mut out, Lane::Sequenced, true, 0x0102);
+        let count = begin_messages(&mut out, Lane::Sequenced, true, Number::new(0x01_0203));
         body(5, Some(7), b"hi").put(&mut out);
         body(6, Some(7), b"").put(&mut out);
         out[count] += 1;
         let part = Fragment { keyed: false, index: 1, count: 2, bytes: b"end" };
-        put_fragment(&mut out, Lane::Reliable, 3, part);
-        put_void(&mut out, Lane::Reliable, 4, 9);
+        put_fragment(&mut out, Lane::Reliable, Number::new(3), part);
+        put_void(&mut out, Lane::Reliable, Number::new(4), 9);
         assert_eq!(
             out,
             [
-                0x11, 0x02, 0x01, 2, 5, 7, 2, b'h', b'i', 6, 7, 0, // messages
-                0x22, 3, 0, 1, 2, 3, b'e', b'n', b'd', // fragment
-                0x42, 4, 0, 9, // void
+                0x11, 0x03, 0x02, 0x01, 2, 5, 7, 2, b'h', b'i', 6, 7, 0, // messages
+                0x22, 3, 0, 0, 1, 2, 3, b'e', b'n', b'd', // fragment
+                0x42, 4, 0, 0, 9, // void
             ]
         );
         let mut reader = Reader::new(&out);
-        let Some(Block {
-            lane: Lane::Sequenced,
-            number: 0x0102,
-            content: Content::Messages(bodies),
-        }) = read(&mut reader).unwrap()
+        let Some(Block { lane: Lane::Sequenced, number, content: Content::Messages(bodies) }) =
+            read(&mut reader).unwrap()
         else {
             panic!("messages first")
         };
+        assert_eq!(number, Number::new(0x01_0203));
         let bodies: Vec<_> = bodies.collect();
         assert_eq!(bodies, [body(5, Some(7), b"hi"), body(6, Some(7), b"")]);
-        let block = Block { lane: Lane::Reliable, number: 3, content: Content::Fragment(part) };
+        let block = Block {
+            lane: Lane::Reliable,
+            number: Number::new(3),
+            content: Content::Fragment(part),
+        };
         assert_eq!(read(&mut reader), Ok(Some(block)));
-        let block = Block { lane: Lane::Reliable, number: 4, content: Content::Void(9) };
+        let block =
+            Block { lane: Lane::Reliable, number: Number::new(4), content: Content::Void(9) };
         assert_eq!(read(&mut reader), Ok(Some(block)));
         assert_eq!(read(&mut reader), Ok(None));
-        assert_eq!(fragment_len(3), 9);
+        assert_eq!(fragment_len(3), 10);
     }
 
     #[test]
     fn what_no_sender_writes_is_refused() {
         for bytes in [
-            &[0x80, 0, 0, 1][..],          // unknown bit
-            &[0x60, 0, 0, 1],              // fragment and void
-            &[0x00, 0, 0, 0],              // no messages
-            &[0x02, 0, 0, 2, 1, 0],        // fewer messages than it says
-            &[0x42, 0, 0],                 // void without length
-            &[0x52, 0, 0, 1],              // void with keys
-            &[0x22, 0, 0, 0, 1, 1, 9],     // one fragment of one
-            &[0x22, 0, 0, 2, 2, 1, 9],     // beyond the last
-            &[0x22, 0, 0, 0, 2, 1, 9],     // a short one that is not the last
-            &[0x22, 0, 0, 1, 2, 0],        // an empty last one
-            &[0x22, 0, 0, 254, 255, 1, 9], // more than the limit
-            &[0x00, 0],
+            &[0x80, 0, 0, 0, 1][..],          // unknown bit
+            &[0x60, 0, 0, 0, 1],              // fragment and void
+            &[0x00, 0, 0, 0, 0],              // no messages
+            &[0x02, 0, 0, 0, 2, 1, 0],        // fewer messages than it says
+            &[0x42, 0, 0, 0],                 // void without length
+            &[0x52, 0, 0, 0, 1],              // void with keys
+            &[0x22, 0, 0, 0, 0, 1, 1, 9],     // one fragment of one
+            &[0x22, 0, 0, 0, 2, 2, 1, 9],     // beyond the last
+            &[0x22, 0, 0, 0, 0, 2, 1, 9],     // a short one that is not the last
+            &[0x22, 0, 0, 0, 1, 2, 0],        // an empty last one
+            &[0x22, 0, 0, 0, 254, 255, 1, 9], // more than the limit
+            &[0x00, 0, 0],
         ] {
             assert!(check(bytes).is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn numbers_keep_their_order_over_the_wrap() {
+        let last = Number::new(u32::MAX);
+        assert_eq!(last.after(1), Number::new(0));
+        assert_eq!(Number::new(2).ahead_of(last), 3);
+        assert_eq!(last.ahead_of(Number::new(2)), -3);
     }
 
     proptest! {

@@ -135,7 +135,7 @@ pub struct LaneConfig {
     /// otherwise with the flush at the end of the frame. Each costs a datagram and a wake.
     pub immediate: bool,
     /// Bytes that may wait for one peer. Beyond either limit an unreliable lane drops its oldest
-    /// message, and a reliable one refuses the new.
+    /// message, and a reliable one refuses the new. A sequenced lane is bounded by its keys alone.
     pub queue_bytes: u32,
 }
 

@@ -1,7 +1,7 @@
 //! One message on its way out.
 
 use netplay_protocol::Now;
-use netplay_protocol::block::{self, Fragment, put_fragment};
+use netplay_protocol::block::{self, Fragment, Number, put_fragment};
 use netplay_protocol::lane::Lane;
 use netplay_protocol::limits::{DATAGRAM_BLOCKS_MAX, FRAGMENT_LEN};
 
@@ -11,7 +11,7 @@ const REPEATED_MAX: usize = 256;
 /// An encoded message that waits, or that is on its way and not acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    pub(super) number: u16,
+    pub(super) number: Number,
     /// The encoded body; empty once void.
     pub(super) body: Vec<u8>,
     pub(super) keyed: bool,
@@ -35,10 +35,12 @@ pub(super) struct Entry {
     pub(super) void: bool,
     /// Nothing is left to do for it.
     pub(super) done: bool,
+    /// A newer state that waits until this one, which is cut and partly sent, is sent.
+    pub(super) newer: Option<Box<Entry>>,
 }
 
 impl Entry {
-    pub(super) fn new(number: u16, body: Vec<u8>, keyed: bool, expires: Option<Now>) -> Self {
+    pub(super) fn new(number: Number, body: Vec<u8>, keyed: bool, expires: Option<Now>) -> Self {
         let len = body.len() as u32;
         let mut entry = Self { number, body, keyed, len, expires, ..Self::default() };
         entry.unsent = entry.all();
@@ -67,6 +69,16 @@ impl Entry {
     /// Whether it should go into the datagram with this serial.
     pub(super) const fn is_due(&self, serial: u32) -> bool {
         !self.done && (self.unsent != 0 || (self.repeat && self.serial != serial))
+    }
+
+    /// Whether some parts are sent and some are not.
+    pub(super) const fn is_begun(&self) -> bool {
+        !self.done && self.unsent != 0 && self.unsent != self.all()
+    }
+
+    /// Begins anew under another number.
+    pub(super) const fn renumber(&mut self, number: Number) {
+        (self.number, self.acked, self.unsent, self.copies) = (number, 0, self.all(), 0);
     }
 
     pub(super) fn is_late(&self, now: Now) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use netplay_protocol::block::{Content, Fragment};
+use netplay_protocol::block::{Content, Fragment, Number};
 use netplay_protocol::cursor::Reader;
 use netplay_protocol::frame::{Body, Frame, MessageId};
 use netplay_protocol::lane::{Lane, LaneKind};
@@ -17,7 +17,7 @@ use crate::spare::Spare;
 /// Numbers that an unreliable lane remembers to tell duplicates.
 const REMEMBERED: u64 = 1024;
 /// Where the numbers of a lane begin, so that the first ones have some before them.
-const ORIGIN: u64 = 1 << 16;
+const ORIGIN: u64 = 1 << 24;
 
 /// Where messages go that are to be delivered.
 pub(super) struct Delivering<'a> {
@@ -93,7 +93,7 @@ impl Incoming {
     /// Takes a block of this lane.
     pub(super) fn take(
         &mut self,
-        number: u16,
+        number: Number,
         content: Content<'_>,
         to: &mut Delivering<'_>,
     ) -> Result<(), Violation> {
@@ -102,7 +102,7 @@ impl Incoming {
             Content::Messages(bodies) => {
                 for (i, body) in bodies.enumerate() {
                     self.check(&body, keyed)?;
-                    self.message(self.unwrap(number.wrapping_add(i as u16)), &body, to)?;
+                    self.message(self.unwrap(number.after(i as u32)), &body, to)?;
                 }
                 Ok(())
             }
@@ -126,8 +126,8 @@ impl Incoming {
     }
 
     /// The number in full: the one nearest to the head.
-    fn unwrap(&self, number: u16) -> u64 {
-        let ahead = number.wrapping_sub(self.head as u16) as i16;
+    fn unwrap(&self, number: Number) -> u64 {
+        let ahead = number.ahead_of(Number::new(self.head as u32));
         self.head.saturating_add_signed(ahead.into())
     }
 
@@ -206,14 +206,20 @@ impl Incoming {
             return false;
         }
         self.newest.insert(key, number);
-        if self.newest.len() > SEQUENCED_KEYS_MAX
-            && let Some((oldest, number)) =
-                self.newest.iter().min_by_key(|(_, number)| **number).map(|(key, n)| (*key, *n))
-        {
-            self.newest.remove(&oldest);
-            self.forgotten = self.forgotten.max(number);
+        if self.newest.len() > 2 * SEQUENCED_KEYS_MAX {
+            self.forget_the_older_half();
         }
         true
+    }
+
+    /// Keeps as many keys as a sender may have in use. By halves, so that a flood of keys costs little each.
+    fn forget_the_older_half(&mut self) {
+        let mut numbers: Vec<u64> = self.newest.values().copied().collect();
+        let place = numbers.len() - SEQUENCED_KEYS_MAX;
+        let (_, oldest_kept, _) = numbers.select_nth_unstable(place);
+        let oldest_kept = *oldest_kept;
+        self.newest.retain(|_, number| *number >= oldest_kept);
+        self.forgotten = self.forgotten.max(oldest_kept - 1);
     }
 
     /// The place of a number in the window of a reliable lane; `None` if it is behind.

@@ -6,13 +6,14 @@
 //!
 //! | kind | while it waits | once sent | at the receiver |
 //! |---|---|---|---|
-//! | unreliable | the oldest is dropped when full | forgotten | duplicates are dropped |
+//! | unreliable | the oldest is dropped when full | forgotten, after its repetition | duplicates are dropped |
 //! | sequenced | a newer state of its key takes its place | again if lost and still the newest | older than what was delivered is dropped |
 //! | reliable | refused when full | again until acknowledged | delivered in order |
 //! | reliable unordered | refused when full | again until acknowledged | delivered at once |
 //!
 //! Small messages (up to 256 bytes) ride in two consecutive datagrams while the path loses packets.
-//! Guaranteed: no message is delivered twice; reliable ones come complete, and in order on ordered
+//! Guaranteed: no message is delivered twice, but for a state of more than a datagram that was
+//! taken for lost and was not; reliable ones come complete, and in order on ordered
 //! lanes; whatever the other side sends, the memory per peer is bounded by the windows of
 //! [`netplay_protocol::limits`] and by the queue limits of the lanes. Not guaranteed: that anything
 //! arrives on a path that carries nothing.
@@ -57,7 +58,7 @@ pub struct LaneStats {
     pub released_bytes: u64,
     /// Times that a message or a fragment was put into a datagram.
     pub sent: u64,
-    /// Messages that the other side has acknowledged; stays 0 on unreliable lanes.
+    /// Messages that the other side has acknowledged while they were kept; on unreliable lanes few are.
     pub arrived: u64,
     /// Messages refused because the queue was full.
     pub refused: u64,
@@ -306,6 +307,11 @@ impl Lanes {
         }
         self.announced = consumed;
         Some(consumed)
+    }
+
+    /// What our game has not consumed, about: as of the last announcement.
+    pub const fn unread(&self) -> u64 {
+        self.received - self.announced
     }
 
     /// What was announced last.

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use netplay_protocol::Now;
-use netplay_protocol::block::{self, VOID_LEN, put_void};
+use netplay_protocol::block::{self, Number, VOID_LEN, put_void};
 use netplay_protocol::frame::{Body, MessageId};
 use netplay_protocol::lane::{Lane, LaneConfig, LaneKind};
-use netplay_protocol::limits::{RELIABLE_MESSAGE_COST, RELIABLE_WINDOW_MESSAGES};
+use netplay_protocol::limits::{
+    RELIABLE_MESSAGE_COST, RELIABLE_WINDOW_MESSAGES, SEQUENCED_KEYS_MAX,
+};
 
 use super::LaneStats;
 use super::entry::Entry;
@@ -16,14 +18,14 @@ use crate::spare::Spare;
 const QUANTUM: usize = 256;
 /// A number this far behind the lane's newest is given anew, long before a receiver could take it for
 /// one that is ahead.
-const STALE: u16 = 1 << 14;
+const STALE: i32 = 1 << 22;
 
 /// What a datagram carried: enough to find the message when the verdict comes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Carried {
     pub(super) lane: u8,
     pub(super) part: u8,
-    pub(super) number: u16,
+    pub(super) number: Number,
     /// Which slot of a sequenced lane.
     slot: u16,
     void: bool,
@@ -57,7 +59,7 @@ pub struct QueueFull;
 pub(super) struct Outgoing {
     lane: Lane,
     pub(super) config: LaneConfig,
-    next: u16,
+    next: Number,
     /// In the order of their numbers without a gap; of a sequenced lane in no order.
     entries: VecDeque<Entry>,
     keys: BTreeMap<(MessageId, u16), u16>,
@@ -76,7 +78,7 @@ impl Outgoing {
         Self {
             lane,
             config,
-            next: 0,
+            next: Number::default(),
             entries: VecDeque::new(),
             keys: BTreeMap::new(),
             due: VecDeque::new(),
@@ -103,7 +105,7 @@ impl Outgoing {
         body.put(&mut bytes);
         let entry = Entry::new(self.next, bytes, body.key.is_some(), expires);
         if self.is_sequenced() {
-            self.next = self.next.wrapping_add(1);
+            self.next = self.next.after(1);
             self.supersede((body.id, body.key.unwrap_or(0)), entry, spare);
             return Ok(());
         }
@@ -114,7 +116,7 @@ impl Outgoing {
                 return Err(QueueFull);
             }
         }
-        self.next = self.next.wrapping_add(1);
+        self.next = self.next.after(1);
         self.note_queued(entry.len);
         self.entries.push_back(entry);
         Ok(())
@@ -157,6 +159,14 @@ impl Outgoing {
         };
         let len = entry.len;
         let old = &mut self.entries[usize::from(slot)];
+        if old.is_begun() {
+            // What was sent of it would be useless, and so on with each newer one.
+            if let Some(replaced) = old.newer.replace(Box::new(entry)) {
+                self.stats.superseded += 1;
+                spare.give(replaced.body);
+            }
+            return;
+        }
         let (live, waits) = (!old.done, !old.done && old.unsent != 0);
         self.stats.superseded += u64::from(waits);
         core::mem::swap(old, &mut entry);
@@ -172,12 +182,13 @@ impl Outgoing {
 
     /// A slot for a new key: a fresh one, or that of the key that was told of the longest ago.
     fn free_slot(&mut self, key: (MessageId, u16), spare: &mut Spare) -> u16 {
-        let limit = self.config.queue_messages.min(u32::from(u16::MAX)) as usize;
+        let limit = (self.config.queue_messages as usize).clamp(1, SEQUENCED_KEYS_MAX);
         let slot = if self.entries.len() < limit {
             self.entries.push_back(Entry { done: true, ..Entry::default() });
             (self.entries.len() - 1) as u16
         } else {
-            let age = |entry: &Entry| (entry.done, self.next.wrapping_sub(entry.number));
+            // In the receiver's order, so that it does not forget a key that is still in use here.
+            let age = |entry: &Entry| self.next.ahead_of(entry.number);
             let slots = self.entries.iter().enumerate();
             let oldest = slots.max_by_key(|(_, entry)| age(entry)).map_or(0, |(slot, _)| slot);
             if !self.entries[oldest].done {
@@ -199,6 +210,9 @@ impl Outgoing {
         let entry = &mut self.entries[place];
         if entry.done {
             return;
+        }
+        if let Some(newer) = entry.newer.take() {
+            spare.give(newer.body);
         }
         entry.done = true;
         let len = entry.len;
@@ -275,7 +289,7 @@ impl Outgoing {
     pub(super) fn fill(&mut self, to: &mut Filling<'_>, spare: &mut Spare) -> usize {
         let start = to.out.len();
         if self.is_sequenced() {
-            self.fill_states(to);
+            self.fill_states(to, spare);
         } else {
             self.fill_queue(to, spare);
         }
@@ -320,7 +334,7 @@ impl Outgoing {
         }
     }
 
-    fn fill_states(&mut self, to: &mut Filling<'_>) {
+    fn fill_states(&mut self, to: &mut Filling<'_>, spare: &mut Spare) {
         let start = to.out.len();
         if self.again_serial != to.serial {
             self.again_serial = to.serial;
@@ -334,9 +348,9 @@ impl Outgoing {
                 self.due.pop_front();
                 continue;
             }
-            if self.next.wrapping_sub(entry.number) > STALE {
-                (entry.number, entry.acked, entry.unsent) = (self.next, 0, entry.all());
-                self.next = self.next.wrapping_add(1);
+            if self.next.ahead_of(entry.number) > STALE {
+                entry.renumber(self.next);
+                self.next = self.next.after(1);
             }
             let complete = if entry.parts() == 1 {
                 put_whole(self.lane, entry, to, &mut run, slot, &mut self.stats)
@@ -350,6 +364,13 @@ impl Outgoing {
                 self.again.push_back(slot);
             }
             self.due.pop_front();
+            if let Some(newer) = entry.newer.take() {
+                let (sent, queued) = (entry.len, newer.len);
+                spare.give(core::mem::replace(entry, *newer).body);
+                self.note_released(sent);
+                self.note_queued(queued);
+                self.due.push_back(slot);
+            }
         }
     }
 
@@ -372,18 +393,23 @@ impl Outgoing {
     /// What a datagram of ours carried is lost, as far as one can tell.
     pub(super) fn lost(&mut self, carried: Carried) {
         let Some(place) = self.find(carried) else { return };
+        let sequenced = self.is_sequenced();
         let entry = &mut self.entries[place];
         if entry.void != carried.void {
             return;
         }
         entry.copies = entry.copies.saturating_sub(1);
-        let bit = 1 << carried.part;
         let waits = entry.unsent != 0;
-        if entry.acked & bit == 0 && entry.copies == 0 {
+        let bit = 1 << carried.part;
+        if sequenced && entry.parts() > 1 {
+            // The receiver may have given the incomplete state up, so all of it goes again.
+            entry.renumber(self.next);
+            self.next = self.next.after(1);
+        } else if entry.acked & bit == 0 && entry.copies == 0 {
             entry.unsent |= bit;
-            if self.is_sequenced() && !waits {
-                self.due.push_back(carried.slot);
-            }
+        }
+        if sequenced && !waits && entry.unsent != 0 {
+            self.due.push_back(carried.slot);
         }
     }
 
@@ -406,7 +432,7 @@ impl Outgoing {
             usize::from(carried.slot)
         } else {
             let first = self.entries.front()?.number;
-            usize::from(carried.number.wrapping_sub(first))
+            usize::try_from(carried.number.ahead_of(first)).ok()?
         };
         let entry = self.entries.get(place)?;
         (entry.number == carried.number && !entry.done).then_some(place)
@@ -418,30 +444,38 @@ pub(super) const fn cost(len: u32) -> u64 {
     len as u64 + RELIABLE_MESSAGE_COST
 }
 
-/// A run of messages with consecutive numbers: the next number, and where its count is.
-type Run = Option<(u16, usize)>;
+/// A block of messages that may go on.
+#[derive(Clone, Copy)]
+struct Run {
+    next: Number,
+    keyed: bool,
+    /// Where its count is.
+    count: usize,
+}
 
 fn put_whole(
     lane: Lane,
     entry: &mut Entry,
     to: &mut Filling<'_>,
-    run: &mut Run,
+    run: &mut Option<Run>,
     slot: u16,
     stats: &mut LaneStats,
 ) -> bool {
-    let continues = run.filter(|(next, count)| *next == entry.number && to.out[*count] < u8::MAX);
+    let continues = run.filter(|run| {
+        run.next == entry.number && run.keyed == entry.keyed && to.out[run.count] < u8::MAX
+    });
     let header = if continues.is_some() { 0 } else { block::HEADER_LEN };
     if entry.body.len() + header > to.room() {
         return false;
     }
     let count = match continues {
-        Some((_, count)) => {
+        Some(Run { count, .. }) => {
             to.out[count] += 1;
             count
         }
         None => block::begin_messages(to.out, lane, entry.keyed, entry.number),
     };
-    *run = Some((entry.number.wrapping_add(1), count));
+    *run = Some(Run { next: entry.number.after(1), keyed: entry.keyed, count });
     to.out.extend_from_slice(&entry.body);
     to.carried.push(Carried { lane: lane.id(), part: 0, number: entry.number, slot, void: false });
     stats.sent += 1;

@@ -98,11 +98,13 @@ impl Pace {
     }
 
     fn refill(&mut self, now: Now) {
-        let micros = now.since(self.filled_at).as_micros().min(1_000_000) as i64;
-        let earned = micros * FLOOR_RATE as i64 / 1_000_000;
+        let micros = now.since(self.filled_at).as_micros().min(1_000_000) as u64;
+        let earned = micros * FLOOR_RATE / 1_000_000;
         if earned > 0 {
-            self.bucket = (self.bucket + earned).min(BUCKET);
-            self.filled_at = now;
+            self.bucket = (self.bucket + earned as i64).min(BUCKET);
+            // What is left over counts for the next time.
+            let rest = micros - earned * 1_000_000 / FLOOR_RATE;
+            self.filled_at = now - Duration::from_micros(rest);
         }
     }
 

@@ -22,7 +22,7 @@ use netplay_protocol::control::Control;
 use netplay_protocol::datagram::{HEADER_LEN, Sequence};
 use netplay_protocol::frame::Frames;
 use netplay_protocol::lane::LaneTable;
-use netplay_protocol::limits::DATAGRAM_MAX;
+use netplay_protocol::limits::{DATAGRAM_MAX, RELIABLE_WINDOW};
 
 use super::datagrams::{DatagramFlow, Received};
 use super::driver::Channel;
@@ -272,6 +272,9 @@ impl Traffic {
         packet: &[u8],
         mut deliver: impl FnMut(Delivery),
     ) -> Result<Received, Violation> {
+        if packet.len() > DATAGRAM_MAX {
+            return Err(Violation::BLOCK);
+        }
         let received = self.flow.receive(now, packet).map_err(|_| Violation::BLOCK)?;
         self.choose_carrier();
         self.take_verdicts(now);
@@ -279,7 +282,11 @@ impl Traffic {
             let mut delivered =
                 Delivered { lossy: self.buffer(), reliable: self.buffer(), cost: 0 };
             let result = self.lanes.receive(&packet[HEADER_LEN..], &mut delivered);
-            let Delivered { lossy, reliable, cost } = delivered;
+            let Delivered { lossy, mut reliable, cost } = delivered;
+            // A game that does not read keeps the messages, not the room around them.
+            if self.lanes.unread() > RELIABLE_WINDOW / 8 {
+                reliable.shrink_to_fit();
+            }
             for (frames, reliable, cost) in [(lossy, false, 0), (reliable, true, cost)] {
                 if frames.is_empty() {
                     self.recycle(frames);
@@ -296,7 +303,8 @@ impl Traffic {
             }
             result?;
         }
-        if self.held {
+        // An ack has opened the window of bytes, or that of numbers.
+        if self.held || (self.send_by.is_none() && self.lanes.is_due()) {
             self.send_due(now);
         }
         if received.ping || self.flow.ack_deadline().is_some_and(|deadline| now >= deadline) {

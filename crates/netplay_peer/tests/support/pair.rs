@@ -61,7 +61,8 @@ pub struct Pair {
     /// Packets sent on media tracks.
     pub on_media: usize,
     connected: bool,
-    is_cut: bool,
+    /// Whether nothing that is sent arrives.
+    pub is_cut: bool,
 }
 
 #[allow(dead_code, reason = "each test file uses its own part")]
