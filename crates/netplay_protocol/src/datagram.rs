@@ -1,4 +1,4 @@
-//! The header of every packet on channel 1.
+//! The header of every datagram, on channel 1 or on a media track.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | 10 | 4 | ack bits: bit `i` = sequence `ack base - 1 - i` was received |
 //! | 14 | 2 | tick the sender was in, wrapping |
 //!
-//! Frames follow (see [`crate::frame`]); a header alone is a bare ack or a ping. Little-endian.
+//! Blocks follow (see [`crate::block`]); a header alone is a bare ack or a ping. Little-endian.
 
 use core::time::Duration;
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`ids`] | names of peers, lobbies, games and builds |
 //! | [`limits`] | every size and count that a reader enforces, each with its reason |
-//! | [`datagram`] | the 16-byte header of channel 1 |
+//! | [`datagram`] | the 16-byte header of datagrams |
 //! | [`lane`] | how messages travel, and how a game chooses |
 //! | [`frame`] | game messages inside a packet |
 //! | [`block`] | runs of messages and fragments inside a datagram |

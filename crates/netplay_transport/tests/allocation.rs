@@ -89,7 +89,8 @@ fn take_sizes() -> Vec<(usize, usize)> {
 }
 
 const TICK: Duration = Duration::from_micros(16_667);
-const WARM_UP: u32 = 120;
+/// Until every slot of the datagrams that are remembered was used once.
+const WARM_UP: u32 = 300;
 const MEASURED: u32 = 600;
 
 struct Game {

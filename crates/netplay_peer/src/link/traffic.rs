@@ -284,7 +284,7 @@ impl Traffic {
             let result = self.lanes.receive(&packet[HEADER_LEN..], &mut delivered);
             let Delivered { lossy, mut reliable, cost } = delivered;
             // A game that does not read keeps the messages, not the room around them.
-            if self.lanes.unread() > RELIABLE_WINDOW / 8 {
+            if self.lanes.unread() > RELIABLE_WINDOW / 2 {
                 reliable.shrink_to_fit();
             }
             for (frames, reliable, cost) in [(lossy, false, 0), (reliable, true, cost)] {

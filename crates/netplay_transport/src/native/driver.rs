@@ -36,9 +36,9 @@ const ICE_FAILED: Duration = Duration::from_secs(30);
 const ICE_KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Above the window of channel 2, so that it is credit that stops a sender, never the library.
 const SEND_BUFFER: usize = 2 * limits::STREAM_WINDOW as usize;
-/// How long channel 1 pursues a packet. Without retransmissions a lossy path delays packets by seconds, because
-/// SCTP's window holds them back; with a lifetime it drops them, and our own resends fill the gap.
-/// Measured by `netplay-bench carriers`.
+/// How long channel 1 pursues a packet. Without retransmissions a lossy path delays packets by
+/// seconds, because SCTP's window holds them back; with a lifetime it drops them, and our own resends
+/// fill the gap. Measured by `netplay-bench carriers`.
 const LIFETIME_MS: u16 = 40;
 /// The library's loop does not flush what its last steps queued until something wakes it; a few
 /// wakes after the connection is up save up to 200 ms.
