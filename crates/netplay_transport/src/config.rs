@@ -53,6 +53,9 @@ pub struct SessionConfig {
     pub codec: u8,
     /// Which of this machine's addresses other players may connect to.
     pub addresses: Addresses,
+    /// Whether datagrams may ride on a media track, between two native peers that both may; true by
+    /// default. Without, they ride on a data channel, as they do towards browsers.
+    pub media: bool,
     /// Silence after which a peer is reported as interrupted; 1 s by default.
     pub interrupted_after: Duration,
     /// Silence after which a peer is lost; 15 s by default.
@@ -77,6 +80,7 @@ impl SessionConfig {
             lanes: LaneTable::default(),
             codec: Bincode::ID,
             addresses: Addresses::default(),
+            media: true,
             interrupted_after: liveness.interrupted_after,
             lost_after: liveness.lost_after,
             lost_after_offline: liveness.lost_after_offline,

@@ -31,6 +31,9 @@ const MOST_WINDOW: usize = 192 * 1024;
 const QUEUE_MIN: Duration = Duration::from_millis(20);
 /// The base round trip is the smallest of at least this long; routes change.
 const BASE_AGE: Duration = Duration::from_secs(10);
+/// Rounds in which the window shrinks and the round trip stays: then it is no queue of ours, but
+/// another route or another's queue, and becomes the base.
+const PLATEAU: u32 = 4;
 /// A share of lost datagrams that shrinks the window, over at least so many.
 const LOSS: f32 = 0.25;
 const LOSS_OF: u32 = 8;
@@ -48,6 +51,9 @@ pub struct Pace {
     base_since: Now,
     round_ends: Now,
     round_min: Option<Duration>,
+    /// Rounds in a row with about this round trip, in which it was taken for a queue.
+    plateau: u32,
+    plateau_at: Duration,
     arrived: u32,
     lost: u32,
     /// Whether the window held something back in this round.
@@ -65,6 +71,8 @@ impl Default for Pace {
             base_since: Now::ZERO,
             round_ends: Now::ZERO,
             round_min: None,
+            plateau: 0,
+            plateau_at: Duration::ZERO,
             arrived: 0,
             lost: 0,
             limited: false,
@@ -130,11 +138,14 @@ impl Pace {
 
     fn end_round(&mut self) {
         let base = self.base.iter().flatten().min().copied().unwrap_or_default();
-        let queue = self.round_min.take().unwrap_or(base).saturating_sub(base);
+        let rtt = self.round_min.take().unwrap_or(base);
         let verdicts = self.arrived + self.lost;
         let lossy = verdicts >= LOSS_OF && self.lost as f32 > LOSS * verdicts as f32;
-        let queued = queue > QUEUE_MIN.max(base / 4);
-        if lossy || queued {
+        let queued = rtt.saturating_sub(base) > QUEUE_MIN.max(base / 4);
+        if queued && self.is_plateau(rtt) {
+            self.base = [Some(rtt), None];
+            self.window = self.window.max(FIRST_WINDOW);
+        } else if lossy || queued {
             self.opening = false;
             let least = if queued { LEAST_WINDOW } else { LOSSY_WINDOW };
             self.window = self.window.min((self.window * 3 / 4).max(least));
@@ -142,10 +153,27 @@ impl Pace {
             let more = if self.opening { self.window } else { 2 * DATAGRAM_MAX };
             self.window = (self.window + more).min(MOST_WINDOW);
         }
+        if !queued {
+            self.plateau = 0;
+        }
         if verdicts >= LOSS_OF {
             (self.arrived, self.lost) = (0, 0);
         }
         self.limited = false;
+    }
+
+    /// Whether the round trip has stayed where it is although the window shrinks.
+    fn is_plateau(&mut self, rtt: Duration) -> bool {
+        if self.plateau > 0 && rtt.abs_diff(self.plateau_at) <= self.plateau_at / 10 {
+            self.plateau += 1;
+        } else {
+            (self.plateau, self.plateau_at) = (1, rtt);
+        }
+        if self.plateau < PLATEAU {
+            return false;
+        }
+        self.plateau = 0;
+        true
     }
 }
 
@@ -175,10 +203,14 @@ mod tests {
     #[test]
     fn the_window_opens_while_no_queue_shows_and_closes_when_one_does() {
         let mut pace = Pace::default();
-        let now = rounds(&mut pace, 0, 10, 30, 0);
+        let mut now = rounds(&mut pace, 0, 10, 30, 0);
         assert_eq!(pace.window(), MOST_WINDOW);
-        rounds(&mut pace, now, 30, 80, 0);
-        assert_eq!(pace.window(), LEAST_WINDOW);
+        // A queue of our own is as long as what is on its way.
+        for _ in 0..30 {
+            let queue = pace.window() as u64 / 500;
+            now = rounds(&mut pace, now, 1, 30 + queue, 0);
+        }
+        assert!(pace.window() < 16_000, "{}", pace.window());
     }
 
     #[test]
@@ -215,10 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn a_route_with_a_longer_round_trip_is_a_queue_for_twenty_seconds_at_most() {
+    fn a_route_with_a_longer_round_trip_is_taken_for_one_after_a_few_round_trips() {
         let mut pace = Pace::default();
-        let now = rounds(&mut pace, 0, 10, 30, 0);
-        rounds(&mut pace, now, 300, 100, 0);
-        assert!(pace.window() > LEAST_WINDOW * 16, "{}", pace.window());
+        let now = rounds(&mut pace, 0, 10, 1, 0);
+        let now = rounds(&mut pace, now, 6, 120, 0);
+        assert!(pace.window() >= FIRST_WINDOW, "{}", pace.window());
+        rounds(&mut pace, now, 6, 125, 0);
+        assert!(pace.window() > FIRST_WINDOW, "{}", pace.window());
     }
 }

@@ -83,7 +83,9 @@ impl Network {
         let wake = Arc::new(Notify::new());
         let seed = rand_seed();
         let mut link = config.link_config();
-        link.hello.carriers |= carriers::RTP;
+        if config.media {
+            link.hello.carriers |= carriers::RTP;
+        }
         let (mut session, core) = session_core::session(link, url.clone(), seed, wake.clone());
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
