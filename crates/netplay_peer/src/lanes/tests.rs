@@ -408,6 +408,45 @@ fn a_peer_that_only_sends_beginnings_costs_no_more_than_the_windows() {
 
 proptest! {
     #[test]
+    fn what_is_late_is_dropped_and_counted_and_the_rest_arrives(
+        kind in prop::sample::select(vec![
+            LaneKind::Unreliable, LaneKind::Sequenced, LaneKind::Reliable, LaneKind::ReliableUnordered
+        ]),
+        steps in prop::collection::vec((0..40_u64, 0..3_usize, 1..2000_usize), 1..60),
+    ) {
+        let mut table = LaneTable::default();
+        table.set(A, LaneConfig::new(kind).deadline(Duration::from_millis(50)));
+        let (mut a, mut b) = (Lanes::new(&table), Lanes::new(&table));
+        let (mut now, mut pushed, mut got) = (Now::ZERO, 0_u32, 0);
+        for (wait, datagrams, len) in steps {
+            now = now + Duration::from_millis(wait);
+            a.expire(now);
+            prop_assert!(a.next_expiry().is_none_or(|expiry| expiry > now));
+            let payload = vec![7; len];
+            let body = Body { id: MessageId(1), key: Some(pushed as u16), payload: &payload };
+            let body = if kind == LaneKind::Sequenced { body } else { Body { key: None, ..body } };
+            a.push(now, &Frame { lane: A, body }).unwrap();
+            pushed += 1;
+            for _ in 0..datagrams {
+                if let Some(blocks) = fill(&mut a, 0) {
+                    got += receive(&mut b, &blocks).unwrap().len();
+                    a.arrived(0);
+                }
+            }
+        }
+        a.expire(now + Duration::from_millis(50));
+        // News of what will not come.
+        while let Some(blocks) = fill(&mut a, 0) {
+            prop_assert_eq!(receive(&mut b, &blocks).unwrap(), []);
+            a.arrived(0);
+        }
+        let stats = a.stats(A);
+        prop_assert_eq!(got as u64 + stats.dropped_late, u64::from(pushed), "{:?}", stats);
+        prop_assert_eq!(stats.queued_messages, 0);
+        prop_assert_eq!(stats.queued_bytes, 0);
+    }
+
+    #[test]
     fn fragments_rebuild_the_message_in_any_order_and_number(
         len in FRAGMENT_LEN + 200..RELIABLE_MESSAGE_MAX,
         order in prop::collection::vec(any::<u16>(), 0..200),
