@@ -19,6 +19,8 @@ use crate::stats::LinkStats;
 struct Submitted {
     messages: u64,
     bytes: u64,
+    /// Messages that were not taken because the queue was full.
+    refused: u64,
 }
 
 pub(crate) struct Outbox {
@@ -33,7 +35,7 @@ pub(crate) struct Outbox {
     /// Full packets of channel 2 that found the hand-over full.
     waiting: VecDeque<Vec<u8>>,
     submitted: [Submitted; LANES_MAX],
-    pub(crate) stats: LinkStats,
+    stats: LinkStats,
 }
 
 impl Outbox {
@@ -53,6 +55,29 @@ impl Outbox {
 
     /// Collects a message, whose size was checked.
     pub(crate) fn put(
+        &mut self,
+        config: &LaneConfig,
+        frame: &Frame<'_>,
+        pool: &Pool,
+    ) -> Result<(), SendError> {
+        let result = self.try_put(config, frame, pool);
+        self.submitted[frame.lane.index()].refused += u64::from(result.is_err());
+        result
+    }
+
+    /// The network's latest statistics, with what was refused on this side.
+    pub(crate) fn stats(&mut self) -> LinkStats {
+        if let Some(stats) = self.sender.shared.try_stats() {
+            self.stats = stats;
+        }
+        let mut stats = self.stats;
+        for (lane, submitted) in stats.lanes.iter_mut().zip(&self.submitted) {
+            lane.refused += submitted.refused;
+        }
+        stats
+    }
+
+    fn try_put(
         &mut self,
         config: &LaneConfig,
         frame: &Frame<'_>,

@@ -233,11 +233,7 @@ impl Session {
 
     /// Statistics of the link to a peer.
     pub fn stats(&mut self, peer: PeerId) -> Option<LinkStats> {
-        let outbox = self.peers.get_mut(&peer)?;
-        if let Some(stats) = outbox.sender.shared.try_stats() {
-            outbox.stats = stats;
-        }
-        Some(outbox.stats)
+        self.peers.get_mut(&peer).map(|outbox| outbox.stats())
     }
 
     /// Datagrams of lossy messages that were dropped because the game did not read for too long.

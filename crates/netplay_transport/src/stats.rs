@@ -43,7 +43,7 @@ pub struct LinkStats {
     pub bulk_waiting: usize,
     /// Of the large bulk message that is being received: bytes so far, and bytes in all.
     pub bulk_incoming: Option<(usize, usize)>,
-    /// Each lane, by its number.
+    /// Each lane, by its number; of bulk lanes only what was refused.
     pub lanes: [LaneStats; LANES_MAX],
 }
 

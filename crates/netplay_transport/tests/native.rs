@@ -172,13 +172,14 @@ fn memory_stays_bounded_with_a_receiver_that_never_reads() {
     let (mut a, b) = pair(&network, &server.url());
     let to = a.peers[0];
     let before = resident_kib();
-    let mut accepted = 0_u64;
+    let (mut accepted, mut refused) = (0_u64, 0_u64);
     let end = Instant::now() + Duration::from_secs(3);
     while Instant::now() < end {
         match a.session.send(to, Lane::Reliable, EVENT, &[1; 4000]) {
             Ok(()) => accepted += 1,
             Err(error) => {
                 assert_eq!(error, SendError::QueueFull);
+                refused += 1;
                 std::thread::park_timeout(Duration::from_millis(1));
             }
         }
@@ -190,6 +191,8 @@ fn memory_stays_bounded_with_a_receiver_that_never_reads() {
     }
     let grown = resident_kib().saturating_sub(before);
     println!("{accepted} reliable messages accepted, {grown} KiB more");
+    let stats = a.session.stats(to).unwrap();
+    assert_eq!(stats.lane(Lane::Reliable).refused, refused, "each refusal is counted");
     assert!(accepted * 4 < 1200, "more than both windows");
     assert!(grown < 24 * 1024, "{grown} KiB");
     assert!(a.closed().is_empty(), "the link lives on");

@@ -193,3 +193,52 @@ impl AsyncUdpSocket for Repeating {
         self.gro_segments
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+    use std::time::Instant;
+
+    use netplay_peer::link::driver::ConnectionId;
+    use netplay_protocol::PeerId;
+
+    use super::super::conditioner::Conditioners;
+    use super::*;
+
+    #[test]
+    fn a_socket_with_much_to_read_gives_others_their_turn() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let line = Conditioners::new(None).line(PeerId::from_u128(1), ConnectionId(1));
+        let io = IoRuntime { line };
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let socket = io.wrap_udp_socket(socket).unwrap();
+        for _ in 0..3 * IN_A_ROW / 2 {
+            sender.send_to(b"datagram", address).unwrap();
+        }
+        let read_in_a_row = || {
+            let mut context = Context::from_waker(Waker::noop());
+            let mut bytes = [0; 64];
+            let mut meta = [RecvMeta::default()];
+            let mut count = 0;
+            let mut buffers = [IoSliceMut::new(&mut bytes)];
+            while socket.poll_recv(&mut context, &mut buffers, &mut meta).is_ready() {
+                count += 1;
+            }
+            count
+        };
+        let until = Instant::now() + Duration::from_secs(5);
+        let mut turns = Vec::new();
+        while turns.iter().sum::<u32>() < 3 * IN_A_ROW / 2 && Instant::now() < until {
+            // Readiness comes with a turn of the runtime.
+            runtime.block_on(tokio::task::yield_now());
+            turns.push(read_in_a_row());
+        }
+        assert_eq!(turns.iter().sum::<u32>(), 3 * IN_A_ROW / 2, "{turns:?}");
+        assert!(turns.iter().all(|turn| *turn <= IN_A_ROW), "{turns:?}");
+        assert!(turns.contains(&IN_A_ROW), "{turns:?}");
+    }
+}
