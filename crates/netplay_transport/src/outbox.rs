@@ -65,12 +65,16 @@ impl Outbox {
         result
     }
 
-    /// The network's latest statistics, with what was refused on this side.
+    /// The network's latest statistics, with what this side knows better: what was refused, what the
+    /// hand-over dropped and what it holds.
     pub(crate) fn stats(&mut self) -> LinkStats {
-        if let Some(stats) = self.sender.shared.try_stats() {
+        let shared = &self.sender.shared;
+        if let Some(stats) = shared.try_stats() {
             self.stats = stats;
         }
         let mut stats = self.stats;
+        stats.handover_dropped = shared.lossy_dropped.load(Ordering::Relaxed);
+        stats.bulk_waiting = shared.stream_bytes.load(Ordering::Relaxed);
         for (lane, submitted) in stats.lanes.iter_mut().zip(&self.submitted) {
             lane.refused += submitted.refused;
         }

