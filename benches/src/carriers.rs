@@ -109,7 +109,7 @@ pub fn run(quick: bool, json: bool, amount: Amount) -> Result<()> {
 
 /// The carrier is filled in later.
 fn link(size: usize, loss_pct: u32, pattern: Pattern, rtt_ms: u32) -> Cell {
-    Cell { way: Way::Rtp, size, copies: 1, loss_pct, pattern, rtt_ms, thin: None }
+    Cell { way: Way::Rtp, size, copies: 1, loss_pct, pattern, rtt_ms, thin: None, repeat: 0 }
 }
 
 /// What tells most within two minutes.

@@ -62,7 +62,7 @@ pub struct Thin {
 }
 
 /// One experiment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cell {
     /// What delivers.
     pub way: Way,
@@ -78,6 +78,8 @@ pub struct Cell {
     pub rtt_ms: u32,
     /// The bottleneck, if there is one.
     pub thin: Option<Thin>,
+    /// Which repeat of the experiment: each has a connection and luck of its own.
+    pub repeat: u32,
 }
 
 impl Cell {
@@ -108,6 +110,7 @@ impl Cell {
         [self.size as u64, self.copies.into(), self.loss_pct.into(), self.rtt_ms.into()]
             .into_iter()
             .chain([self.pattern as u64, u64::from(self.thin.map_or(0, |thin| thin.kbit_per_s))])
+            .chain([self.repeat.into()])
             .fold(7, |seed: u64, part| seed.wrapping_mul(1_000_003).wrapping_add(part))
     }
 
@@ -433,6 +436,7 @@ mod tests {
         pattern: Pattern::Burst,
         rtt_ms: 30,
         thin: Some(Thin { kbit_per_s: 256, queue_ms: 250 }),
+        repeat: 0,
     };
 
     #[test]
@@ -448,6 +452,7 @@ mod tests {
         let other_way = Cell { way: Way::Rtp, ..CELL };
         assert_eq!(other_way.seed(), CELL.seed());
         assert_ne!(Cell { rtt_ms: 120, ..CELL }.seed(), CELL.seed());
+        assert_ne!(Cell { repeat: 1, ..CELL }.seed(), CELL.seed());
         assert_ne!(Cell { pattern: Pattern::Random, ..CELL }.seed(), CELL.seed());
     }
 

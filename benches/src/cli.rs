@@ -90,9 +90,10 @@ Columns:
   p50_ms    milliseconds from handing over to receive queue, of what arrived; median
   p99_ms    milliseconds, 99th percentile of the same
   delivered_pct  per cent of messages that arrived, at most 15 s after the last was sent
-  lost      messages that did not arrive, both directions together
+  lost      messages that did not arrive, both directions and all repeats together
   udp_packets_per_s  UDP packets that one end sent in a second, mean of both
   wire_bytes_per_s   bytes that one end sent in a second with the headers of IP and UDP, mean of both
+  repeats   connections that were measured; all other figures are medians over them
 
 Both ends send the same at 60 Hz, and figures are of both directions together. They are in one
 process, so that one clock measures. Cells run side by side, all on loopback through one UDP
@@ -129,7 +130,7 @@ enum Command {
     Carriers(LinkOptions),
     /// One-way delay and loss of a 60 Hz stream on a bad link
     #[command(after_help = LANES_HELP)]
-    Lanes(LinkOptions),
+    Lanes(LanesOptions),
     /// The measuring process of one job
     #[command(hide = true)]
     Pinger(Role),
@@ -173,6 +174,15 @@ struct LinkOptions {
     at_once: u32,
 }
 
+#[derive(Args)]
+struct LanesOptions {
+    #[command(flatten)]
+    link: LinkOptions,
+    /// Connections for each stack and link; a reliable stream under loss varies from one to the next
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    repeats: Option<u32>,
+}
+
 impl LinkOptions {
     fn amount(&self, messages: u32, drain: Duration) -> Amount {
         let messages = self.messages.unwrap_or(messages);
@@ -210,9 +220,10 @@ pub fn run() -> Result<()> {
             let amount = options.amount(1_500, CARRIERS_DRAIN);
             carriers::run(options.quick, options.json, amount)
         }
-        Command::Lanes(options) => {
-            let amount = options.amount(2_700, LANES_DRAIN);
-            lanes::run(options.quick, options.json, amount)
+        Command::Lanes(LanesOptions { link, repeats }) => {
+            let amount = link.amount(2_700, LANES_DRAIN);
+            let repeats = repeats.unwrap_or(if link.quick { 1 } else { 5 });
+            lanes::run(link.quick, link.json, repeats, amount)
         }
         Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
         Command::Peer(role) => {

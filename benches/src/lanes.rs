@@ -7,7 +7,7 @@ use crate::Result;
 use crate::cells::{self, Amount, Cell, Measured, Outcome, Pattern};
 use crate::delivery::Way;
 use crate::report::{self, Row};
-use crate::stats::rounded;
+use crate::stats::{median, rounded};
 
 const WAYS: [Way; 8] = [
     Way::Netplay(Lane::Reliable),
@@ -21,7 +21,7 @@ const WAYS: [Way; 8] = [
 ];
 const SIZE: usize = 200;
 
-/// One stack on one link.
+/// One stack on one link: medians over the repeats.
 #[derive(Serialize)]
 pub struct LaneRow {
     stack: &'static str,
@@ -35,6 +35,7 @@ pub struct LaneRow {
     lost: u64,
     udp_packets_per_s: f64,
     wire_bytes_per_s: f64,
+    repeats: usize,
 }
 
 impl Row for LaneRow {
@@ -50,6 +51,7 @@ impl Row for LaneRow {
         "lost",
         "udp_packets_per_s",
         "wire_bytes_per_s",
+        "repeats",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -65,26 +67,34 @@ impl Row for LaneRow {
             self.lost.to_string(),
             format!("{:.1}", self.udp_packets_per_s),
             format!("{:.0}", self.wire_bytes_per_s),
+            self.repeats.to_string(),
         ]
     }
 }
 
-impl From<(Cell, Outcome)> for LaneRow {
-    fn from((cell, outcome): (Cell, Outcome)) -> Self {
+impl LaneRow {
+    fn new(cell: &Cell, outcomes: &[&Outcome]) -> Self {
+        let of = |value: &dyn Fn(&Outcome) -> f64| {
+            median(outcomes.iter().map(|outcome| value(outcome))).map_or(0.0, rounded)
+        };
+        let delay = |value: &dyn Fn(&Outcome) -> Option<f64>| {
+            median(outcomes.iter().filter_map(|outcome| value(outcome))).map(rounded)
+        };
         // The counters are of both directions.
-        let per_s = |count: u64| rounded(count as f64 / 2.0 / outcome.seconds());
+        let per_s = |outcome: &Outcome, count: u64| count as f64 / 2.0 / outcome.seconds();
         Self {
             stack: cell.way.name(),
             loss_pct: cell.loss_pct,
             pattern: cell.pattern.name(),
             rtt_ms: cell.rtt_ms,
             size: cell.size,
-            p50_ms: outcome.p50_ms,
-            p99_ms: outcome.p99_ms,
-            delivered_pct: outcome.delivered_pct(),
-            lost: outcome.lost,
-            udp_packets_per_s: per_s(outcome.udp_packets),
-            wire_bytes_per_s: per_s(outcome.wire_bytes),
+            p50_ms: delay(&|outcome| outcome.p50_ms),
+            p99_ms: delay(&|outcome| outcome.p99_ms),
+            delivered_pct: of(&Outcome::delivered_pct),
+            lost: outcomes.iter().map(|outcome| outcome.lost).sum(),
+            udp_packets_per_s: of(&|outcome| per_s(outcome, outcome.udp_packets)),
+            wire_bytes_per_s: of(&|outcome| per_s(outcome, outcome.wire_bytes)),
+            repeats: outcomes.len(),
         }
     }
 }
@@ -94,27 +104,36 @@ impl From<(Cell, Outcome)> for LaneRow {
 /// # Errors
 ///
 /// If a cell failed; the table has the others.
-pub fn run(quick: bool, json: bool, amount: Amount) -> Result<()> {
+pub fn run(quick: bool, json: bool, repeats: u32, amount: Amount) -> Result<()> {
     let links = if quick { quick_links() } else { all_links() };
-    // The stacks of one link are neighbours, so that they are measured at the same time.
-    let all: Vec<Cell> = links
+    let cells: Vec<Cell> = links
         .into_iter()
         .flat_map(|(loss_pct, pattern, rtt_ms)| {
-            let size = SIZE;
-            WAYS.into_iter().map(move |way| Cell {
-                way,
-                size,
+            let link = Cell {
+                way: Way::QuinnStream,
+                size: SIZE,
                 copies: 1,
                 loss_pct,
                 pattern,
                 rtt_ms,
                 thin: None,
-            })
+                repeat: 0,
+            };
+            WAYS.into_iter().map(move |way| Cell { way, ..link })
         })
         .collect();
-    let Measured { rows, result } = cells::run(&all, amount)?;
-    let rows: Vec<LaneRow> = rows.into_iter().map(LaneRow::from).collect();
-    report::print("lanes", &rows, json)?;
+    // The stacks of one link are neighbours, so that they are measured at the same time.
+    let all: Vec<Cell> = (0..repeats)
+        .flat_map(|repeat| cells.iter().map(move |cell| Cell { repeat, ..*cell }))
+        .collect();
+    let Measured { rows: measured, result } = cells::run(&all, amount)?;
+    let rows = cells.iter().filter_map(|cell| {
+        let of_cell = |(other, _): &&(Cell, Outcome)| Cell { repeat: 0, ..*other } == *cell;
+        let outcomes: Vec<_> =
+            measured.iter().filter(of_cell).map(|(_, outcome)| outcome).collect();
+        (!outcomes.is_empty()).then(|| LaneRow::new(cell, &outcomes))
+    });
+    report::print("lanes", &rows.collect::<Vec<_>>(), json)?;
     result
 }
 

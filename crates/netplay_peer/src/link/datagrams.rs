@@ -39,6 +39,10 @@ const REORDER_MAX: Duration = Duration::from_millis(200);
 /// Verdicts (arrived or lost) that the loss figure is made of.
 const VERDICTS: u32 = 128;
 
+/// How long a path that lost a datagram counts as one that loses: at 60 Hz and a loss of 1 %, it stays
+/// one for sure.
+const LOSSY_FOR: Duration = Duration::from_secs(10);
+
 /// What the path looks like from here.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PathStats {
@@ -126,6 +130,8 @@ pub struct DatagramFlow {
     judged: u32,
     /// Lost in a row, up to now.
     losing: u32,
+    /// When a datagram was last found lost.
+    lost_at: Option<Now>,
     stats: PathStats,
 }
 
@@ -149,6 +155,7 @@ impl DatagramFlow {
             verdicts: 0,
             judged: 0,
             losing: 0,
+            lost_at: None,
             stats: PathStats::default(),
         }
     }
@@ -156,6 +163,11 @@ impl DatagramFlow {
     /// What the path looks like.
     pub const fn stats(&self) -> PathStats {
         self.stats
+    }
+
+    /// Whether the path has lost a datagram of ours as of late.
+    pub fn is_lossy(&self, now: Now) -> bool {
+        self.lost_at.is_some_and(|at| now.since(at) < LOSSY_FOR)
     }
 
     /// When an ack has to go out by itself.
@@ -208,7 +220,7 @@ impl DatagramFlow {
         if slot.open {
             let arrived = slot.acked;
             self.unjudged = slot.sequence.next();
-            self.judge(arrived);
+            self.judge(now, arrived);
         }
         let blocks = packet.len() > HEADER_LEN;
         let in_flight = if blocks { packet.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
@@ -372,7 +384,7 @@ impl DatagramFlow {
             slot.open = false;
             self.unjudged = self.unjudged.next();
             if open {
-                self.judge(acked);
+                self.judge(now, acked);
             }
         }
         let answers = self.pinged.is_some_and(|pinged| acks.base.ahead_of(pinged) >= 0);
@@ -401,13 +413,14 @@ impl DatagramFlow {
         }
     }
 
-    fn judge(&mut self, arrived: bool) {
+    fn judge(&mut self, now: Now, arrived: bool) {
         // What the path once did, it may have stopped doing.
         self.reorder = self.reorder * 127 / 128;
         if self.reorder < Duration::from_micros(100) {
             self.reorder = Duration::ZERO;
         }
         if !arrived {
+            self.lost_at = Some(now);
             self.losing += 1;
         } else if self.losing > 0 {
             let run = core::mem::take(&mut self.losing) as f32;

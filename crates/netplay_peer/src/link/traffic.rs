@@ -228,7 +228,7 @@ impl Traffic {
         self.take_verdicts(now);
         let mut packet = self.buffers.take();
         packet.resize(HEADER_LEN, 0);
-        let repeat = self.flow.stats().loss > 0.0;
+        let repeat = self.flow.is_lossy(now);
         if !self.lanes.fill(slot, &mut packet, DATAGRAM_MAX, repeat) {
             self.recycle(packet);
             return false;
