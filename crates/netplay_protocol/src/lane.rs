@@ -134,8 +134,9 @@ pub struct LaneConfig {
     /// Whether a message leaves as soon as it is written, and takes what was written before it along;
     /// otherwise with the flush at the end of the frame. Each costs a datagram and a wake.
     pub immediate: bool,
-    /// Bytes that may wait for one peer. Beyond either limit an unreliable lane drops its oldest
-    /// message, and a reliable one refuses the new. A sequenced lane is bounded by its keys alone.
+    /// Bytes that may wait for one peer, not counting a single message. Beyond either limit an
+    /// unreliable lane drops its oldest message, a sequenced one the state that was written the longest
+    /// ago, and a reliable one refuses the new.
     pub queue_bytes: u32,
 }
 

@@ -81,5 +81,6 @@ pub use netplay_peer::{CloseReason, JoinRequest};
 pub use netplay_protocol::lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary};
 pub use netplay_simnet::{Conditions, InvalidConditions, Jitter, Loss, Rate, Reorder};
+pub use queues::memory_per_peer;
 pub use session::{InboundPacket, Polled, Session};
 pub use stats::LinkStats;

@@ -201,9 +201,12 @@ impl World {
 
     fn next_deadline(&self) -> Option<Now> {
         let nodes = self.nodes.values().filter(|node| !node.frozen);
+        // What a cut path holds back has no time.
+        let open = |(from, to): &(End, End)| !self.paths.is_blocked(from.0, to.0);
+        let streams = self.streams.iter().filter(|(ends, _)| open(ends));
         nodes
             .filter_map(|node| node.core.next_deadline())
-            .chain(self.streams.values().filter_map(OrderedPipe::next_deadline))
+            .chain(streams.filter_map(|(_, pipe)| pipe.next_deadline()))
             .chain(self.opening.values().copied())
             .chain(self.paths.next_deadline())
             .chain(self.conditioners.next_deadline())

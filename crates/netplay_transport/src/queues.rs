@@ -20,7 +20,11 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use netplay_peer::link::Delivery;
 use netplay_protocol::PeerId;
-use netplay_protocol::limits::{DATAGRAM_MAX, LANES_MAX, STREAM_PACKET_MAX};
+use netplay_protocol::lane::{LaneConfig, LaneKind, LaneTable};
+use netplay_protocol::limits::{
+    DATAGRAM_MAX, LANES_MAX, PARTIALS_MAX, RELIABLE_WINDOW, RELIABLE_WINDOW_MESSAGES,
+    STREAM_PACKET_MAX, STREAM_WINDOW,
+};
 
 use crate::stats::LinkStats;
 
@@ -43,6 +47,10 @@ pub(crate) const STREAM_TO_PEER: usize = 32;
 /// is of no use.
 pub const LOSSY_TO_GAME: usize = 512;
 
+/// Bytes of the same: as much as so many full datagrams have, for a message that was put together from
+/// several counts as one.
+pub(crate) const LOSSY_BYTES_TO_GAME: usize = LOSSY_TO_GAME * DATAGRAM_MAX;
+
 /// Events and stream packets in the hand-over to the game; more wait on the network's side.
 pub(crate) const TO_GAME: usize = 256;
 
@@ -56,6 +64,36 @@ pub const COMMANDS: usize = 64;
 const SPARE_SMALL: usize = 256;
 const SPARE_LARGE: usize = 32;
 const SMALL: usize = 2048;
+
+/// What an entry of a queue takes besides its bytes: about twice what it measures, for the allocator.
+const ENTRY: usize = 256;
+
+/// The most that our own code holds for one peer, in bytes: what waits for it, and what came from it
+/// and was not read. Not in it: what the WebRTC library takes for a connection.
+///
+/// ```
+/// use netplay_transport::{LaneTable, memory_per_peer};
+///
+/// assert!(memory_per_peer(&LaneTable::default()) < 6 * 1024 * 1024);
+/// ```
+pub fn memory_per_peer(lanes: &LaneTable) -> usize {
+    let lane = |config: &LaneConfig| {
+        let bytes = config.kind.message_max() + config.queue_bytes as usize;
+        let (messages, incoming) = match config.kind {
+            LaneKind::Unreliable => (config.queue_messages as usize, PARTIALS_MAX),
+            LaneKind::Sequenced => (2 * config.queue_messages as usize, PARTIALS_MAX),
+            LaneKind::Reliable | LaneKind::ReliableUnordered => {
+                (config.queue_messages as usize + usize::from(RELIABLE_WINDOW_MESSAGES), 0)
+            }
+            LaneKind::Bulk => (0, 1),
+        };
+        bytes + messages * ENTRY + incoming * config.kind.message_max()
+    };
+    let windows = 2 * RELIABLE_WINDOW as usize + STREAM_WINDOW as usize;
+    let hand_over = LOSSY_TO_PEER * LOSSY_BATCH_MAX + LOSSY_BYTES_TO_GAME;
+    let spare = SPARE_SMALL * SMALL + SPARE_LARGE * 2 * STREAM_PACKET_MAX;
+    lanes.iter().map(|(_, config)| lane(config)).sum::<usize>() + windows + hand_over + spare
+}
 
 /// Spare packet buffers, shared by both threads.
 #[derive(Clone, Debug)]
@@ -254,6 +292,8 @@ pub(crate) struct Shared {
     /// Rung by the network thread when something waits for the game.
     pub(crate) bell: Bell,
     lossy: (Sender<Arrival>, Receiver<Arrival>),
+    /// Bytes in it.
+    lossy_bytes: AtomicUsize,
     /// Datagrams of lossy messages that were dropped because the game did not read.
     pub(crate) inbound_dropped: AtomicU64,
 }
@@ -264,20 +304,32 @@ impl Shared {
             pool: Pool::new(),
             bell: Bell::new(),
             lossy: bounded(LOSSY_TO_GAME),
+            lossy_bytes: AtomicUsize::new(0),
             inbound_dropped: AtomicU64::new(0),
         }
     }
 
     /// Queues lossy messages for the game; drops and counts the oldest when full.
     pub(crate) fn push_lossy(&self, arrival: Arrival) {
-        push_dropping_oldest(&self.lossy.0, &self.lossy.1, arrival, |oldest| {
+        let dropped = |oldest: Arrival| {
+            self.lossy_bytes.fetch_sub(oldest.delivery.packet.len(), Ordering::AcqRel);
             self.inbound_dropped.fetch_add(1, Ordering::Relaxed);
             self.pool.give(oldest.delivery.packet);
-        });
+        };
+        let len = arrival.delivery.packet.len();
+        while self.lossy_bytes.load(Ordering::Acquire) + len > LOSSY_BYTES_TO_GAME
+            && let Ok(oldest) = self.lossy.1.try_recv()
+        {
+            dropped(oldest);
+        }
+        self.lossy_bytes.fetch_add(len, Ordering::AcqRel);
+        push_dropping_oldest(&self.lossy.0, &self.lossy.1, arrival, dropped);
     }
 
     pub(crate) fn pop_lossy(&self) -> Option<Arrival> {
-        self.lossy.1.try_recv().ok()
+        let arrival = self.lossy.1.try_recv().ok()?;
+        self.lossy_bytes.fetch_sub(arrival.delivery.packet.len(), Ordering::AcqRel);
+        Some(arrival)
     }
 }
 
@@ -295,6 +347,26 @@ mod tests {
         assert_eq!(receiver.shared.lossy_dropped.load(Ordering::Relaxed), 6);
         assert_eq!(receiver.lossy.try_recv().unwrap().bytes, [3]);
         assert_eq!(receiver.lossy.len(), LOSSY_TO_PEER - 1);
+    }
+
+    #[test]
+    fn lossy_messages_for_the_game_are_bounded_in_bytes_too() {
+        let shared = Shared::new();
+        let large = || Arrival {
+            peer: PeerId::from_u128(1),
+            delivery: Delivery {
+                reliable: false,
+                arrived: netplay_protocol::Now::ZERO,
+                packet: vec![0; LOSSY_BYTES_TO_GAME / 10],
+                offset: 0,
+                cost: 0,
+                stream: false,
+            },
+        };
+        (0..25).for_each(|_| shared.push_lossy(large()));
+        assert_eq!(shared.inbound_dropped.load(Ordering::Relaxed), 15);
+        assert_eq!(std::iter::from_fn(|| shared.pop_lossy()).count(), 10);
+        assert_eq!(shared.lossy_bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

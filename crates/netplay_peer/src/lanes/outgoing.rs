@@ -163,21 +163,38 @@ impl Outgoing {
             // What was sent of it would be useless, and so on with each newer one.
             if let Some(replaced) = old.newer.replace(Box::new(entry)) {
                 self.stats.superseded += 1;
+                self.note_released(replaced.len);
                 spare.give(replaced.body);
             }
-            return;
-        }
-        let (live, waits) = (!old.done, !old.done && old.unsent != 0);
-        self.stats.superseded += u64::from(waits);
-        core::mem::swap(old, &mut entry);
-        spare.give(entry.body);
-        if live {
-            self.note_released(entry.len);
+        } else {
+            let (live, waits) = (!old.done, !old.done && old.unsent != 0);
+            self.stats.superseded += u64::from(waits);
+            core::mem::swap(old, &mut entry);
+            spare.give(entry.body);
+            if live {
+                self.note_released(entry.len);
+            }
+            if !waits {
+                self.due.push_back(slot);
+            }
         }
         self.note_queued(len);
-        if !waits {
-            self.due.push_back(slot);
-        }
+        while self.stats.queued_bytes > self.config.queue_bytes && self.drop_stalest(slot, spare) {}
+    }
+
+    /// Gives up the state that was written the longest ago, except the one in this slot.
+    fn drop_stalest(&mut self, except: u16, spare: &mut Spare) -> bool {
+        let age = |entry: &Entry| self.next.ahead_of(entry.number);
+        let slots = self.entries.iter().enumerate();
+        let others = slots.filter(|(slot, entry)| !entry.done && *slot != usize::from(except));
+        let Some(slot) = others.max_by_key(|(_, entry)| age(entry)).map(|(slot, _)| slot) else {
+            return false;
+        };
+        self.stats.dropped_full += 1;
+        self.due.retain(|due| usize::from(*due) != slot);
+        self.again.retain(|due| usize::from(*due) != slot);
+        self.finish(slot, spare);
+        true
     }
 
     /// A slot for a new key: a fresh one, or that of the key that was told of the longest ago.
@@ -211,13 +228,14 @@ impl Outgoing {
         if entry.done {
             return;
         }
-        if let Some(newer) = entry.newer.take() {
-            spare.give(newer.body);
-        }
         entry.done = true;
-        let len = entry.len;
+        let (len, newer) = (entry.len, entry.newer.take());
         spare.give(core::mem::take(&mut entry.body));
         self.note_released(len);
+        if let Some(newer) = newer {
+            self.note_released(newer.len);
+            spare.give(newer.body);
+        }
         if !self.is_sequenced() {
             while self.entries.front().is_some_and(|entry| entry.done) {
                 self.entries.pop_front();
@@ -365,10 +383,9 @@ impl Outgoing {
             }
             self.due.pop_front();
             if let Some(newer) = entry.newer.take() {
-                let (sent, queued) = (entry.len, newer.len);
+                let sent = entry.len;
                 spare.give(core::mem::replace(entry, *newer).body);
                 self.note_released(sent);
-                self.note_queued(queued);
                 self.due.push_back(slot);
             }
         }

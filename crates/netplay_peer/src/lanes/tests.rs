@@ -309,7 +309,7 @@ fn a_cut_state_that_is_written_faster_than_it_leaves_is_delivered_now_and_then()
 #[test]
 fn more_keys_than_a_lane_may_have_are_counted_and_none_is_lost_silently() {
     let mut table = table();
-    table.set(Lane::Sequenced, LaneConfig::new(LaneKind::Sequenced).queue(2000, 0));
+    table.set(Lane::Sequenced, LaneConfig::new(LaneKind::Sequenced).queue(2000, 1 << 20));
     let (mut a, mut b) = (Lanes::new(&table), Lanes::new(&table));
     for key in 0..2000 {
         push(&mut a, Lane::Sequenced, Some(key), b"state").unwrap();
@@ -317,6 +317,22 @@ fn more_keys_than_a_lane_may_have_are_counted_and_none_is_lost_silently() {
     let got = exchange(&mut a, &mut b, |slot| slot == 0).len();
     assert_eq!(got as u64 + a.stats(Lane::Sequenced).dropped_full, 2000);
     assert_eq!(got, SEQUENCED_KEYS_MAX);
+}
+
+#[test]
+fn states_beyond_the_bytes_of_a_lane_push_out_the_ones_written_the_longest_ago() {
+    let mut table = table();
+    table.set(Lane::Sequenced, LaneConfig::new(LaneKind::Sequenced).queue(100, 10_000));
+    let (mut a, mut b) = (Lanes::new(&table), Lanes::new(&table));
+    for key in 0..40 {
+        push(&mut a, Lane::Sequenced, Some(key), &[key as u8; 500]).unwrap();
+    }
+    let stats = a.stats(Lane::Sequenced);
+    assert!(stats.queued_bytes <= 10_000, "{stats:?}");
+    let got = exchange(&mut a, &mut b, |slot| slot == 0);
+    assert_eq!(got.len() as u64 + stats.dropped_full, 40);
+    assert!(got.iter().all(|(_, payload)| payload[0] >= 20), "the newest stay");
+    assert_eq!(a.stats(Lane::Sequenced).queued_bytes, 0);
 }
 
 #[test]
