@@ -457,9 +457,13 @@ fn games_that_do_not_fit_are_refused_by_name_on_both_sides_even_if_a_refusal_is_
 
 /// Two games whose connections have a media track, and what becomes of it.
 fn with_media(carries: bool) -> Pair {
+    with_media_over(&calm(), 0, carries)
+}
+
+fn with_media_over(conditions: &Conditions, seed: u64, carries: bool) -> Pair {
     let mut config = config();
     config.hello.carriers |= carriers::RTP;
-    let mut pair = Pair::new([config.clone(), config], &calm(), 0);
+    let mut pair = Pair::new([config.clone(), config], conditions, seed);
     pair.media_carries = carries;
     pair.establish();
     pair.run(Duration::from_secs(3));
@@ -475,6 +479,20 @@ fn datagrams_move_to_a_media_track_that_carries_them() {
     }
     pair.run(100 * MS);
     assert_eq!(pair.sides.each_ref().map(|side| side.received.len()), [1, 1]);
+}
+
+#[test]
+fn datagrams_move_to_a_media_track_over_a_long_and_lossy_path_while_the_games_say_nothing() {
+    // From 100 ms on, the answer to a probe comes after the next one has left.
+    for rtt in [120, 250, 600] {
+        for_each_seed(20, |seed, _| {
+            let path = Conditions::perfect().with_delay(MS * rtt / 2).with_loss(0.1);
+            let pair = with_media_over(&path, seed, true);
+            for side in &pair.sides {
+                assert_eq!(side.link.carrier(), Channel::Media, "{rtt} ms");
+            }
+        });
+    }
 }
 
 #[test]

@@ -47,8 +47,9 @@ const PROBES: u8 = 40;
 enum Media {
     /// One of the two has none, or it carries nothing.
     None,
-    /// Bare headers are sent on it; the last one has this number.
-    Probing { left: u8, probe: Option<Sequence> },
+    /// Every other bare header goes on it. The answer to one may come after later ones have left, so
+    /// all are remembered.
+    Probing { left: u8, probes: [Option<Sequence>; PROBES as usize / 2] },
     /// It carries our datagrams.
     InUse,
 }
@@ -100,7 +101,7 @@ impl Traffic {
 
     /// Both sides have a media track.
     pub(super) const fn offer_media(&mut self) {
-        self.media = Media::Probing { left: PROBES, probe: None };
+        self.media = Media::Probing { left: PROBES, probes: [None; PROBES as usize / 2] };
     }
 
     /// What carries our datagrams.
@@ -181,12 +182,12 @@ impl Traffic {
                 Channel::Datagrams
             }
             // Every other one stays on channel 1, which keeps the link alive meanwhile.
-            Media::Probing { left, probe } => {
+            Media::Probing { left, probes } => {
                 *left -= 1;
                 if left.is_multiple_of(2) {
                     Channel::Datagrams
                 } else {
-                    *probe = Some(sequence);
+                    probes[usize::from(*left / 2)] = Some(sequence);
                     Channel::Media
                 }
             }
@@ -197,8 +198,8 @@ impl Traffic {
 
     /// Moves to the media track if the other side has heard us on it.
     fn choose_carrier(&mut self) {
-        if let Media::Probing { probe: Some(probe), .. } = self.media
-            && self.flow.is_acked(probe)
+        if let Media::Probing { probes, .. } = &self.media
+            && probes.iter().flatten().any(|probe| self.flow.is_acked(*probe))
         {
             self.media = Media::InUse;
         }
