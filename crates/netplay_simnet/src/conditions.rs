@@ -27,6 +27,8 @@ pub struct Conditions {
     pub reorder: Option<Reorder>,
     /// How many bytes pass in a second. `None`: without limit.
     pub rate: Option<Rate>,
+    /// Times in which everything is late. `None`: there are none.
+    pub surge: Option<Surge>,
 }
 
 /// What is added to the delay of some packets.
@@ -46,6 +48,12 @@ pub enum Jitter {
         max: Duration,
         /// The probability that a packet takes the extra delay of the packet before it.
         correlation: f64,
+    },
+    /// Each packet gets its own extra delay, as from the queues on a long way: never below zero, mostly
+    /// small, at times long (a gamma distribution of shape 2).
+    Queues {
+        /// 95 of 100 packets are delayed by less; one in a thousand by twice as much.
+        p95: Duration,
     },
 }
 
@@ -82,6 +90,17 @@ pub struct Reorder {
     pub extra: Duration,
 }
 
+/// Times in which everything is late: somebody else fills the queue of the access link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Surge {
+    /// Mean time from one beginning to the next, exponentially distributed.
+    pub every: Duration,
+    /// How long each lasts.
+    pub lasts: Duration,
+    /// The largest extra delay; each surge has its own, uniform from zero to this.
+    pub max: Duration,
+}
+
 /// A bottleneck that sends one packet after another, with a queue in front of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
@@ -104,6 +123,7 @@ impl Conditions {
             duplicate: 0.0,
             reorder: None,
             rate: None,
+            surge: None,
         }
     }
 
@@ -146,6 +166,7 @@ impl Conditions {
             duplicate: 0.0,
             reorder: Some(Reorder { probability: 0.002, extra: Duration::from_millis(20) }),
             rate: Some(Rate { bytes_per_second: 500_000, queue_bytes: 100_000 }),
+            surge: None,
         }
     }
 
@@ -162,6 +183,7 @@ impl Conditions {
             duplicate: 0.005,
             reorder: Some(Reorder { probability: 0.01, extra: Duration::from_millis(40) }),
             rate: Some(Rate { bytes_per_second: 60_000, queue_bytes: 30_000 }),
+            surge: None,
         }
     }
 
@@ -173,6 +195,40 @@ impl Conditions {
         ("mobile", Self::mobile()),
         ("bad-hotel", Self::bad_hotel()),
     ];
+
+    /// Paths on which clock filters are compared, with their names: a local network, no delay at all,
+    /// a round trip of 60 ms with queues of 20 ms, one of 80 ms with surges of up to 180 ms, and one of
+    /// 120 ms with queues of 50 ms and 5 % loss.
+    pub const CLOCK_PROFILES: [(&'static str, Self); 5] = {
+        [
+            ("lan", Self::lan()),
+            ("zero", Self::perfect()),
+            (
+                "rtt60_j20",
+                Self::perfect()
+                    .with_delay(Duration::from_millis(30))
+                    .with_queues(Duration::from_millis(20)),
+            ),
+            (
+                "rtt80_bursty",
+                Self::perfect()
+                    .with_delay(Duration::from_millis(40))
+                    .with_queues(Duration::from_millis(8))
+                    .with_surges(
+                        Duration::from_millis(3000),
+                        Duration::from_millis(300),
+                        Duration::from_millis(180),
+                    ),
+            ),
+            (
+                "rtt120_j50_loss5",
+                Self::perfect()
+                    .with_delay(Duration::from_millis(60))
+                    .with_queues(Duration::from_millis(50))
+                    .with_loss(0.05),
+            ),
+        ]
+    };
 
     /// Sets the delay of every packet.
     #[must_use]
@@ -193,6 +249,20 @@ impl Conditions {
     #[must_use]
     pub const fn with_clumped_jitter(mut self, max: Duration, correlation: f64) -> Self {
         self.jitter = Jitter::Clumped { max, correlation };
+        self
+    }
+
+    /// Sets an extra delay as from queues; see [`Jitter::Queues`].
+    #[must_use]
+    pub const fn with_queues(mut self, p95: Duration) -> Self {
+        self.jitter = Jitter::Queues { p95 };
+        self
+    }
+
+    /// Makes everything late now and then; see [`Surge`].
+    #[must_use]
+    pub const fn with_surges(mut self, every: Duration, lasts: Duration, max: Duration) -> Self {
+        self.surge = Some(Surge { every, lasts, max });
         self
     }
 

@@ -6,6 +6,7 @@
 //! | [`Pipe`] | one direction of one path for datagrams, with those conditions |
 //! | [`OrderedPipe`] | one direction of a reliable ordered stream: a delay and nothing else |
 //! | [`Network`] | every direction between any number of nodes, delivered in one global order |
+//! | [`DriftingClock`] | what a node takes for the time: an offset, a drift, pauses |
 //!
 //! [`Conditions`] have a text form, for flags: `wifi`, or `delay=40ms,loss=5%`; see
 //! [`Conditions::from_str`](Conditions#impl-FromStr-for-Conditions).
@@ -40,6 +41,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
 mod conditions;
 mod network;
 mod ordered;
@@ -48,7 +50,8 @@ mod pipe;
 mod queue;
 mod spec;
 
-pub use conditions::{Conditions, Jitter, Loss, Rate, Reorder};
+pub use clock::DriftingClock;
+pub use conditions::{Conditions, Jitter, Loss, Rate, Reorder, Surge};
 pub use network::{Delivery, Network, mix_seed};
 pub use ordered::OrderedPipe;
 pub use path::PipeStats;

@@ -11,7 +11,8 @@ use netplay_protocol::Now;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::conditions::{Conditions, Jitter, Loss, Rate};
+use crate::conditions::{Conditions, Jitter, Loss, Rate, Surge};
+use crate::network::mix_seed;
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
@@ -73,6 +74,10 @@ pub(crate) struct Path {
     clump: Duration,
     /// Clumped jitter: when the last packet arrives.
     floor: Now,
+    /// Surge: when the last packet was sent, when the surge ends, and its extra delay.
+    last_sent: Now,
+    surge_until: Now,
+    surge: Duration,
     /// Rate: the bottleneck is busy until so many nanoseconds after the start of the clock.
     busy_until: u128,
 }
@@ -93,6 +98,9 @@ impl Path {
             bad: false,
             clump: Duration::ZERO,
             floor: Now::ZERO,
+            last_sent: Now::ZERO,
+            surge_until: Now::ZERO,
+            surge: Duration::ZERO,
             busy_until: 0,
         }
     }
@@ -117,6 +125,7 @@ impl Path {
             self.stats.lost += 1;
             return Fate::Dropped;
         }
+        let departure = departure + self.surge(now, &draws.burst);
         let at = self.arrival(departure, &draws.first);
         self.bytes += len_bytes as u64;
         let has_room = self.stats.in_flight() < Self::MAX_IN_FLIGHT && self.has_bytes(len_bytes);
@@ -210,11 +219,27 @@ impl Path {
         }
     }
 
+    /// What a surge adds. The chance that one has begun grows with the time since the last packet.
+    fn surge(&mut self, now: Now, draw: &Draw) -> Duration {
+        let Some(Surge { every, lasts, max }) = &self.conditions.surge else {
+            return Duration::ZERO;
+        };
+        let passed = now.since(self.last_sent).as_micros() as f64;
+        self.last_sent = self.last_sent.max(now);
+        let chance = passed / (every.as_micros() as f64).max(1.0);
+        if now >= self.surge_until && Draw(mix_seed(draw.0, 1)).chance(chance) {
+            self.surge_until = now + *lasts;
+            self.surge = Draw(mix_seed(draw.0, 2)).up_to(*max);
+        }
+        if now < self.surge_until { self.surge } else { Duration::ZERO }
+    }
+
     fn arrival(&mut self, departure: Now, draws: &ArrivalDraws) -> Now {
         let earliest = departure + self.conditions.delay;
         let arrival = match self.conditions.jitter {
             Jitter::None => earliest,
             Jitter::Independent { max } => earliest + draws.jitter.up_to(max),
+            Jitter::Queues { p95 } => earliest + draws.jitter.queued(p95),
             Jitter::Clumped { max, correlation } => {
                 if !draws.clump.chance(correlation) {
                     self.clump = draws.jitter.up_to(max);
@@ -276,6 +301,17 @@ impl Draw {
     fn chance(&self, probability: f64) -> bool {
         const STEP: f64 = 1.0 / (1_u64 << 53) as f64;
         ((self.0 >> 11) as f64 * STEP) < probability
+    }
+
+    /// Gamma distributed with shape 2, as the sum of two exponential waits; 95 % are below `p95`.
+    fn queued(&self, p95: Duration) -> Duration {
+        // The 95th percentile of this distribution in units of its scale.
+        const P95: f64 = 4.743_864_518;
+        const STEP: f64 = 1.0 / (1_u64 << 32) as f64;
+        let uniform = |bits: u64| ((bits & u64::from(u32::MAX)) + 1) as f64 * STEP;
+        // The same on every platform, which the standard library does not promise of its own.
+        let waits = -libm::log(uniform(self.0) * uniform(self.0 >> 32));
+        Duration::from_micros((waits * p95.as_micros() as f64 / P95) as u64)
     }
 
     /// Uniform from zero to `max`, both included, in microseconds.

@@ -6,14 +6,15 @@ use core::time::Duration;
 
 use thiserror::Error;
 
-use crate::conditions::{Conditions, Jitter, Loss, Rate, Reorder};
+use crate::conditions::{Conditions, Jitter, Loss, Rate, Reorder, Surge};
 
 /// What a text of conditions may hold, for errors and help.
 const PARTS: &str = "a preset (perfect, lan, wifi, mobile, bad-hotel), which comes first, or one of \
-                     delay=, jitter=, loss=, burst=, duplicate=, reorder=, rate=; each once, with \
-                     commas between them";
+                     delay=, jitter=, loss=, burst=, duplicate=, reorder=, rate=, surge=; each once, \
+                     with commas between them";
 const DELAY: &str = "delay=TIME, like 40ms";
-const JITTER: &str = "jitter=TIME or jitter=TIME/CORRELATION, like 10ms or 10ms/60%";
+const JITTER: &str = "jitter=TIME, jitter=TIME/CORRELATION or jitter=TIME/queues, like 10ms, \
+                      10ms/60% or 20ms/queues";
 const LOSS: &str = "loss=SHARE, like 5% or 0.05";
 const BURST: &str = "burst=PACKETS with loss=SHARE, like loss=5%,burst=6; or \
                      burst=ENTER/LEAVE/LOSS_GOOD/LOSS_BAD without loss, like 0.2%/30%/0%/60%";
@@ -22,6 +23,7 @@ const DUPLICATE: &str = "duplicate=SHARE, like 1%";
 const REORDER: &str = "reorder=SHARE/TIME, like 1%/40ms";
 const RATE: &str = "rate=BYTES or rate=BYTES/QUEUE, like 60kB/30kB; units B, kB, MB, and for the \
                     rate kbit, Mbit";
+const SURGE: &str = "surge=EVERY/LASTS/MAX, like 3s/300ms/150ms";
 
 /// The queue of a rate that comes without one: so long takes the bottleneck to empty it.
 const QUEUE_MILLIS: u64 = 250;
@@ -50,12 +52,14 @@ impl FromStr for Conditions {
     /// | `delay=TIME` | every packet travels so long | `delay=40ms` |
     /// | `jitter=TIME` | [`Jitter::Independent`] | `jitter=10ms` |
     /// | `jitter=TIME/CORRELATION` | [`Jitter::Clumped`] | `jitter=10ms/60%` |
+    /// | `jitter=TIME/queues` | [`Jitter::Queues`] | `jitter=20ms/queues` |
     /// | `loss=SHARE` | [`Loss::Random`] | `loss=5%` |
     /// | `loss=SHARE,burst=PACKETS` | [`Loss::Bursts`] that lose everything, of this mean length | `loss=5%,burst=6` |
     /// | `burst=ENTER/LEAVE/GOOD/BAD` | [`Loss::Bursts`], number by number | `burst=0.2%/30%/0%/60%` |
     /// | `duplicate=SHARE` | this share arrives twice | `duplicate=1%` |
     /// | `reorder=SHARE/TIME` | [`Reorder`] | `reorder=1%/40ms` |
     /// | `rate=BYTES/QUEUE` | [`Rate`]; the queue is a quarter of a second if not given | `rate=480kbit/30kB` |
+    /// | `surge=EVERY/LASTS/MAX` | [`Surge`] | `surge=3s/300ms/150ms` |
     ///
     /// Times have a unit: `us`, `ms` or `s`. Shares are 0 to 1 or 0% to 100%.
     ///
@@ -113,6 +117,9 @@ impl<'a> Spec<'a> {
             "reorder" => {
                 conditions.reorder = Some(reorder(value).ok_or_else(|| wrong(part, REORDER))?);
             }
+            "surge" => {
+                conditions.surge = Some(surge(value).ok_or_else(|| wrong(part, SURGE))?);
+            }
             "rate" => conditions.rate = Some(rate(value).ok_or_else(|| wrong(part, RATE))?),
             _ => return Err(wrong(part, PARTS)),
         }
@@ -143,6 +150,7 @@ impl<'a> Spec<'a> {
 
 fn jitter(value: &str) -> Option<Jitter> {
     Some(match value.split_once('/') {
+        Some((p95, "queues")) => Jitter::Queues { p95: time(p95)? },
         Some((max, correlation)) => {
             Jitter::Clumped { max: time(max)?, correlation: share(correlation)? }
         }
@@ -160,6 +168,13 @@ fn bursts(value: &str) -> Option<Loss> {
 fn reorder(value: &str) -> Option<Reorder> {
     let (probability, extra) = value.split_once('/')?;
     Some(Reorder { probability: share(probability)?, extra: time(extra)? })
+}
+
+fn surge(value: &str) -> Option<Surge> {
+    let mut times = value.split('/').map(time);
+    let mut next = || times.next().flatten();
+    let (every, lasts, max) = (next()?, next()?, next()?);
+    times.next().is_none().then_some(Surge { every, lasts, max })
 }
 
 fn rate(value: &str) -> Option<Rate> {
@@ -237,7 +252,7 @@ impl fmt::Display for Conditions {
         if let Some((name, _)) = Self::PRESETS.iter().find(|(_, preset)| *preset == conditions) {
             return f.write_str(name);
         }
-        let Self { delay, jitter, loss, duplicate, reorder, rate } = conditions;
+        let Self { delay, jitter, loss, duplicate, reorder, rate, surge } = conditions;
         let mut parts = vec![format!("delay={}", Time(delay))];
         match jitter {
             Jitter::None => {}
@@ -245,6 +260,7 @@ impl fmt::Display for Conditions {
             Jitter::Clumped { max, correlation } => {
                 parts.push(format!("jitter={}/{}", Time(max), Share(correlation)));
             }
+            Jitter::Queues { p95 } => parts.push(format!("jitter={}/queues", Time(p95))),
         }
         match loss {
             Loss::None => {}
@@ -265,6 +281,9 @@ impl fmt::Display for Conditions {
         }
         if let Some(Rate { bytes_per_second, queue_bytes }) = rate {
             parts.push(format!("rate={}/{}", Bytes(bytes_per_second), Bytes(queue_bytes)));
+        }
+        if let Some(Surge { every, lasts, max }) = surge {
+            parts.push(format!("surge={}/{}/{}", Time(every), Time(lasts), Time(max)));
         }
         f.write_str(&parts.join(","))
     }

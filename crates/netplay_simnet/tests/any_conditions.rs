@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use netplay_protocol::Now;
-use netplay_simnet::{Conditions, Jitter, Loss, Network, Pipe, PipeStats, Rate, Reorder};
+use netplay_simnet::{Conditions, Jitter, Loss, Network, Pipe, PipeStats, Rate, Reorder, Surge};
 use proptest::collection::vec;
 use proptest::num::f64::ANY;
 use proptest::prelude::*;
@@ -30,6 +30,7 @@ fn jitter() -> impl Strategy<Value = Jitter> {
         duration().prop_map(|max| Jitter::Independent { max }),
         (duration(), probability())
             .prop_map(|(max, correlation)| Jitter::Clumped { max, correlation }),
+        duration().prop_map(|p95| Jitter::Queues { p95 }),
     ]
 }
 
@@ -57,15 +58,24 @@ fn conditions() -> impl Strategy<Value = Conditions> {
         (probability(), duration()).prop_map(|(probability, extra)| Reorder { probability, extra });
     let rate = (bytes(), bytes())
         .prop_map(|(bytes_per_second, queue_bytes)| Rate { bytes_per_second, queue_bytes });
-    (duration(), jitter(), loss(), probability(), prop::option::of(reorder), prop::option::of(rate))
-        .prop_map(|(delay, jitter, loss, duplicate, reorder, rate)| Conditions {
+    let surge = (duration(), duration(), duration()).prop_map(|(every, lasts, max)| Surge {
+        every,
+        lasts,
+        max,
+    });
+    let (reorder, rate, surge) =
+        (prop::option::of(reorder), prop::option::of(rate), prop::option::of(surge));
+    (duration(), jitter(), loss(), probability(), reorder, rate, surge).prop_map(
+        |(delay, jitter, loss, duplicate, reorder, rate, surge)| Conditions {
             delay,
             jitter,
             loss,
             duplicate,
             reorder,
             rate,
-        })
+            surge,
+        },
+    )
 }
 
 /// What a text can tell.
@@ -74,8 +84,14 @@ fn whole_microseconds(mut conditions: Conditions) -> Conditions {
         *duration = Duration::new(duration.as_secs(), duration.subsec_micros() * 1000);
     };
     cut(&mut conditions.delay);
-    if let Jitter::Independent { max } | Jitter::Clumped { max, .. } = &mut conditions.jitter {
-        cut(max);
+    if let Jitter::Independent { max: time }
+    | Jitter::Clumped { max: time, .. }
+    | Jitter::Queues { p95: time } = &mut conditions.jitter
+    {
+        cut(time);
+    }
+    if let Some(Surge { every, lasts, max }) = &mut conditions.surge {
+        [every, lasts, max].into_iter().for_each(cut);
     }
     if let Some(reorder) = &mut conditions.reorder {
         cut(&mut reorder.extra);

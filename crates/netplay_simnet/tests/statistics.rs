@@ -142,6 +142,38 @@ fn independent_jitter_stays_in_bounds_is_uniform_and_overtakes() {
 }
 
 #[test]
+fn queues_delay_95_of_100_packets_by_less_than_they_say() {
+    for seed in SEEDS {
+        let p95 = Duration::from_millis(20);
+        let (arrivals, _) = run(Conditions::perfect().with_queues(p95), seed);
+        let mut took: Vec<_> = arrivals.iter().map(Arrival::took).collect();
+        took.sort();
+        let at = |share: f64| took[(took.len() as f64 * share) as usize].as_secs_f64() * 1e3;
+        // Quantiles of the gamma distribution of shape 2, in units of its scale.
+        let scale = 20.0 / 4.744;
+        for (share, expected) in [(0.05, 0.355), (0.5, 1.678), (0.95, 4.744), (0.999, 9.233)] {
+            let expected = expected * scale;
+            assert_near("quantile", at(share), expected, 0.1 * expected.max(5.0));
+        }
+    }
+}
+
+#[test]
+fn surges_come_as_often_and_last_as_long_as_they_say() {
+    let [every, lasts, max] = [500, 100, 80].map(Duration::from_millis);
+    let conditions = Conditions::perfect().with_surges(every, lasts, max);
+    let mut late = 0;
+    for seed in SEEDS {
+        let (arrivals, _) = run(conditions.clone(), seed);
+        assert!(arrivals.iter().all(|arrival| arrival.took() <= max));
+        late += arrivals.iter().filter(|arrival| !arrival.took().is_zero()).count() as u64;
+    }
+    // A surge begins 500 ms after the last one's end, on average.
+    let of = PACKETS * SEEDS.len() as u64;
+    assert_near("late", share(late, of), 100.0 / 600.0, 0.05);
+}
+
+#[test]
 fn clumped_jitter_stays_in_bounds_keeps_order_and_arrives_in_clumps() {
     let (delay, max) = (Duration::from_millis(30), Duration::from_millis(10));
     for seed in SEEDS {
