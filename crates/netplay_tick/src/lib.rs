@@ -1,0 +1,33 @@
+//! One clock and one tick for all players of a match, as pure machines.
+//!
+//! | type | what it does |
+//! |---|---|
+//! | [`OffsetFilter`] | how far another player's clock is ahead of ours, from the packets that the game sends anyway |
+//! | [`MeshClock`] | one clock that all players agree on, from all pairs of them |
+//! | [`Pacer`] | follows that clock by running a little faster or slower, never backwards |
+//! | [`NetTick`], [`TickRate`] | the tick is that clock divided by the tick's length |
+//! | [`StartBarrier`] | one instant at which everybody begins with tick 0 |
+//! | [`InputDelay`] | the smallest delay with which inputs are seldom late |
+//!
+//! Guaranteed: no clock is read and nothing random is drawn; the same inputs give the same outputs on
+//! every platform (only addition, multiplication, division and comparison of `f64`). No input panics.
+//! Not guaranteed, because no exchange of packets can show it: an access link of ours that is slower in
+//! one direction than in the other shifts our clock against everybody by half of the difference.
+
+#![forbid(unsafe_code)]
+
+mod barrier;
+mod delay;
+mod mesh;
+mod offset;
+mod pacer;
+mod tick;
+mod time;
+
+pub use barrier::{BarrierEvent, BarrierMessage, StartBarrier, StartError};
+pub use delay::{DelayChange, InputDelay, InputDelayConfig};
+pub use mesh::{MeshClock, MeshStatus, PairStatus, Report};
+pub use offset::{Exchange, OffsetFilter, PathEstimate};
+pub use pacer::{Advance, Pacer, PacingProfile};
+pub use tick::{NetTick, TickRate};
+pub use time::MeshTime;

@@ -1,0 +1,405 @@
+//! One clock that all players of a match agree on.
+//!
+//! Each player keeps its own copy, a line over its own clock, and tells the others a few times a second
+//! where it stands. With the pairs' offsets every report becomes a *candidate*: what our copy would
+//! have to show to agree with that player's. A copy runs at the median of all players' clock rates and
+//! leans towards the median of all candidates, its own among them.
+//!
+//! So no player leads. Whoever leaves, or lies, is one voice: with three or more players the median
+//! stays between what the honest ones say. A pair whose path is slower in one direction disagrees with
+//! everybody else about one candidate, which shows as that pair's residual and moves nobody.
+//!
+//! The clock is founded by the player with the lowest id among those who have none; others adopt it.
+//!
+//! Guaranteed: never backwards while playing, and never faster or slower than its rate by more than
+//! [`SLEW_MAX_PPM`], unless this player's clock was set or stood still: then it jumps once. A liar
+//! moves two players by its half of that slew at most. Not guaranteed: that it follows true time; it
+//! follows the players' clocks.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use netplay_protocol::datagram::Departure;
+use netplay_protocol::{Now, PeerId};
+
+use crate::MeshTime;
+use crate::offset::{Exchange, OffsetFilter, PathEstimate};
+
+/// How much faster or slower than its rate the clock runs to agree with the others, while playing.
+pub const SLEW_MAX_PPM: f64 = 2_000.0;
+/// How often a copy is corrected.
+const UPDATE_EVERY: Duration = Duration::from_millis(50);
+/// A correction that nothing follows ends after this.
+const CORRECTION_US: f64 = 200_000.0;
+/// The share of the disagreement that goes in a second, while playing and before. A report is a
+/// round trip old at worst, and more would make two players swing around each other.
+const GAIN_PLAYING: f64 = 0.5;
+const GAIN_BEFORE: f64 = 2.0;
+/// A report counts for so long.
+const REPORT_AGE: Duration = Duration::from_secs(3);
+/// How long a player without a clock waits for the first words of the others.
+const FOUND_AFTER: Duration = Duration::from_secs(1);
+/// Datagrams that have to be answered before a pair counts.
+const ECHOES: u32 = 3;
+/// A disagreement in microseconds that no path explains: a clock was set, or stood still.
+const BROKEN_US: f64 = 100_000.0;
+/// A pair's residual beyond this (in microseconds) and four times its uncertainty is told.
+const RESIDUAL_US: f64 = 3_000.0;
+/// How long, before it is told.
+const RESIDUAL_FOR: Duration = Duration::from_secs(1);
+/// No crystal is worse.
+const RATE_MAX: f64 = 1e-3;
+
+/// Where a player's copy of the clock stands, for the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Report {
+    /// Who founded the clock: clocks of different founders have nothing to do with each other.
+    pub founder: PeerId,
+    /// What the copy shows when the datagram leaves that carries this.
+    pub mesh: MeshTime,
+    /// How much faster than the sender's own clock it runs, in parts per million.
+    pub rate_ppm: f32,
+}
+
+/// What is known of one other player.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PairStatus {
+    /// The path to it and its clock.
+    pub path: PathEstimate,
+    /// By how much its word and our measurement of its clock disagree with everybody else's, in
+    /// microseconds, smoothed over a second. Of three players on it shows an asymmetric path between
+    /// the two, or a clock that lies; which of the two cannot be told.
+    pub residual_us: f64,
+    /// Whether that is more than noise explains, for a second by now.
+    pub disagrees: bool,
+}
+
+/// How well we are in sync.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeshStatus {
+    /// Who founded the clock.
+    pub founder: PeerId,
+    /// How far our copy is behind the median of all, in microseconds.
+    pub error_us: f64,
+    /// The largest uncertainty among the pairs that count.
+    pub uncertainty: Duration,
+    /// How much faster than our own clock it runs, in parts per million.
+    pub rate_ppm: f64,
+    /// How many other players agree on this clock.
+    pub peers: usize,
+}
+
+/// Our copy: a line over our own clock, in microseconds.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    founder: PeerId,
+    at: f64,
+    mesh: f64,
+    rate: f64,
+    correction: f64,
+    error: f64,
+}
+
+impl Copy {
+    fn show(&self, now: f64) -> f64 {
+        let passed = now - self.at;
+        let corrected = passed.clamp(0.0, CORRECTION_US);
+        self.mesh + passed * (1.0 + self.rate) + corrected * self.correction
+    }
+}
+
+/// A report, in the count of the pair's filter.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    theirs: f64,
+    report: Report,
+    at: Now,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    filter: OffsetFilter,
+    echoes: u32,
+    heard: Option<Heard>,
+    /// It has said that it has no clock.
+    has_none: bool,
+    residual: f64,
+    disagrees_since: Option<Now>,
+}
+
+/// A peer that counts: what our copy would have to show to agree with its.
+struct Candidate {
+    peer: PeerId,
+    mesh: f64,
+    drift: f64,
+    uncertainty: f64,
+}
+
+/// One player's copy of the clock.
+#[derive(Debug)]
+pub struct MeshClock {
+    me: PeerId,
+    peers: BTreeMap<PeerId, Peer>,
+    copy: Option<Copy>,
+    updated: Option<Now>,
+    /// Since when there has been somebody to agree with, and no clock.
+    waiting_since: Option<Now>,
+    playing: bool,
+    jumps: u32,
+}
+
+impl MeshClock {
+    /// A player without a clock.
+    pub const fn new(me: PeerId) -> Self {
+        Self {
+            me,
+            peers: BTreeMap::new(),
+            copy: None,
+            updated: None,
+            waiting_since: None,
+            playing: false,
+            jumps: 0,
+        }
+    }
+
+    /// Whether a match runs: then the clock is smooth. Before, it agrees as fast as it can.
+    pub const fn set_playing(&mut self, playing: bool) {
+        self.playing = playing;
+    }
+
+    /// The clock at `now`; `None` before there is one.
+    pub fn show(&self, now: Now) -> Option<MeshTime> {
+        let mesh = self.copy?.show(now.as_micros() as f64);
+        Some(MeshTime::from_micros(mesh as i64))
+    }
+
+    /// Seconds of the clock in a second of ours, as of late.
+    pub fn rate(&self) -> f64 {
+        self.copy.map_or(1.0, |copy| 1.0 + copy.rate)
+    }
+
+    /// Begins a clock if there is none and nobody to agree with.
+    pub fn found_alone(&mut self, now: Now) {
+        if self.copy.is_none() && self.peers.is_empty() {
+            self.found(now);
+        }
+    }
+
+    /// What to tell the others in a datagram that leaves at `now`; `None`: that there is no clock.
+    pub fn report(&self, now: Now) -> Option<Report> {
+        let copy = self.copy?;
+        let mesh = MeshTime::from_micros(copy.show(now.as_micros() as f64) as i64);
+        Some(Report { founder: copy.founder, mesh, rate_ppm: (copy.rate * 1e6) as f32 })
+    }
+
+    /// A player is there.
+    pub fn add(&mut self, peer: PeerId) {
+        self.peers.entry(peer).or_default();
+    }
+
+    /// A player is gone; the clock goes on.
+    pub fn remove(&mut self, peer: PeerId) {
+        self.peers.remove(&peer);
+    }
+
+    /// Takes what a datagram of a player tells about the path; gives that datagram's one-way delay as
+    /// far as it is known.
+    pub fn exchange(&mut self, peer: PeerId, exchange: &Exchange) -> Option<Duration> {
+        let entry = self.peers.get_mut(&peer)?;
+        entry.echoes = entry.echoes.saturating_add(u32::from(exchange.echo.is_some()));
+        let delay = entry.filter.take(exchange);
+        self.update(exchange.arrived);
+        delay
+    }
+
+    /// Takes a player's report, which came with a datagram that left at `departure`.
+    pub fn reported(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        departure: Departure,
+        report: Option<Report>,
+    ) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.has_none = report.is_none();
+        let theirs = entry.filter.peer_time(now, departure) as f64;
+        // Nothing that is not a plausible rate moves anything.
+        let report = report.filter(|report| f64::from(report.rate_ppm).abs() <= RATE_MAX * 2e6);
+        entry.heard = report.map(|report| Heard { theirs, report, at: now });
+        self.update(now);
+    }
+
+    /// What is known of a player, once a datagram was answered.
+    pub fn pair(&self, now: Now, peer: PeerId) -> Option<PairStatus> {
+        let peer = self.peers.get(&peer)?;
+        let path = peer.filter.estimate(now)?;
+        let long = |since: Now| now.since(since) >= RESIDUAL_FOR;
+        let disagrees = peer.disagrees_since.is_some_and(long);
+        Some(PairStatus { path, residual_us: peer.residual, disagrees })
+    }
+
+    /// How well we are in sync; `None` before there is a clock.
+    pub fn status(&self, now: Now) -> Option<MeshStatus> {
+        let copy = self.copy?;
+        let candidates = self.candidates(now, copy.founder);
+        let worst = candidates.iter().map(|candidate| candidate.uncertainty).fold(0.0, f64::max);
+        Some(MeshStatus {
+            founder: copy.founder,
+            error_us: copy.error,
+            uncertainty: Duration::from_micros(worst as u64),
+            rate_ppm: copy.rate * 1e6,
+            peers: candidates.len(),
+        })
+    }
+
+    /// How often the clock jumped because our own was set or stood still, or to join another.
+    pub const fn jumps(&self) -> u32 {
+        self.jumps
+    }
+
+    /// Corrects our copy, if it is time. Also done by whatever arrives.
+    pub fn update(&mut self, now: Now) {
+        if self.updated.is_some_and(|at| now.since(at) < UPDATE_EVERY) {
+            return;
+        }
+        self.updated = Some(now);
+        match self.copy {
+            None => self.get_one(now),
+            Some(copy) => {
+                let senior = self.reports(now).map(|report| report.founder).min();
+                match senior.filter(|founder| *founder < copy.founder && !self.playing) {
+                    Some(founder) => self.adopt(now, founder),
+                    None => self.agree(now, copy),
+                }
+            }
+        }
+    }
+
+    fn reports(&self, now: Now) -> impl Iterator<Item = Report> {
+        let heard = self.peers.values().filter_map(|peer| peer.heard);
+        heard.filter(move |heard| now.since(heard.at) < REPORT_AGE).map(|heard| heard.report)
+    }
+
+    /// We have no clock: takes that of the others, or founds one.
+    fn get_one(&mut self, now: Now) {
+        if let Some(founder) = self.reports(now).map(|report| report.founder).min() {
+            return self.adopt(now, founder);
+        }
+        let known = self.peers.values().any(|peer| peer.echoes >= ECHOES);
+        if !known {
+            return;
+        }
+        let since = *self.waiting_since.get_or_insert(now);
+        let heard_all = self.peers.values().all(|peer| peer.has_none);
+        let lowest = self.peers.keys().all(|peer| self.me < *peer);
+        if lowest && (heard_all || now.since(since) >= FOUND_AFTER) {
+            self.found(now);
+        }
+    }
+
+    fn found(&mut self, now: Now) {
+        let at = now.as_micros() as f64;
+        let copy = Copy { founder: self.me, at, mesh: at, rate: 0.0, correction: 0.0, error: 0.0 };
+        self.copy = Some(copy);
+    }
+
+    fn adopt(&mut self, now: Now, founder: PeerId) {
+        let candidates = self.candidates(now, founder);
+        let Some(mesh) = median(candidates.iter().map(|candidate| candidate.mesh).collect()) else {
+            return;
+        };
+        self.jumps += u32::from(self.copy.is_some());
+        let rate = self.copy.map_or(0.0, |copy| copy.rate);
+        let at = now.as_micros() as f64;
+        self.copy = Some(Copy { founder, at, mesh, rate, correction: 0.0, error: 0.0 });
+        self.waiting_since = None;
+    }
+
+    fn agree(&mut self, now: Now, copy: Copy) {
+        let at = now.as_micros() as f64;
+        let seconds = ((at - copy.at) / 1e6).clamp(0.0, 1.0);
+        let mine = copy.show(at);
+        let candidates = self.candidates(now, copy.founder);
+        let others = candidates.iter().map(|candidate| candidate.mesh);
+        let middle = median(others.clone().chain([mine]).collect()).unwrap_or(mine);
+        let error = middle - mine;
+        let next = Copy { at, mesh: mine, error, ..copy };
+        if self.is_broken(&candidates, mine) {
+            let mesh = median(others.collect()).unwrap_or(mine);
+            self.jumps += 1;
+            self.copy = Some(Copy { mesh, correction: 0.0, error: 0.0, ..next });
+            return;
+        }
+        self.note_residuals(now, &candidates, middle, seconds);
+        let drifts = candidates.iter().map(|candidate| candidate.drift).chain([0.0]).collect();
+        let rate = median(drifts).unwrap_or(0.0).clamp(-RATE_MAX, RATE_MAX);
+        let (gain, most) = if self.playing {
+            (GAIN_PLAYING, SLEW_MAX_PPM / 1e6)
+        } else {
+            (GAIN_BEFORE, f64::INFINITY)
+        };
+        let correction = (error * gain / 1e6).clamp(-most, most);
+        self.copy = Some(Copy { rate, correction, ..next });
+    }
+
+    /// Whether our own clock is the one that was set or stood still: everybody else agrees on another
+    /// time. With one other player it is the one that has not founded the clock, or has the higher id.
+    fn is_broken(&self, candidates: &[Candidate], mine: f64) -> bool {
+        let apart = |candidate: &&Candidate| (candidate.mesh - mine).abs() > BROKEN_US;
+        let far = candidates.iter().filter(apart).count();
+        match candidates {
+            [] => false,
+            [other] => {
+                let founder = self.copy.map_or(self.me, |copy| copy.founder);
+                let holds = self.me == founder || (other.peer != founder && self.me < other.peer);
+                far == 1 && !holds
+            }
+            _ => 2 * far > candidates.len() + 1,
+        }
+    }
+
+    fn note_residuals(&mut self, now: Now, candidates: &[Candidate], middle: f64, seconds: f64) {
+        for candidate in candidates {
+            let Some(peer) = self.peers.get_mut(&candidate.peer) else { continue };
+            let residual = candidate.mesh - middle;
+            peer.residual += (residual - peer.residual) * seconds.min(1.0);
+            let most = RESIDUAL_US + 4.0 * candidate.uncertainty;
+            if peer.residual.abs() <= most {
+                peer.disagrees_since = None;
+            } else {
+                peer.disagrees_since.get_or_insert(now);
+            }
+        }
+    }
+
+    fn candidates(&self, now: Now, founder: PeerId) -> Vec<Candidate> {
+        let local = now.as_micros() as f64;
+        let peers = self.peers.iter().filter(|(_, peer)| peer.echoes >= ECHOES);
+        peers
+            .filter_map(|(id, peer)| {
+                let heard = peer.heard.filter(|heard| {
+                    heard.report.founder == founder && now.since(heard.at) < REPORT_AGE
+                })?;
+                let path = peer.filter.estimate(now)?;
+                let passed = local + path.offset_us - heard.theirs;
+                let rate = f64::from(heard.report.rate_ppm) / 1e6;
+                Some(Candidate {
+                    peer: *id,
+                    mesh: heard.report.mesh.as_micros() as f64 + passed * (1.0 + rate),
+                    drift: f64::from(path.drift_ppm) / 1e6,
+                    uncertainty: path.uncertainty.as_micros() as f64,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The middle value, or the mean of the middle two.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    if values.len() % 2 == 1 {
+        return Some(upper);
+    }
+    Some(f64::midpoint(values[values.len() / 2 - 1], upper))
+}
