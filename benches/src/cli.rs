@@ -9,7 +9,7 @@ use crate::harness::{self, Bench, Plan};
 use crate::link::{self, Link};
 use crate::pinger;
 use crate::stacks::{Setup, StackId};
-use crate::{Result, carriers, lanes};
+use crate::{Result, carriers, clock, lanes};
 
 /// A datagram that comes later is of no use to anybody.
 const CARRIERS_DRAIN: Duration = Duration::from_secs(3);
@@ -106,6 +106,39 @@ Stacks:
   matchbox_reliable  matchbox_socket, reliable channel
   quinn_stream       quinn with its default settings, one long-lived stream in each direction";
 
+const PROFILES_HELP: &str = "\
+Profiles (one-way delays; queues are gamma distributed with shape 2):
+  lan               0.3 ms, up to 0.2 ms of jitter
+  zero              no delay at all
+  rtt60_j20         30 ms each way, queues below 20 ms in 95 of 100 packets
+  rtt80_bursty      40 ms, queues of 8 ms, and every 3 s for 0.3 s up to 180 ms more
+  rtt120_j50_loss5  60 ms, queues of 50 ms, 5 % loss";
+
+const CLOCK_HELP: &str = "\
+Columns:
+  profile    the path, see below
+  algorithm  netplay: one-way minima over 10 s; last_ping; ema: smoothed by 1/8; ntp8: the shortest of
+             eight; slippi: mean of the middle third of 30; ggpo: last packet plus a whole round trip
+  p95_ms     milliseconds; error about the other player's clock, 95th percentile
+  p999_ms    milliseconds; 99.9th percentile of the same
+  runs       runs of a minute; the first ten seconds are not counted
+
+Two players with clocks that drift apart by 100 ppm send 60 packets a second to each other; all
+algorithms get the same packets, more than most of them ask for.";
+
+const PACING_HELP: &str = "\
+Columns:
+  profile    the path, see below
+  algorithm  netplay: mesh clock and pacer; slippi, ggpo: as these do it; last_ping, ema, ntp8: that
+             estimate with a proportional slew of 1 % (5 % in the first 5 s)
+  p95_ms     milliseconds; how far the two games are apart, 95th percentile
+  p999_ms    milliseconds; 99.9th percentile of the same
+  skips      frames left out or repeated in a run, both players together
+  max_speed_change_pct  per cent; the largest change of speed between two frames
+  runs       runs of two minutes; the first five seconds are not counted
+
+The games begin 50 ms apart, and their clocks drift apart by 100 ppm.";
+
 const TOP_HELP: &str = "`netplay-bench NAME --help` names every column of a table and its unit.
 With --json the last line of the output is one object: {\"bench\":NAME,\"rows\":[{...},...]}";
 
@@ -131,6 +164,12 @@ enum Command {
     /// One-way delay and loss of a 60 Hz stream on a bad link
     #[command(after_help = LANES_HELP)]
     Lanes(LanesOptions),
+    /// How well a player knows another's clock, beside other algorithms (simulated)
+    #[command(after_help = format!("{CLOCK_HELP}\n\n{PROFILES_HELP}"))]
+    Clock(SimulatedOptions),
+    /// How well two games keep together, beside other algorithms (simulated)
+    #[command(after_help = format!("{PACING_HELP}\n\n{PROFILES_HELP}"))]
+    Pacing(SimulatedOptions),
     /// The measuring process of one job
     #[command(hide = true)]
     Pinger(Role),
@@ -172,6 +211,19 @@ struct LinkOptions {
     /// Cells side by side: more take less time, until the processor is the limit
     #[arg(long, default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     at_once: u32,
+}
+
+#[derive(Args)]
+struct SimulatedOptions {
+    /// Take fewer runs
+    #[arg(long)]
+    quick: bool,
+    /// Print the rows as JSON on the last line
+    #[arg(long)]
+    json: bool,
+    /// Runs per profile, each with a seed of its own
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    runs: Option<u64>,
 }
 
 #[derive(Args)]
@@ -225,6 +277,8 @@ pub fn run() -> Result<()> {
             let repeats = repeats.unwrap_or(if link.quick { 1 } else { 5 });
             lanes::run(link.quick, link.json, repeats, amount)
         }
+        Command::Clock(options) => clock::clock(options.quick, options.json, options.runs),
+        Command::Pacing(options) => clock::pacing(options.quick, options.json, options.runs),
         Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
         Command::Peer(role) => {
             let setup = Setup { link: Link::to_parent()?, lobby_url: role.lobby };
@@ -309,6 +363,7 @@ mod tests {
     #[test]
     fn every_column_is_explained() {
         use crate::carriers::CarrierRow;
+        use crate::clock::{ClockRow, PacingRow};
         use crate::lanes::LaneRow;
         use crate::report::{ConnectRow, LatencyRow, Row};
         for (columns, help) in [
@@ -316,6 +371,8 @@ mod tests {
             (ConnectRow::COLUMNS, CONNECT_HELP),
             (CarrierRow::COLUMNS, CARRIERS_HELP),
             (LaneRow::COLUMNS, LANES_HELP),
+            (ClockRow::COLUMNS, CLOCK_HELP),
+            (PacingRow::COLUMNS, PACING_HELP),
         ] {
             for column in columns {
                 assert!(help.contains(&format!("\n  {column} ")), "{column} is not in the help");

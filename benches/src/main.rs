@@ -19,10 +19,13 @@
 //! connections side by side and in one process, because both ends must read one clock. A
 //! [`forwarder`] is the only way between the ends, [`delivery`] has what delivers, [`cells`] runs
 //! them.
+//!
+//! [`clock`] and [`pacing`](clock::pacing) are simulated: there the truth is known.
 
 mod carriers;
 mod cells;
 mod cli;
+mod clock;
 mod delivery;
 mod forwarder;
 mod harness;

@@ -72,6 +72,12 @@ impl Pacer {
         Self { profile, at: None, waits: false }
     }
 
+    /// A pacer of a game that is elsewhere at `now`.
+    pub const fn starting_at(profile: PacingProfile, now: Now, position: MeshTime) -> Self {
+        let at = Some((now.as_micros() as f64, position.as_micros() as f64));
+        Self { profile, at, waits: false }
+    }
+
     /// Changes the limits.
     pub const fn set_profile(&mut self, profile: PacingProfile) {
         self.profile = profile;

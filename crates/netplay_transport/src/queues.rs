@@ -74,7 +74,7 @@ const ENTRY: usize = 256;
 /// ```
 /// use netplay_transport::{LaneTable, memory_per_peer};
 ///
-/// assert!(memory_per_peer(&LaneTable::default()) < 6 * 1024 * 1024);
+/// assert!(memory_per_peer(&LaneTable::default()) < 9 * 1024 * 1024);
 /// ```
 pub fn memory_per_peer(lanes: &LaneTable) -> usize {
     let lane = |config: &LaneConfig| {
