@@ -50,6 +50,7 @@ fn header(c: &mut Criterion) {
         }),
         ping: false,
         tick: Some(17),
+        clock: false,
     };
     let mut bytes = [0; HEADER_LEN];
     header.write(&mut bytes);

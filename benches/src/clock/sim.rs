@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use netplay_protocol::datagram::{Departure, TIME_UNIT_US};
+use netplay_protocol::datagram::{ClockNote, Departure, TIME_UNIT_US};
 use netplay_protocol::{Now, PeerId};
 use netplay_simnet::{Conditions, DriftingClock, Pipe, mix_seed};
-use netplay_tick::{Exchange, MeshClock, Report};
+use netplay_tick::{Exchange, MeshClock};
 
 use super::models::Sample;
 
@@ -25,7 +25,7 @@ struct Packet {
     advantage: f64,
     /// The newest packet that its sender has, and when it arrived there.
     ack: Option<(u32, Now)>,
-    report: Option<Option<Report>>,
+    report: Option<Option<ClockNote>>,
 }
 
 /// One player. What it holds its game together with is the caller's.

@@ -13,13 +13,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use netplay_protocol::datagram::ClockLine;
 use netplay_protocol::limits::LOBBY_MEMBERS_MAX;
 use netplay_protocol::lobby::{LobbyState, Signal, SignalBody};
 use netplay_protocol::{Now, PeerId};
 
 use crate::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
 use crate::link::{
-    CloseReason, Link, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet, Previous,
+    ClockSample, CloseReason, Link, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet, Previous,
 };
 use crate::lobby_client::{JoinRequest, LobbyClient, LobbyEvent, LobbyInput, LobbyOutput};
 
@@ -56,6 +57,8 @@ pub enum MeshInput {
         /// What.
         packet: Vec<u8>,
     },
+    /// Where our copy of the mesh clock stands, for the others; `None`: there is none.
+    Clock(Option<ClockLine>),
     /// Something for one link: sending, pings, credit, closing.
     Link {
         /// Whose.
@@ -93,6 +96,13 @@ pub enum MeshOutput {
         channel: Channel,
         /// What.
         packet: Packet,
+    },
+    /// What a datagram tells about a peer's clock.
+    Clock {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        sample: ClockSample,
     },
     /// For the game.
     Event(MeshEvent),
@@ -136,6 +146,8 @@ pub struct Mesh {
     lobby: LobbyClient,
     me: Option<PeerId>,
     members: BTreeMap<PeerId, Member>,
+    /// For links that begin, once somebody keeps a clock.
+    clock: Option<Option<ClockLine>>,
     outputs: VecDeque<MeshOutput>,
 }
 
@@ -148,6 +160,7 @@ impl Mesh {
             link_config,
             me: None,
             members: BTreeMap::new(),
+            clock: None,
             outputs: VecDeque::new(),
         }
     }
@@ -186,8 +199,16 @@ impl Mesh {
             MeshInput::Packet { peer, connection, channel, packet } => {
                 self.drive(now, peer, LinkInput::Packet { connection, channel, packet });
             }
+            MeshInput::Clock(line) => self.set_clock(now, line),
             MeshInput::Link { peer, input } => self.drive(now, peer, input),
             MeshInput::Tick => self.tick(now),
+        }
+    }
+
+    fn set_clock(&mut self, now: Now, line: Option<ClockLine>) {
+        self.clock = Some(line);
+        for link in self.members.values_mut().filter_map(|member| member.link.as_deref_mut()) {
+            link.handle(now, LinkInput::Clock(line));
         }
     }
 
@@ -288,6 +309,9 @@ impl Mesh {
             link.wait_for_offer(now);
         }
         link.handle(now, LinkInput::Offline(member.offline));
+        if let Some(line) = self.clock {
+            link.handle(now, LinkInput::Clock(line));
+        }
         member.link = Some(Box::new(link));
         self.event(MeshEvent::PeerFound(peer));
         self.drive(now, peer, first);
@@ -367,6 +391,7 @@ impl Mesh {
                     MeshOutput::Transmit { peer, connection, channel, packet }
                 }
                 LinkOutput::Unused(buffer) => MeshOutput::Unused(buffer),
+                LinkOutput::Clock(sample) => MeshOutput::Clock { peer, sample },
                 LinkOutput::Signal(signal) => {
                     signals.push(signal);
                     continue;

@@ -26,7 +26,7 @@ mod time;
 
 pub use barrier::{BarrierEvent, BarrierMessage, StartBarrier, StartError};
 pub use delay::{DelayChange, InputDelay, InputDelayConfig};
-pub use mesh::{MeshClock, MeshStatus, PairStatus, Report};
+pub use mesh::{MeshClock, MeshStatus, PairStatus, founder};
 pub use offset::{Exchange, OffsetFilter, PathEstimate};
 pub use pacer::{Advance, Pacer, PacingProfile};
 pub use tick::{NetTick, TickRate};

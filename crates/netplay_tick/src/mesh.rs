@@ -19,7 +19,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use netplay_protocol::datagram::Departure;
+use netplay_protocol::datagram::{ClockLine, ClockNote, Departure};
 use netplay_protocol::{Now, PeerId};
 
 use crate::MeshTime;
@@ -50,17 +50,6 @@ const RESIDUAL_FOR: Duration = Duration::from_secs(1);
 /// No crystal is worse.
 const RATE_MAX: f64 = 1e-3;
 
-/// Where a player's copy of the clock stands, for the others.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Report {
-    /// Who founded the clock: clocks of different founders have nothing to do with each other.
-    pub founder: PeerId,
-    /// What the copy shows when the datagram leaves that carries this.
-    pub mesh: MeshTime,
-    /// How much faster than the sender's own clock it runs, in parts per million.
-    pub rate_ppm: f32,
-}
-
 /// What is known of one other player.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairStatus {
@@ -77,8 +66,8 @@ pub struct PairStatus {
 /// How well we are in sync.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeshStatus {
-    /// Who founded the clock.
-    pub founder: PeerId,
+    /// Who founded the clock; see [`founder`].
+    pub founder: u64,
     /// How far our copy is behind the median of all, in microseconds.
     pub error_us: f64,
     /// The largest uncertainty among the pairs that count.
@@ -92,7 +81,7 @@ pub struct MeshStatus {
 /// Our copy: a line over our own clock, in microseconds.
 #[derive(Clone, Copy, Debug)]
 struct Copy {
-    founder: PeerId,
+    founder: u64,
     at: f64,
     mesh: f64,
     rate: f64,
@@ -112,7 +101,7 @@ impl Copy {
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     theirs: f64,
-    report: Report,
+    report: ClockNote,
     at: Now,
 }
 
@@ -128,6 +117,7 @@ struct Peer {
 }
 
 /// A peer that counts: what our copy would have to show to agree with its.
+#[derive(Debug)]
 struct Candidate {
     peer: PeerId,
     mesh: f64,
@@ -146,6 +136,9 @@ pub struct MeshClock {
     waiting_since: Option<Now>,
     playing: bool,
     jumps: u32,
+    /// The candidates of the latest update, and room for their medians; kept for their memory.
+    found: Vec<Candidate>,
+    values: Vec<f64>,
 }
 
 impl MeshClock {
@@ -159,6 +152,8 @@ impl MeshClock {
             waiting_since: None,
             playing: false,
             jumps: 0,
+            found: Vec::new(),
+            values: Vec::new(),
         }
     }
 
@@ -186,10 +181,8 @@ impl MeshClock {
     }
 
     /// What to tell the others in a datagram that leaves at `now`; `None`: that there is no clock.
-    pub fn report(&self, now: Now) -> Option<Report> {
-        let copy = self.copy?;
-        let mesh = MeshTime::from_micros(copy.show(now.as_micros() as f64) as i64);
-        Some(Report { founder: copy.founder, mesh, rate_ppm: (copy.rate * 1e6) as f32 })
+    pub fn report(&self, now: Now) -> Option<ClockNote> {
+        Some(self.line()?.show(now))
     }
 
     /// A player is there.
@@ -218,15 +211,21 @@ impl MeshClock {
         now: Now,
         peer: PeerId,
         departure: Departure,
-        report: Option<Report>,
+        report: Option<ClockNote>,
     ) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.has_none = report.is_none();
         let theirs = entry.filter.peer_time(now, departure) as f64;
-        // Nothing that is not a plausible rate moves anything.
-        let report = report.filter(|report| f64::from(report.rate_ppm).abs() <= RATE_MAX * 2e6);
         entry.heard = report.map(|report| Heard { theirs, report, at: now });
         self.update(now);
+    }
+
+    /// Our copy as a line over our own clock, good until the next update.
+    pub fn line(&self) -> Option<ClockLine> {
+        let copy = self.copy?;
+        let rate = ClockNote::rate_of((copy.rate + copy.correction) * 1e6);
+        let note = ClockNote { founder: copy.founder, mesh: copy.mesh as i64, rate };
+        Some(ClockLine { note, at: Now::from_micros(copy.at as u64) })
     }
 
     /// What is known of a player, once a datagram was answered.
@@ -241,14 +240,17 @@ impl MeshClock {
     /// How well we are in sync; `None` before there is a clock.
     pub fn status(&self, now: Now) -> Option<MeshStatus> {
         let copy = self.copy?;
-        let candidates = self.candidates(now, copy.founder);
-        let worst = candidates.iter().map(|candidate| candidate.uncertainty).fold(0.0, f64::max);
+        let (mut peers, mut worst) = (0, 0.0_f64);
+        for candidate in self.candidates(now, copy.founder) {
+            peers += 1;
+            worst = worst.max(candidate.uncertainty);
+        }
         Some(MeshStatus {
             founder: copy.founder,
             error_us: copy.error,
             uncertainty: Duration::from_micros(worst as u64),
             rate_ppm: copy.rate * 1e6,
-            peers: candidates.len(),
+            peers,
         })
     }
 
@@ -275,7 +277,7 @@ impl MeshClock {
         }
     }
 
-    fn reports(&self, now: Now) -> impl Iterator<Item = Report> {
+    fn reports(&self, now: Now) -> impl Iterator<Item = ClockNote> {
         let heard = self.peers.values().filter_map(|peer| peer.heard);
         heard.filter(move |heard| now.since(heard.at) < REPORT_AGE).map(|heard| heard.report)
     }
@@ -299,15 +301,20 @@ impl MeshClock {
 
     fn found(&mut self, now: Now) {
         let at = now.as_micros() as f64;
-        let copy = Copy { founder: self.me, at, mesh: at, rate: 0.0, correction: 0.0, error: 0.0 };
+        let copy = Copy {
+            founder: founder(self.me),
+            at,
+            mesh: at,
+            rate: 0.0,
+            correction: 0.0,
+            error: 0.0,
+        };
         self.copy = Some(copy);
     }
 
-    fn adopt(&mut self, now: Now, founder: PeerId) {
-        let candidates = self.candidates(now, founder);
-        let Some(mesh) = median(candidates.iter().map(|candidate| candidate.mesh).collect()) else {
-            return;
-        };
+    fn adopt(&mut self, now: Now, founder: u64) {
+        self.find_candidates(now, founder);
+        let Some(mesh) = self.median(None) else { return };
         self.jumps += u32::from(self.copy.is_some());
         let rate = self.copy.map_or(0.0, |copy| copy.rate);
         let at = now.as_micros() as f64;
@@ -319,47 +326,54 @@ impl MeshClock {
         let at = now.as_micros() as f64;
         let seconds = ((at - copy.at) / 1e6).clamp(0.0, 1.0);
         let mine = copy.show(at);
-        let candidates = self.candidates(now, copy.founder);
-        let others = candidates.iter().map(|candidate| candidate.mesh);
-        let middle = median(others.clone().chain([mine]).collect()).unwrap_or(mine);
-        let error = middle - mine;
-        let next = Copy { at, mesh: mine, error, ..copy };
-        if self.is_broken(&candidates, mine) {
-            let mesh = median(others.collect()).unwrap_or(mine);
+        self.find_candidates(now, copy.founder);
+        if self.is_broken(mine) {
+            let mesh = self.median(None).unwrap_or(mine);
             self.jumps += 1;
-            self.copy = Some(Copy { mesh, correction: 0.0, error: 0.0, ..next });
+            self.copy = Some(Copy { at, mesh, correction: 0.0, error: 0.0, ..copy });
             return;
         }
-        self.note_residuals(now, &candidates, middle, seconds);
-        let drifts = candidates.iter().map(|candidate| candidate.drift).chain([0.0]).collect();
-        let rate = median(drifts).unwrap_or(0.0).clamp(-RATE_MAX, RATE_MAX);
+        let middle = self.median(Some(mine)).unwrap_or(mine);
+        let error = middle - mine;
+        self.note_residuals(now, middle, seconds);
+        self.values.clear();
+        self.values.extend(self.found.iter().map(|candidate| candidate.drift).chain([0.0]));
+        let rate = median(&mut self.values).unwrap_or(0.0).clamp(-RATE_MAX, RATE_MAX);
         let (gain, most) = if self.playing {
             (GAIN_PLAYING, SLEW_MAX_PPM / 1e6)
         } else {
             (GAIN_BEFORE, f64::INFINITY)
         };
         let correction = (error * gain / 1e6).clamp(-most, most);
-        self.copy = Some(Copy { rate, correction, ..next });
+        self.copy = Some(Copy { at, mesh: mine, rate, correction, error, ..copy });
+    }
+
+    /// The median of what the candidates show, and of `own`.
+    fn median(&mut self, own: Option<f64>) -> Option<f64> {
+        self.values.clear();
+        self.values.extend(self.found.iter().map(|candidate| candidate.mesh).chain(own));
+        median(&mut self.values)
     }
 
     /// Whether our own clock is the one that was set or stood still: everybody else agrees on another
     /// time. With one other player it is the one that has not founded the clock, or has the higher id.
-    fn is_broken(&self, candidates: &[Candidate], mine: f64) -> bool {
+    fn is_broken(&self, mine: f64) -> bool {
         let apart = |candidate: &&Candidate| (candidate.mesh - mine).abs() > BROKEN_US;
-        let far = candidates.iter().filter(apart).count();
-        match candidates {
+        let far = self.found.iter().filter(apart).count();
+        match &self.found[..] {
             [] => false,
             [other] => {
-                let founder = self.copy.map_or(self.me, |copy| copy.founder);
-                let holds = self.me == founder || (other.peer != founder && self.me < other.peer);
+                let founded = self.copy.map(|copy| copy.founder);
+                let has = |peer| founded == Some(founder(peer));
+                let holds = has(self.me) || (!has(other.peer) && self.me < other.peer);
                 far == 1 && !holds
             }
-            _ => 2 * far > candidates.len() + 1,
+            found => 2 * far > found.len() + 1,
         }
     }
 
-    fn note_residuals(&mut self, now: Now, candidates: &[Candidate], middle: f64, seconds: f64) {
-        for candidate in candidates {
+    fn note_residuals(&mut self, now: Now, middle: f64, seconds: f64) {
+        for candidate in &self.found {
             let Some(peer) = self.peers.get_mut(&candidate.peer) else { continue };
             let residual = candidate.mesh - middle;
             peer.residual += (residual - peer.residual) * seconds.min(1.0);
@@ -372,30 +386,43 @@ impl MeshClock {
         }
     }
 
-    fn candidates(&self, now: Now, founder: PeerId) -> Vec<Candidate> {
+    /// Looks for the peers that count, into `found`.
+    fn find_candidates(&mut self, now: Now, founder: u64) {
+        let mut found = core::mem::take(&mut self.found);
+        found.clear();
+        found.extend(self.candidates(now, founder));
+        self.found = found;
+    }
+
+    fn candidates(&self, now: Now, founder: u64) -> impl Iterator<Item = Candidate> {
         let local = now.as_micros() as f64;
         let peers = self.peers.iter().filter(|(_, peer)| peer.echoes >= ECHOES);
-        peers
-            .filter_map(|(id, peer)| {
-                let heard = peer.heard.filter(|heard| {
-                    heard.report.founder == founder && now.since(heard.at) < REPORT_AGE
-                })?;
-                let path = peer.filter.estimate(now)?;
-                let passed = local + path.offset_us - heard.theirs;
-                let rate = f64::from(heard.report.rate_ppm) / 1e6;
-                Some(Candidate {
-                    peer: *id,
-                    mesh: heard.report.mesh.as_micros() as f64 + passed * (1.0 + rate),
-                    drift: f64::from(path.drift_ppm) / 1e6,
-                    uncertainty: path.uncertainty.as_micros() as f64,
-                })
+        peers.filter_map(move |(id, peer)| {
+            let heard = peer.heard.filter(|heard| {
+                heard.report.founder == founder && now.since(heard.at) < REPORT_AGE
+            })?;
+            let path = peer.filter.estimate(now)?;
+            let passed = local + path.offset_us - heard.theirs;
+            let rate = heard.report.rate_ppm() / 1e6;
+            Some(Candidate {
+                peer: *id,
+                mesh: heard.report.mesh as f64 + passed * (1.0 + rate),
+                drift: f64::from(path.drift_ppm) / 1e6,
+                uncertainty: path.uncertainty.as_micros() as f64,
             })
-            .collect()
+        })
     }
 }
 
-/// The middle value, or the mean of the middle two.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The short form of a player's id that names the clock it founded; never zero.
+pub const fn founder(peer: PeerId) -> u64 {
+    let bits = peer.as_u128();
+    let short = (bits >> 64) as u64 ^ bits as u64;
+    if short == 0 { 1 } else { short }
+}
+
+/// The middle value, or the mean of the middle two. Sorts the values.
+fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
     if values.len() % 2 == 1 {

@@ -244,13 +244,13 @@ fn a_liar_among_four_moves_the_others_by_less_than_a_millisecond_and_is_told() {
         // About the common clock.
         |_, _, packet| {
             if let Some(Some(report)) = &mut packet.report {
-                report.mesh = report.mesh.plus(Duration::from_millis(80));
+                report.mesh += 80_000;
             }
         },
         // Another thing to each.
         |_, to, packet| {
             if let Some(Some(report)) = &mut packet.report {
-                report.mesh = report.mesh.plus(MS * 40 * to as u32);
+                report.mesh += 40_000 * to as i64;
             }
         },
         // About how long it held packets, to each another thing.
@@ -299,8 +299,7 @@ fn a_liar_of_two_moves_the_other_no_faster_than_the_slew_limit() {
         // The second lies, for the first has founded the clock and holds it.
         world.nodes[1].lie = Some(Box::new(|now, _, packet| {
             if let Some(Some(report)) = &mut packet.report {
-                let wild = Duration::from_micros(now.as_micros() % 7_000_000);
-                report.mesh = report.mesh.plus(wild);
+                report.mesh += now.as_micros() as i64 % 7_000_000;
             }
         }));
         let mut last = world.mesh(0).unwrap();

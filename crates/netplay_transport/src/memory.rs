@@ -343,7 +343,7 @@ impl World {
                     pipe.send(now, (channel, bytes));
                 }
             }
-            MeshOutput::Event(_) | MeshOutput::Unused(_) => {}
+            MeshOutput::Event(_) | MeshOutput::Clock { .. } | MeshOutput::Unused(_) => {}
         }
     }
 

@@ -77,7 +77,7 @@ impl End {
     fn take(&mut self, now: Now) {
         while let Some(packet) = self.to_me.poll(now) {
             let received = self.flow.receive(now, &packet).unwrap();
-            if received.blocks {
+            if received.blocks.is_some() {
                 let all = receive(&mut self.lanes, &packet[HEADER_LEN..]).unwrap();
                 let number = |p: &[u8]| u32::from_le_bytes(p[..4].try_into().unwrap());
                 self.got.extend(all.iter().map(|(lane, payload)| (*lane, number(payload))));
@@ -92,7 +92,7 @@ impl End {
         self.settle(now);
         let mut packet = vec![0; HEADER_LEN];
         self.lanes.fill(slot, &mut packet, DATAGRAM_MAX, true);
-        self.flow.stamp(now, false, &mut packet);
+        self.flow.stamp(now, false, false, &mut packet);
         to.send(now, packet.len(), packet);
     }
 

@@ -14,7 +14,9 @@ use std::collections::VecDeque;
 
 use netplay_protocol::Now;
 use netplay_protocol::cursor::{ReadError, Reader};
-use netplay_protocol::datagram::{Acks, Departure, HEADER_LEN, Header, Sequence};
+use netplay_protocol::datagram::{
+    Acks, CLOCK_NOTE_LEN, ClockNote, Departure, HEADER_LEN, Header, Sequence,
+};
 
 /// Datagrams that one header acknowledges: its base and 32 bits.
 const WINDOW: i16 = 33;
@@ -91,8 +93,10 @@ pub struct Verdict {
 /// What a received datagram is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// It has blocks, and is new.
-    pub blocks: bool,
+    /// Neither a duplicate nor too old to tell.
+    pub fresh: bool,
+    /// Where its blocks begin, if it is fresh and has any.
+    pub blocks: Option<usize>,
     /// Its sender wants an answer at once.
     pub ping: bool,
     /// It gave the first round-trip time since the last ping of ours.
@@ -102,6 +106,11 @@ pub struct Received {
     pub departure: Departure,
     /// The tick its sender was in.
     pub tick: Option<u16>,
+    /// Of the datagram of ours that it is the first to confirm: when that left, and how long ago it had
+    /// arrived there when this one left.
+    pub echo: Option<(Now, Duration)>,
+    /// Where its sender's copy of the mesh clock stands, if it says so; `None` inside: it has none.
+    pub clock: Option<Option<ClockNote>>,
 }
 
 /// The numbers and acks of one link. They live as long as the link and survive a change of
@@ -208,11 +217,11 @@ impl DatagramFlow {
     }
 
     /// Writes the header into the first 16 bytes of `packet`, which has blocks after it or is bare.
-    /// `ask` wants an answer at once.
+    /// `ask` wants an answer at once; with `clock`, a clock note is behind the header.
     ///
     /// # Panics
     /// If the packet is shorter than a header; packets are made with room for it.
-    pub fn stamp(&mut self, now: Now, ask: bool, packet: &mut [u8]) {
+    pub fn stamp(&mut self, now: Now, ask: bool, clock: bool, packet: &mut [u8]) {
         let sequence = self.next;
         let place = self.next_slot();
         self.next = sequence.next();
@@ -222,7 +231,7 @@ impl DatagramFlow {
             self.unjudged = slot.sequence.next();
             self.judge(now, arrived);
         }
-        let blocks = packet.len() > HEADER_LEN;
+        let blocks = packet.len() > HEADER_LEN + if clock { CLOCK_NOTE_LEN } else { 0 };
         let in_flight = if blocks { packet.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
         self.in_flight += usize::from(in_flight);
         self.sent[place] =
@@ -236,7 +245,7 @@ impl DatagramFlow {
             hold: Some(now.since(arrived)),
         });
         let header =
-            Header { sequence, departure: Departure::at(now), acks, ping: ask, tick: None };
+            Header { sequence, departure: Departure::at(now), acks, ping: ask, tick: None, clock };
         let room = packet.first_chunk_mut::<HEADER_LEN>();
         header.write(room.expect("packets are made with room for the header"));
         self.skip_decided();
@@ -265,14 +274,18 @@ impl DatagramFlow {
     pub fn receive(&mut self, now: Now, packet: &[u8]) -> Result<Received, ReadError> {
         let mut reader = Reader::new(packet);
         let header = Header::read(&mut reader)?;
+        let clock = if header.clock { Some(ClockNote::read(&mut reader)?) } else { None };
         let fresh = self.note(now, header.sequence);
-        let blocks = fresh && !reader.is_empty();
-        if blocks {
+        let blocks = (fresh && !reader.is_empty()).then(|| packet.len() - reader.rest().len());
+        if blocks.is_some() {
             self.owed_since = self.owed_since.or(Some(now));
         }
-        let pong = header.acks.and_then(|acks| self.acknowledged(now, acks));
-        let Header { departure, tick, .. } = header;
-        Ok(Received { blocks, ping: fresh && header.ping, pong, departure, tick })
+        let (pong, echo) = match header.acks {
+            Some(acks) => self.acknowledged(now, acks),
+            None => (None, None),
+        };
+        let Header { departure, tick, ping, .. } = header;
+        Ok(Received { fresh, blocks, ping: fresh && ping, pong, departure, tick, echo, clock })
     }
 
     /// How long after its departure a datagram without an ack counts as lost.
@@ -351,24 +364,26 @@ impl DatagramFlow {
         true
     }
 
-    /// Takes the other side's acks; gives the round-trip time if they answer our ping.
-    fn acknowledged(&mut self, now: Now, acks: Acks) -> Option<Duration> {
+    /// Takes the other side's acks; gives the round-trip time if they answer our ping, and when the
+    /// newest datagram left that they confirm for the first time, with its hold.
+    fn acknowledged(
+        &mut self,
+        now: Now,
+        acks: Acks,
+    ) -> (Option<Duration>, Option<(Now, Duration)>) {
         let base = self.sent[usize::from(acks.base.0) % SENT];
         // An ack of something never sent, or long forgotten: nothing to learn.
         if !base.open || base.sequence != acks.base || self.next.ahead_of(acks.base) <= 0 {
-            return None;
+            return (None, None);
         }
         let ahead = self.their_newest.is_none_or(|newest| acks.base.ahead_of(newest) > 0);
         if ahead {
             self.their_newest = Some(acks.base);
         }
-        let mut sample = None;
-        if !base.acked
-            && let Some(hold) = acks.hold
-        {
-            let rtt = now.since(base.at).saturating_sub(hold);
+        let echo = acks.hold.filter(|_| !base.acked).map(|hold| (base.at, hold));
+        let sample = echo.map(|(at, hold)| now.since(at).saturating_sub(hold));
+        if let Some(rtt) = sample {
             self.sample(rtt);
-            sample = Some(rtt);
         }
         self.mark(now, acks.base);
         let mut bits = acks.bits;
@@ -390,9 +405,9 @@ impl DatagramFlow {
         let answers = self.pinged.is_some_and(|pinged| acks.base.ahead_of(pinged) >= 0);
         if answers && sample.is_some() {
             self.pinged = None;
-            return sample;
+            return (sample, echo);
         }
-        None
+        (None, echo)
     }
 
     fn mark(&mut self, now: Now, sequence: Sequence) {
@@ -458,7 +473,7 @@ mod tests {
     fn packet(flow: &mut DatagramFlow, now: Now) -> Vec<u8> {
         let mut packet = vec![0; HEADER_LEN];
         packet.extend_from_slice(&[1, 0]);
-        flow.stamp(now, false, &mut packet);
+        flow.stamp(now, false, false, &mut packet);
         packet
     }
 
@@ -489,10 +504,10 @@ mod tests {
         let (mut a, mut b) = (DatagramFlow::new(), DatagramFlow::new());
         let first = packet(&mut a, Now::ZERO);
         let second = packet(&mut a, Now::ZERO);
-        assert!(b.receive(Now::ZERO, &second).unwrap().blocks);
-        assert!(b.receive(Now::ZERO, &first).unwrap().blocks);
-        assert!(!b.receive(Now::ZERO, &first).unwrap().blocks);
-        assert!(!b.receive(Now::ZERO, &second).unwrap().blocks);
+        assert!(b.receive(Now::ZERO, &second).unwrap().blocks.is_some());
+        assert!(b.receive(Now::ZERO, &first).unwrap().blocks.is_some());
+        assert!(b.receive(Now::ZERO, &first).unwrap().blocks.is_none());
+        assert!(b.receive(Now::ZERO, &second).unwrap().blocks.is_none());
         assert_eq!((b.stats().received, b.stats().duplicates), (2, 2));
     }
 
@@ -500,9 +515,15 @@ mod tests {
     fn a_datagram_older_than_the_window_is_not_delivered() {
         let (mut a, mut b) = (DatagramFlow::new(), DatagramFlow::new());
         let packets: Vec<_> = (0..35).map(|_| packet(&mut a, Now::ZERO)).collect();
-        assert!(b.receive(Now::ZERO, &packets[34]).unwrap().blocks);
-        assert!(b.receive(Now::ZERO, &packets[2]).unwrap().blocks, "32 behind: in the window");
-        assert!(!b.receive(Now::ZERO, &packets[1]).unwrap().blocks, "33 behind: too old to tell");
+        assert!(b.receive(Now::ZERO, &packets[34]).unwrap().blocks.is_some());
+        assert!(
+            b.receive(Now::ZERO, &packets[2]).unwrap().blocks.is_some(),
+            "32 behind: in the window"
+        );
+        assert!(
+            b.receive(Now::ZERO, &packets[1]).unwrap().blocks.is_none(),
+            "33 behind: too old to tell"
+        );
     }
 
     #[test]
@@ -532,6 +553,7 @@ mod tests {
             acks: Some(acks),
             ping: false,
             tick: None,
+            clock: false,
         };
         header.write(forged.first_chunk_mut().unwrap());
         packet(&mut a, Now::ZERO);
@@ -549,7 +571,7 @@ mod tests {
             let packets: Vec<_> = (0..200).map(|_| packet(&mut a, Now::ZERO)).collect();
             let mut delivered = [0; 200];
             for i in order {
-                if b.receive(Now::ZERO, &packets[i]).unwrap().blocks {
+                if b.receive(Now::ZERO, &packets[i]).unwrap().blocks.is_some() {
                     delivered[i] += 1;
                 }
             }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use netplay_protocol::control::{Hello, Mismatch};
-use netplay_protocol::datagram::HEADER_LEN;
+use netplay_protocol::datagram::{ClockLine, ClockNote, Departure, HEADER_LEN};
 use netplay_protocol::lobby::Signal;
 use netplay_protocol::schema::Schema;
 use netplay_protocol::{LaneTable, Now};
@@ -91,6 +91,9 @@ pub enum LinkInput {
         /// Of reliable lanes in datagrams.
         reliable: u64,
     },
+    /// Where our copy of the mesh clock stands, for the other side; `None`: there is none. Without this
+    /// input nothing is said about clocks.
+    Clock(Option<ClockLine>),
     /// The lobby server lost (`true`) or regained its connection to the member.
     Offline(bool),
     /// End the link, for this reason.
@@ -133,10 +136,26 @@ pub enum LinkOutput {
         /// What.
         packet: Packet,
     },
+    /// What a datagram tells about the other side's clock.
+    Clock(ClockSample),
     /// For the game.
     Event(LinkEvent),
     /// A packet's buffer that is no longer needed, for a pool.
     Unused(Vec<u8>),
+}
+
+/// What a datagram tells about its sender's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockSample {
+    /// When it arrived, on our clock.
+    pub arrived: Now,
+    /// When it left, on theirs.
+    pub departure: Departure,
+    /// Of the datagram of ours that it is the first to confirm: when that left, on our clock, and how
+    /// long ago it had arrived there.
+    pub echo: Option<(Now, Duration)>,
+    /// Where its sender's copy of the mesh clock stands, if it says so; `None` inside: it has none.
+    pub note: Option<Option<ClockNote>>,
 }
 
 /// What a game hears of a link.

@@ -32,7 +32,9 @@ use netplay_protocol::{Lane, LaneTable, Now};
 use datagrams::PathStats;
 use driver::{Channel, ConnectionId, DriverEvent};
 use handshake::{Handshake, Outcome};
-pub use io::{CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet};
+pub use io::{
+    ClockSample, CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet,
+};
 use liveness::{Change, Liveness};
 pub use negotiation::{LINK_DEADLINE, Previous, Step};
 use negotiation::{Negotiation, Output as Negotiated, Role};
@@ -197,6 +199,7 @@ impl Link {
                     self.send_control(&credit);
                 }
             }
+            LinkInput::Clock(line) => self.traffic.set_clock(line),
             LinkInput::Offline(offline) => {
                 self.offline_since = offline.then(|| self.offline_since.unwrap_or(now));
                 if let Phase::Established { liveness, .. } = &mut self.phase {
@@ -376,6 +379,14 @@ impl Link {
         let deliver = |delivery| outputs.push_back(LinkOutput::Event(LinkEvent::Deliver(delivery)));
         match self.traffic.datagram(now, &packet, deliver) {
             Ok(received) => {
+                if received.fresh {
+                    self.outputs.push_back(LinkOutput::Clock(ClockSample {
+                        arrived: now,
+                        departure: received.departure,
+                        echo: received.echo,
+                        note: received.clock,
+                    }));
+                }
                 let pong = received.pong.map(|rtt| LinkOutput::Event(LinkEvent::Pong(rtt)));
                 self.outputs.extend(pong);
             }

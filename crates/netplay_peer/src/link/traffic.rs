@@ -9,6 +9,7 @@
 //! | small messages that ride twice | with the next flush, or after 20 ms |
 //! | what the window held back | with the next acknowledgement, or at the floor rate |
 //! | an ack | with any datagram, or alone after 20 ms or 8 datagrams |
+//! | where our copy of the mesh clock stands | with the first datagram after 100 ms |
 //!
 //! Datagrams begin on channel 1. If both sides have a media track, each probes it, and moves to it
 //! once the other side has acknowledged a probe: so a path that carries no media costs nothing but
@@ -19,7 +20,7 @@ use std::collections::VecDeque;
 
 use netplay_protocol::Now;
 use netplay_protocol::control::Control;
-use netplay_protocol::datagram::{HEADER_LEN, Sequence};
+use netplay_protocol::datagram::{CLOCK_NOTE_LEN, ClockLine, ClockNote, HEADER_LEN, Sequence};
 use netplay_protocol::frame::Frames;
 use netplay_protocol::lane::LaneTable;
 use netplay_protocol::limits::{DATAGRAM_MAX, RELIABLE_WINDOW};
@@ -36,6 +37,8 @@ use crate::spare::Spare;
 const RIDE: Duration = Duration::from_millis(20);
 /// A game that has flushed this recently will do so again.
 const TICKING: Duration = Duration::from_millis(40);
+/// How often a datagram tells where our copy of the mesh clock stands.
+const CLOCK_EVERY: Duration = Duration::from_millis(100);
 /// Packet buffers that are kept.
 const BUFFERS_KEPT: usize = 64;
 
@@ -70,6 +73,10 @@ pub(super) struct Traffic {
     send_by: Option<Now>,
     /// Whether the window holds something back.
     held: bool,
+    /// Our copy of the mesh clock, once there is somebody who keeps it: it may be none.
+    clock: Option<Option<ClockLine>>,
+    /// When a datagram last told of it.
+    clock_told: Option<Now>,
 }
 
 impl Traffic {
@@ -86,7 +93,27 @@ impl Traffic {
             flushed: None,
             send_by: None,
             held: false,
+            clock: None,
+            clock_told: None,
         }
+    }
+
+    /// Our copy of the mesh clock; `None`: there is none.
+    pub(super) const fn set_clock(&mut self, line: Option<ClockLine>) {
+        self.clock = Some(line);
+    }
+
+    /// Puts a clock note behind the header, if one is due.
+    fn put_clock(&mut self, now: Now, packet: &mut Vec<u8>) -> bool {
+        let Some(line) = self.clock else { return false };
+        if self.clock_told.is_some_and(|at| now.since(at) < CLOCK_EVERY) {
+            return false;
+        }
+        self.clock_told = Some(now);
+        let mut note = [0; CLOCK_NOTE_LEN];
+        ClockNote::write(line.map(|line| line.show(now)).as_ref(), &mut note);
+        packet.extend_from_slice(&note);
+        true
     }
 
     /// The next datagram to transmit.
@@ -169,12 +196,21 @@ impl Traffic {
 
     /// Sends a header without blocks.
     pub(super) fn send_bare(&mut self, now: Now, ping: bool) {
-        let mut header = [0; HEADER_LEN];
         if ping {
             self.flow.ping();
         }
         let sequence = self.flow.next();
-        self.flow.stamp(now, ping, &mut header);
+        let mut packet = self.buffers.take();
+        packet.resize(HEADER_LEN, 0);
+        let packet = if self.put_clock(now, &mut packet) {
+            self.flow.stamp(now, ping, true, &mut packet);
+            Packet::Full(packet)
+        } else {
+            self.recycle(packet);
+            let mut header = [0; HEADER_LEN];
+            self.flow.stamp(now, ping, false, &mut header);
+            Packet::Bare(header)
+        };
         self.take_verdicts(now);
         let channel = match &mut self.media {
             Media::Probing { left: 0, .. } => {
@@ -193,7 +229,7 @@ impl Traffic {
             }
             _ => self.carrier(),
         };
-        self.out.push_back((channel, Packet::Bare(header)));
+        self.out.push_back((channel, packet));
     }
 
     /// Moves to the media track if the other side has heard us on it.
@@ -229,15 +265,18 @@ impl Traffic {
         self.take_verdicts(now);
         let mut packet = self.buffers.take();
         packet.resize(HEADER_LEN, 0);
+        let told = self.clock_told;
+        let clock = self.put_clock(now, &mut packet);
         let repeat = self.flow.is_lossy(now);
         if !self.lanes.fill(slot, &mut packet, DATAGRAM_MAX, repeat) {
+            self.clock_told = told;
             self.recycle(packet);
             return false;
         }
         // The window is used up and more waits: the sooner the ack, the sooner it goes on.
         let in_flight = self.flow.in_flight() + packet.len();
         let ask = in_flight >= self.pace.window() && self.lanes.is_due();
-        self.flow.stamp(now, ask, &mut packet);
+        self.flow.stamp(now, ask, clock, &mut packet);
         self.pace.sent(packet.len());
         self.out.push_back((self.carrier(), Packet::Full(packet)));
         true
@@ -279,10 +318,10 @@ impl Traffic {
         let received = self.flow.receive(now, packet).map_err(|_| Violation::BLOCK)?;
         self.choose_carrier();
         self.take_verdicts(now);
-        if received.blocks {
+        if let Some(blocks) = received.blocks {
             let mut delivered =
                 Delivered { lossy: self.buffer(), reliable: self.buffer(), cost: 0 };
-            let result = self.lanes.receive(&packet[HEADER_LEN..], &mut delivered);
+            let result = self.lanes.receive(&packet[blocks..], &mut delivered);
             let Delivered { lossy, mut reliable, cost } = delivered;
             // A game that does not read keeps the messages, not the room around them.
             if self.lanes.unread() > RELIABLE_WINDOW / 2 {

@@ -209,7 +209,7 @@ impl Pair {
                 assert!(!ended, "{event:?} after the end");
                 self.event(side, event);
             }
-            LinkOutput::Unused(_) => {}
+            LinkOutput::Unused(_) | LinkOutput::Clock(_) => {}
         }
     }
 

@@ -414,7 +414,7 @@ impl World {
                 }
             }
             MeshOutput::Event(event) => self.event(player, event),
-            MeshOutput::Unused(_) => {}
+            MeshOutput::Unused(_) | MeshOutput::Clock { .. } => {}
         }
     }
 

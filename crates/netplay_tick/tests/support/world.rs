@@ -3,10 +3,10 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use netplay_protocol::datagram::{Departure, TIME_UNIT_US};
+use netplay_protocol::datagram::{ClockNote, Departure, TIME_UNIT_US};
 use netplay_protocol::{Now, PeerId};
 use netplay_simnet::{Conditions, Delivery, DriftingClock, Network, mix_seed};
-use netplay_tick::{Exchange, MeshClock, Pacer, PacingProfile, Report};
+use netplay_tick::{Exchange, MeshClock, Pacer, PacingProfile};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -20,7 +20,7 @@ pub struct Packet {
     pub number: u32,
     pub departure: Departure,
     pub ack: Option<(u32, Option<Duration>)>,
-    pub report: Option<Option<Report>>,
+    pub report: Option<Option<ClockNote>>,
 }
 
 /// What a node does to what it sends, at this true time.

@@ -276,7 +276,7 @@ impl SessionTask {
                     }
                 }
                 MeshOutput::CloseSocket => self.socket = None,
-                MeshOutput::Event(_) | MeshOutput::Unused(_) => {}
+                MeshOutput::Event(_) | MeshOutput::Clock { .. } | MeshOutput::Unused(_) => {}
             }
         }
     }
