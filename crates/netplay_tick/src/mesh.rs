@@ -40,7 +40,7 @@ const REPORT_AGE: Duration = Duration::from_secs(3);
 /// How long a player without a clock waits for the first words of the others.
 const FOUND_AFTER: Duration = Duration::from_secs(1);
 /// Datagrams that have to be answered before a pair counts.
-const ECHOES: u32 = 3;
+const ECHOES: u32 = 2;
 /// A disagreement in microseconds that no path explains: a clock was set, or stood still.
 const BROKEN_US: f64 = 100_000.0;
 /// A pair's residual beyond this (in microseconds) and four times its uncertainty is told.

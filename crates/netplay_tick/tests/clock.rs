@@ -213,6 +213,27 @@ fn a_path_that_becomes_longer_and_short_again_leaves_little_error_two_windows_la
 }
 
 #[test]
+fn a_path_that_becomes_longer_right_after_the_start_does_not_invent_a_drift() {
+    let mut worst = 0.0_f64;
+    for seed in 0..SEEDS {
+        let lan = Conditions::perfect().with_queues(MS / 2);
+        let bad = Conditions::perfect().with_delay(30 * MS).with_queues(20 * MS).with_loss(0.05);
+        let mut pair = Pair::new([&lan, &lan], drifts(seed, 100), 20, seed);
+        pair.run(300 * MS + MS * (seed * 7) as u32);
+        // One direction first.
+        pair.pipes[(seed % 2) as usize].set_conditions(bad.clone());
+        pair.run(MS * (seed % 300) as u32);
+        pair.pipes.iter_mut().for_each(|pipe| pipe.set_conditions(bad.clone()));
+        for _ in 0..90 {
+            pair.run(100 * MS);
+            worst = worst.max(pair.error_ms().unwrap().abs());
+        }
+    }
+    println!("wrong by {worst:.3} ms at most");
+    assert!(worst <= 4.0, "{worst}");
+}
+
+#[test]
 fn an_asymmetric_path_shifts_the_clock_by_half_the_difference_and_no_more() {
     for seed in 0..SEEDS {
         let path = |ms| Conditions::perfect().with_delay(MS * ms).with_queues(5 * MS);

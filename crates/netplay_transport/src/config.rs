@@ -9,6 +9,7 @@ use netplay_protocol::control::{Hello, carriers, lane_entries};
 use netplay_protocol::schema::Schema;
 use netplay_protocol::{BuildId, GameId, LaneTable, PROTOCOL_VERSION, lobby};
 
+use crate::clock::ClockError;
 use crate::conditioner::LinkConditioner;
 use crate::event::OpenError;
 
@@ -56,6 +57,9 @@ pub struct SessionConfig {
     /// Whether datagrams may ride on a media track, between two native peers that both may; true by
     /// default. Without, they ride on a data channel, as they do towards browsers.
     pub media: bool,
+    /// What is wrong with our clock, to try what a game does then; nothing by default. Not on a
+    /// [`MemoryNetwork`](crate::memory::MemoryNetwork).
+    pub clock_error: Option<ClockError>,
     /// Silence after which a peer is reported as interrupted; 1 s by default.
     pub interrupted_after: Duration,
     /// Silence after which a peer is lost; 15 s by default.
@@ -85,6 +89,7 @@ impl SessionConfig {
             lost_after: liveness.lost_after,
             lost_after_offline: liveness.lost_after_offline,
             conditioner: None,
+            clock_error: None,
         }
     }
 

@@ -61,6 +61,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
 mod conditioner;
 mod config;
 mod event;
@@ -72,6 +73,7 @@ mod session;
 mod session_core;
 mod stats;
 
+pub use clock::{ClockError, MeshView};
 pub use conditioner::LinkConditioner;
 pub use config::{Addresses, LOCAL_SERVER, SessionConfig};
 pub use event::{CommandError, EndReason, Message, OpenError, SendError, SessionEvent};
@@ -81,6 +83,7 @@ pub use netplay_peer::{CloseReason, JoinRequest};
 pub use netplay_protocol::lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary};
 pub use netplay_simnet::{Conditions, InvalidConditions, Jitter, Loss, Rate, Reorder};
+pub use netplay_tick::{MeshStatus, MeshTime, PairStatus};
 pub use queues::memory_per_peer;
 pub use session::{InboundPacket, Polled, Session};
 pub use stats::LinkStats;

@@ -19,6 +19,7 @@ use netplay_protocol::lobby::{ClientMessage, ServerFrame};
 use netplay_protocol::{Now, PeerId};
 use netplay_simnet::{Conditions, Delivery, Network as Paths, OrderedPipe};
 
+use crate::clock::SessionTime;
 use crate::conditioner::LinkConditioner;
 use crate::config::SessionConfig;
 use crate::event::OpenError;
@@ -94,8 +95,10 @@ impl MemoryNetwork {
         world.next_node += 1;
         let seed = world.seed.wrapping_add(id);
         let server = "memory".to_owned();
+        let time = SessionTime::Virtual(Arc::default());
+        time.note(world.now);
         let (session, core) =
-            session_core::session(config.link_config(), server, seed, Arc::new(NoWake));
+            session_core::session(config.link_config(), server, seed, Arc::new(NoWake), time);
         let conditioner = config.conditioner.clone();
         world.nodes.insert(id, Node { core, me: None, socket: None, frozen: false, conditioner });
         Ok(session)

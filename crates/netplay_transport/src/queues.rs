@@ -26,6 +26,7 @@ use netplay_protocol::limits::{
     STREAM_PACKET_MAX, STREAM_WINDOW,
 };
 
+use crate::clock::MeshView;
 use crate::stats::LinkStats;
 
 /// Flushes' lossy messages that wait in the hand-over to the network: a second at 60 Hz. The lanes
@@ -296,6 +297,8 @@ pub(crate) struct Shared {
     lossy_bytes: AtomicUsize,
     /// Datagrams of lossy messages that were dropped because the game did not read.
     pub(crate) inbound_dropped: AtomicU64,
+    /// Our copy of the clock that all share.
+    mesh: Mutex<Option<MeshView>>,
 }
 
 impl Shared {
@@ -306,6 +309,7 @@ impl Shared {
             lossy: bounded(LOSSY_TO_GAME),
             lossy_bytes: AtomicUsize::new(0),
             inbound_dropped: AtomicU64::new(0),
+            mesh: Mutex::new(None),
         }
     }
 
@@ -324,6 +328,19 @@ impl Shared {
         }
         self.lossy_bytes.fetch_add(len, Ordering::AcqRel);
         push_dropping_oldest(&self.lossy.0, &self.lossy.1, arrival, dropped);
+    }
+
+    pub(crate) fn set_mesh(&self, view: Option<MeshView>) {
+        *self.mesh.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    /// The latest view, unless the network thread is writing it at this moment.
+    pub(crate) fn try_mesh(&self) -> Option<Option<MeshView>> {
+        match self.mesh.try_lock() {
+            Ok(view) => Some(*view),
+            Err(TryLockError::Poisoned(view)) => Some(*view.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(crate) fn pop_lossy(&self) -> Option<Arrival> {

@@ -4,13 +4,15 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use netplay_peer::JoinRequest;
 use netplay_protocol::frame::{Body, Frame, Frames, MessageId};
 use netplay_protocol::limits::RELIABLE_WINDOW;
-use netplay_protocol::{Lane, LaneKind, LaneTable, PeerId};
+use netplay_protocol::{Lane, LaneKind, LaneTable, Now, PeerId};
 
+use crate::clock::{MeshView, SessionTime};
 use crate::conditioner::LinkConditioner;
 use crate::event::{CommandError, EndReason, Message, SendError, SessionEvent};
 use crate::outbox::Outbox;
@@ -24,6 +26,7 @@ pub(crate) enum Command {
     List,
     Disconnect(PeerId),
     Ping(PeerId),
+    Playing(bool),
     /// Boxed, because it is large and rare.
     Condition(PeerId, Option<Box<LinkConditioner>>),
 }
@@ -50,6 +53,7 @@ pub(crate) struct GameEnds {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lanes: LaneTable,
     pub(crate) waker: Arc<dyn Wake>,
+    pub(crate) time: SessionTime,
 }
 
 /// One player's presence in (at most) one lobby: what the game holds.
@@ -62,6 +66,8 @@ pub struct Session {
     shared: Arc<Shared>,
     lanes: LaneTable,
     waker: Arc<dyn Wake>,
+    time: SessionTime,
+    mesh: Option<MeshView>,
     /// Boxed, because a tree's node has room for eleven peers from the first on.
     peers: BTreeMap<PeerId, Box<Outbox>>,
     /// Lossy messages that have to wait for an event about their sender.
@@ -87,6 +93,8 @@ impl Session {
             shared: ends.shared,
             lanes: ends.lanes,
             waker: ends.waker,
+            time: ends.time,
+            mesh: None,
             peers: BTreeMap::new(),
             held: None,
             unannounced: 0,
@@ -229,6 +237,28 @@ impl Session {
         if wake {
             self.waker.wake();
         }
+    }
+
+    /// What our own clock shows at an instant. On a [`MemoryNetwork`](crate::memory::MemoryNetwork) it
+    /// is the virtual time, whatever the instant.
+    pub fn at(&self, instant: Instant) -> Now {
+        self.time.at(instant)
+    }
+
+    /// Our copy of the clock that all players share; `None` before there is one.
+    pub fn mesh(&mut self) -> Option<MeshView> {
+        if let Some(view) = self.shared.try_mesh() {
+            self.mesh = view;
+        }
+        self.mesh
+    }
+
+    /// Says whether a match runs: then the shared clock is smooth; before, it agrees as fast as it can.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub fn set_playing(&self, playing: bool) -> Result<(), CommandError> {
+        self.command(Command::Playing(playing))
     }
 
     /// Statistics of the link to a peer.

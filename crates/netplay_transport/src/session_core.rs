@@ -7,11 +7,14 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use netplay_peer::link::driver::Channel;
-use netplay_peer::link::{CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput};
+use netplay_peer::link::{ClockSample, CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput};
 use netplay_peer::lobby_client::LobbyEvent;
 use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput};
+use netplay_protocol::datagram::ClockLine;
 use netplay_protocol::{Lane, Now, PeerId};
+use netplay_tick::{Exchange, MeshClock};
 
+use crate::clock::{MeshView, SessionTime};
 use crate::conditioner::LinkConditioner;
 use crate::event::{EndReason, SessionEvent};
 use crate::queues::{
@@ -47,6 +50,11 @@ pub(crate) struct SessionCore {
     backlog_events: usize,
     outputs: VecDeque<MeshOutput>,
     conditioners: VecDeque<(PeerId, Option<LinkConditioner>)>,
+    time: SessionTime,
+    /// From the moment on at which we know who we are.
+    clock: Option<MeshClock>,
+    /// The copy of which the links were told.
+    told: Option<ClockLine>,
     leaving: bool,
     ring: bool,
 }
@@ -57,6 +65,7 @@ pub(crate) fn session(
     server: String,
     seed: u64,
     waker: Arc<dyn Wake>,
+    time: SessionTime,
 ) -> (Session, SessionCore) {
     let (commands, commands_out) = bounded(COMMANDS);
     let (to_game, from_network) = bounded(TO_GAME);
@@ -65,7 +74,14 @@ pub(crate) fn session(
     let watched = lanes.iter().filter(|(_, lane)| lane.kind.is_reliable());
     let watched = watched.filter(|(_, lane)| lane.kind.rides_datagrams());
     let watched = watched.map(|(lane, _)| lane).collect();
-    let ends = GameEnds { commands, from_network, shared: shared.clone(), lanes, waker };
+    let ends = GameEnds {
+        commands,
+        from_network,
+        shared: shared.clone(),
+        lanes,
+        waker,
+        time: time.clone(),
+    };
     let core = SessionCore {
         mesh: Mesh::new(config, seed),
         server,
@@ -78,6 +94,9 @@ pub(crate) fn session(
         backlog_events: 0,
         outputs: VecDeque::new(),
         conditioners: VecDeque::new(),
+        time,
+        clock: None,
+        told: None,
         leaving: false,
         ring: false,
     };
@@ -138,12 +157,14 @@ impl SessionCore {
     /// Takes what the game has handed over, and what time has brought. To be called after a wake
     /// and at the deadline.
     pub(crate) fn pump(&mut self, now: Now) {
+        self.time.note(now);
         self.take_commands(now);
         self.take_messages(now);
         if self.mesh.next_deadline().is_some_and(|deadline| now >= deadline) {
             self.mesh.handle(now, MeshInput::Tick);
             self.drain();
-            self.publish_stats();
+            self.tell_clock(now);
+            self.publish_stats(now);
         }
         self.refill();
     }
@@ -162,6 +183,11 @@ impl SessionCore {
                         entry.pings += 1;
                         let input = LinkInput::Ping;
                         self.mesh.handle(now, MeshInput::Link { peer, input });
+                    }
+                }
+                Ok(Command::Playing(playing)) => {
+                    if let Some(clock) = &mut self.clock {
+                        clock.set_playing(playing);
                     }
                 }
                 Ok(Command::Condition(peer, conditioner)) => {
@@ -228,11 +254,44 @@ impl SessionCore {
         self.drain();
     }
 
-    fn publish_stats(&mut self) {
+    /// Corrects our copy of the shared clock, and says where it stands.
+    fn tell_clock(&mut self, now: Now) {
+        let Some(clock) = &mut self.clock else { return };
+        clock.update(now);
+        let line = clock.line();
+        if line == self.told {
+            return;
+        }
+        self.told = line;
+        let status = clock.status(now);
+        self.shared.set_mesh(line.zip(status).map(|(line, status)| MeshView { line, status }));
+        self.mesh.handle(now, MeshInput::Clock(line));
+    }
+
+    /// We know who we are: a clock can be shared.
+    fn keep_clock(&mut self, me: PeerId) {
+        if self.clock.is_none() {
+            self.clock = Some(MeshClock::new(me));
+            self.mesh.handle(Now::ZERO, MeshInput::Clock(None));
+        }
+    }
+
+    fn clock_sample(&mut self, peer: PeerId, sample: &ClockSample) {
+        let Some(clock) = &mut self.clock else { return };
+        let ClockSample { arrived, departure, echo, note } = *sample;
+        clock.exchange(peer, &Exchange { arrived, departure, echo });
+        if let Some(note) = note {
+            clock.reported(arrived, peer, departure, note);
+        }
+        self.tell_clock(arrived);
+    }
+
+    fn publish_stats(&mut self, now: Now) {
         for (peer, entry) in &mut self.peers {
             if let Some(link) = self.mesh.link(*peer) {
                 entry.stats.set_path(link.path());
                 entry.stats.bulk_incoming = link.bulk_progress();
+                entry.stats.clock = self.clock.as_ref().and_then(|clock| clock.pair(now, *peer));
                 entry.stats.media = link.carrier() == Channel::Media;
                 for (lane, _) in link.lanes().iter() {
                     entry.stats.lanes[lane.index()] = link.lane_stats(lane);
@@ -247,6 +306,9 @@ impl SessionCore {
         while let Some(output) = self.mesh.poll_output() {
             match output {
                 MeshOutput::Event(MeshEvent::Lobby(event)) => {
+                    if let LobbyEvent::Online { me } = event {
+                        self.keep_clock(me);
+                    }
                     if let Some(event) = self.lobby_event(event) {
                         self.tell(event);
                     }
@@ -255,6 +317,7 @@ impl SessionCore {
                     self.tell(SessionEvent::PeerFound(peer));
                 }
                 MeshOutput::Event(MeshEvent::Link { peer, event }) => self.link_event(peer, event),
+                MeshOutput::Clock { peer, sample } => self.clock_sample(peer, &sample),
                 MeshOutput::Unused(buffer) => self.shared.pool.give(buffer),
                 MeshOutput::Transmit { peer, connection, channel, packet } => {
                     if let Some(entry) = self.peers.get_mut(&peer)
@@ -281,6 +344,9 @@ impl SessionCore {
                 let stats = LinkStats::default();
                 let entry = Peer { queues, next_stream: None, stats, pings: 0 };
                 self.peers.insert(peer, Box::new(entry));
+                if let Some(clock) = &mut self.clock {
+                    clock.add(peer);
+                }
                 self.push(ToGame::Queues(peer, sender));
                 self.tell(SessionEvent::PeerConnected(peer));
             }
@@ -288,6 +354,9 @@ impl SessionCore {
             LinkEvent::Resumed => self.tell(SessionEvent::PeerResumed(peer)),
             LinkEvent::Closed(reason) => {
                 self.peers.remove(&peer);
+                if let Some(clock) = &mut self.clock {
+                    clock.remove(peer);
+                }
                 self.tell(SessionEvent::PeerClosed { peer, reason });
             }
             LinkEvent::Pong(rtt) => {

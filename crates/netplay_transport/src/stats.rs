@@ -6,6 +6,7 @@ use netplay_peer::lanes::LaneStats;
 use netplay_peer::link::datagrams::PathStats;
 use netplay_protocol::Lane;
 use netplay_protocol::limits::LANES_MAX;
+use netplay_tick::PairStatus;
 
 /// Statistics of one link, as of a tenth of a second ago at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -43,6 +44,8 @@ pub struct LinkStats {
     pub bulk_waiting: usize,
     /// Of the large bulk message that is being received: bytes so far, and bytes in all.
     pub bulk_incoming: Option<(usize, usize)>,
+    /// What is known of its clock and of the path to it, once a datagram was answered.
+    pub clock: Option<PairStatus>,
     /// Each lane, by its number; of bulk lanes only what was refused.
     pub lanes: [LaneStats; LANES_MAX],
 }

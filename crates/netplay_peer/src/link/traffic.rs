@@ -99,14 +99,20 @@ impl Traffic {
     }
 
     /// Our copy of the mesh clock; `None`: there is none.
-    pub(super) const fn set_clock(&mut self, line: Option<ClockLine>) {
-        self.clock = Some(line);
+    pub(super) fn set_clock(&mut self, line: Option<ClockLine>) {
+        let had = self.clock.replace(line).flatten();
+        if had.is_some() != line.is_some() {
+            // News: the others may wait for it.
+            self.clock_told = None;
+        }
     }
 
     /// Puts a clock note behind the header, if one is due.
     fn put_clock(&mut self, now: Now, packet: &mut Vec<u8>) -> bool {
         let Some(line) = self.clock else { return false };
-        if self.clock_told.is_some_and(|at| now.since(at) < CLOCK_EVERY) {
+        // While we have none, the others wait for our word before they found one.
+        let every = if line.is_some() { CLOCK_EVERY } else { CLOCK_EVERY / 5 };
+        if self.clock_told.is_some_and(|at| now.since(at) < every) {
             return false;
         }
         self.clock_told = Some(now);

@@ -34,7 +34,9 @@ const GOLDEN: f64 = 0.618_033_988_75;
 const FIT_EVERY_US: f64 = 100_000.0;
 /// Below this span of measurements a drift cannot be told from jitter.
 const SPAN_FOR_DRIFT_US: f64 = 1_000_000.0;
-/// How much of the window has to speak against the drift known so far.
+/// What part of the window has to speak against the drift known so far (none at first). When the path
+/// becomes longer, only what came before is on the ground: a drift that is read from so short a stretch
+/// and carried on over the rest of the window would be wrong by more than no drift at all.
 const PRIOR_WEIGHT: f64 = 0.3;
 /// The known drift follows the measured one with this time constant, in seconds.
 const PRIOR_SECONDS: f64 = 20.0;
@@ -244,10 +246,9 @@ impl OffsetFilter {
 
     /// The drift that raises the sum of the two minima the most, with some trust in the known one.
     fn search(&self, middle: f64, span: f64) -> f64 {
-        let weight = PRIOR_WEIGHT * (self.watched / 10.0).clamp(0.1, 1.0);
         let score = |drift: f64| {
             self.forth.lowest(middle, drift) + self.back.lowest(middle, -drift)
-                - weight * span * (drift - self.drift).abs()
+                - PRIOR_WEIGHT * span * (drift - self.drift).abs()
         };
         // Golden section: each step needs one new value.
         let (mut low, mut high) = (-DRIFT_MAX, DRIFT_MAX);

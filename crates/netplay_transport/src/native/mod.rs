@@ -15,6 +15,7 @@ use netplay_protocol::control::carriers;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 
+use crate::clock::SessionTime;
 use crate::config::SessionConfig;
 use crate::event::OpenError;
 use crate::session::Session;
@@ -82,14 +83,16 @@ impl Network {
         let url = config.socket_url()?;
         let wake = Arc::new(Notify::new());
         let seed = rand_seed();
+        let time = SessionTime::real(config.clock_error);
         let mut link = config.link_config();
         if config.media {
             link.hello.carriers |= carriers::RTP;
         }
-        let (mut session, core) = session_core::session(link, url.clone(), seed, wake.clone());
+        let (mut session, core) =
+            session_core::session(link, url.clone(), seed, wake.clone(), time.clone());
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
-        let task = SessionTask::new(core, url, config, wake);
+        let task = SessionTask::new(core, url, config, wake, time);
         self.inner.handle.spawn(async move {
             task.run(stop).await;
             drop(running);

@@ -18,6 +18,7 @@ use super::conditioner::Conditioners;
 use super::driver::{self, Begin, Channels, ConnectionCommand};
 use super::media::MediaSender;
 use super::socket;
+use crate::clock::SessionTime;
 use crate::config::{Addresses, SessionConfig};
 use crate::session::Wake;
 use crate::session_core::SessionCore;
@@ -96,7 +97,7 @@ struct Connection {
 /// The shell of one session.
 pub(super) struct SessionTask {
     core: SessionCore,
-    started: Instant,
+    time: SessionTime,
     url: String,
     addresses: Addresses,
     wake: Arc<Notify>,
@@ -115,11 +116,12 @@ impl SessionTask {
         url: String,
         config: &SessionConfig,
         wake: Arc<Notify>,
+        time: SessionTime,
     ) -> Self {
         let (inbox, arrivals) = mpsc::channel(INBOX);
         Self {
             core,
-            started: Instant::now(),
+            time,
             url,
             addresses: config.addresses,
             wake,
@@ -138,8 +140,7 @@ impl SessionTask {
     }
 
     fn at(&self, instant: Instant) -> Now {
-        let since = instant.saturating_duration_since(self.started);
-        Now::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        self.time.at(instant)
     }
 
     /// Runs until the game has dropped its half, or has not looked for too long.
@@ -161,10 +162,8 @@ impl SessionTask {
                     break;
                 }
             }
-            let deadline = self
-                .core
-                .next_deadline()
-                .map(|deadline| self.started + Duration::from_micros(deadline.as_micros()));
+            let deadline =
+                self.core.next_deadline().and_then(|deadline| self.time.instant(deadline));
             let deadline = [deadline, leave_by].into_iter().flatten().min();
             tokio::select! {
                 Some(item) = self.arrivals.recv() => {
