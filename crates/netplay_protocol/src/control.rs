@@ -8,12 +8,14 @@
 //! | 4 | `Refuse` | code 1, text: I will not play with you |
 //! | 5 | `Credit` | what the game has consumed so far, 8 of channel 2, 8 of reliable messages in datagrams |
 //! | 6 | `Bye` | code 1: I am leaving on purpose |
+//! | 7 | `Start` | code 1, round 4; an instant 8 for the codes 0 and 3: see [`StartMessage`] |
 //!
 //! `Hello` keeps its first six bytes after the tag in every future version, so that any two versions
 //! can at least name their difference.
 
 use thiserror::Error;
 
+use crate::MeshTime;
 use crate::cursor::{ReadError, Reader, put_text};
 use crate::ids::{BuildId, GameId};
 use crate::lane::LaneTable;
@@ -27,6 +29,7 @@ const TAG_SCHEMA: u8 = 3;
 const TAG_REFUSE: u8 = 4;
 const TAG_CREDIT: u8 = 5;
 const TAG_BYE: u8 = 6;
+const TAG_START: u8 = 7;
 
 /// A lane's number and delivery kind, as the handshake compares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +155,40 @@ pub enum ByeReason {
     Violation = 2,
 }
 
+/// What players say to each other about the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartMessage {
+    /// Shall we begin at this instant?
+    Propose {
+        /// Tells proposals apart.
+        round: u32,
+        /// When.
+        start: MeshTime,
+    },
+    /// We can.
+    Ready {
+        /// Which proposal.
+        round: u32,
+    },
+    /// We are not in sync yet; ask again.
+    NotReady {
+        /// Which proposal.
+        round: u32,
+    },
+    /// We begin at this instant.
+    Commit {
+        /// Which proposal.
+        round: u32,
+        /// When.
+        start: MeshTime,
+    },
+    /// We know.
+    Committed {
+        /// Which proposal.
+        round: u32,
+    },
+}
+
 /// A message of channel 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
@@ -174,6 +211,40 @@ pub enum Control {
     },
     /// I am leaving on purpose.
     Bye(ByeReason),
+    /// About the start of a match.
+    Start(StartMessage),
+}
+
+impl StartMessage {
+    fn write(&self, out: &mut Vec<u8>) {
+        let (code, round, start) = match self {
+            Self::Propose { round, start } => (0, round, Some(start)),
+            Self::Ready { round } => (1, round, None),
+            Self::NotReady { round } => (2, round, None),
+            Self::Commit { round, start } => (3, round, Some(start)),
+            Self::Committed { round } => (4, round, None),
+        };
+        out.extend_from_slice(&[TAG_START, code]);
+        out.extend_from_slice(&round.to_le_bytes());
+        if let Some(start) = start {
+            out.extend_from_slice(&start.as_micros().to_le_bytes());
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
+        let (code, round) = (reader.u8()?, reader.u32()?);
+        let mut start = || Ok(MeshTime::from_micros(reader.u64()? as i64));
+        Ok(match code {
+            0 => Self::Propose { round, start: start()? },
+            1 => Self::Ready { round },
+            2 => Self::NotReady { round },
+            3 => Self::Commit { round, start: start()? },
+            4 => Self::Committed { round },
+            value => {
+                return Err(ReadError::Unknown { what: "start message", value: value.into() });
+            }
+        })
+    }
 }
 
 impl Control {
@@ -201,6 +272,7 @@ impl Control {
                 out.extend_from_slice(&reliable.to_le_bytes());
             }
             Self::Bye(reason) => out.extend_from_slice(&[TAG_BYE, *reason as u8]),
+            Self::Start(message) => message.write(out),
         }
     }
 
@@ -227,6 +299,7 @@ impl Control {
                     return Err(ReadError::Unknown { what: "bye reason", value: value.into() });
                 }
             }),
+            TAG_START => Self::Start(StartMessage::read(&mut reader)?),
             tag => {
                 return Err(ReadError::Unknown { what: "control message", value: tag.into() });
             }
@@ -326,6 +399,14 @@ mod tests {
                 b"\x05\x02\x01\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00",
             ),
             (Control::Bye(ByeReason::Violation), b"\x06\x02"),
+            (
+                Control::Start(StartMessage::Propose {
+                    round: 5,
+                    start: MeshTime::from_micros(-2),
+                }),
+                b"\x07\x00\x05\x00\x00\x00\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+            ),
+            (Control::Start(StartMessage::Committed { round: 1 }), b"\x07\x04\x01\x00\x00\x00"),
         ];
         for (message, bytes) in cases {
             assert_eq!(written(&message), bytes, "{message:?}");

@@ -36,7 +36,7 @@ pub mod time;
 
 pub use ids::{BuildId, GameId, LobbyCode, PeerId};
 pub use lane::{Lane, LaneConfig, LaneKind, LaneTable};
-pub use time::Now;
+pub use time::{MeshTime, Now};
 
 /// The version of everything in this crate. Peers and servers refuse another one by name.
 pub const PROTOCOL_VERSION: u16 = 1;

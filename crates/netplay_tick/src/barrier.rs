@@ -14,9 +14,8 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-use netplay_protocol::{Now, PeerId};
-
-use crate::MeshTime;
+use netplay_protocol::control::StartMessage;
+use netplay_protocol::{MeshTime, Now, PeerId};
 
 /// How long everybody may take to get ready.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -27,40 +26,6 @@ const LEAD: Duration = Duration::from_millis(500);
 /// A commit leaves at least so long before the instant, and one way more: it can be said three times.
 const COMMIT_LEAD: Duration = Duration::from_millis(200);
 
-/// What players say to each other about the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BarrierMessage {
-    /// Shall we begin at this instant?
-    Propose {
-        /// Tells proposals apart.
-        round: u32,
-        /// When.
-        start: MeshTime,
-    },
-    /// We can.
-    Ready {
-        /// Which proposal.
-        round: u32,
-    },
-    /// We are not in sync yet; ask again.
-    NotReady {
-        /// Which proposal.
-        round: u32,
-    },
-    /// We begin at this instant.
-    Commit {
-        /// Which proposal.
-        round: u32,
-        /// When.
-        start: MeshTime,
-    },
-    /// We know.
-    Committed {
-        /// Which proposal.
-        round: u32,
-    },
-}
-
 /// Why a match does not begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartError {
@@ -68,8 +33,10 @@ pub enum StartError {
     NotReady(Vec<PeerId>),
     /// We have no common clock with anybody, or lost it.
     NoClock,
-    /// Another start is under way.
+    /// Another start is under way, or a match.
     Busy,
+    /// Only the host of the lobby starts a match.
+    NotHost,
 }
 
 impl core::fmt::Display for StartError {
@@ -79,7 +46,8 @@ impl core::fmt::Display for StartError {
                 write!(f, "{} players were not in sync after {} s", peers.len(), DEADLINE.as_secs())
             }
             Self::NoClock => f.write_str("there is no clock that the players share"),
-            Self::Busy => f.write_str("the match starts already"),
+            Self::Busy => f.write_str("a match starts or runs already"),
+            Self::NotHost => f.write_str("only the host starts a match"),
         }
     }
 }
@@ -90,7 +58,7 @@ impl core::error::Error for StartError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BarrierEvent {
     /// Tell this to a player.
-    Send(PeerId, BarrierMessage),
+    Send(PeerId, StartMessage),
     /// Tick 0 is at this instant.
     Begins(MeshTime),
     /// The match that we wanted to start does not begin.
@@ -189,10 +157,10 @@ impl StartBarrier {
         mesh: Option<MeshTime>,
         delay: Duration,
         from: PeerId,
-        message: BarrierMessage,
+        message: StartMessage,
     ) {
         match message {
-            BarrierMessage::Propose { round, .. } => {
+            StartMessage::Propose { round, .. } => {
                 let free = match &self.state {
                     State::Idle => true,
                     State::Following { round: ours } => *ours != round,
@@ -200,14 +168,14 @@ impl StartBarrier {
                     State::Proposing { .. } | State::Committed { .. } => false,
                 };
                 let answer = if mesh.is_some() && free {
-                    BarrierMessage::Ready { round }
+                    StartMessage::Ready { round }
                 } else {
-                    BarrierMessage::NotReady { round }
+                    StartMessage::NotReady { round }
                 };
                 self.send(from, answer);
             }
-            BarrierMessage::Commit { round, start } => {
-                self.send(from, BarrierMessage::Committed { round });
+            StartMessage::Commit { round, start } => {
+                self.send(from, StartMessage::Committed { round });
                 let known =
                     matches!(&self.state, State::Following { round: ours } if *ours == round);
                 let ours = matches!(&self.state, State::Committed { .. });
@@ -216,7 +184,7 @@ impl StartBarrier {
                     self.outputs.push_back(BarrierEvent::Begins(start));
                 }
             }
-            BarrierMessage::Ready { round } if round == self.round => {
+            StartMessage::Ready { round } if round == self.round => {
                 if let State::Proposing { ready, .. } = &mut self.state
                     && let Some(entry) = ready.get_mut(&from)
                 {
@@ -224,14 +192,14 @@ impl StartBarrier {
                 }
                 self.go_on(now, mesh, delay);
             }
-            BarrierMessage::Committed { round } if round == self.round => {
+            StartMessage::Committed { round } if round == self.round => {
                 if let State::Committed { missing, .. } = &mut self.state {
                     missing.retain(|peer| *peer != from);
                 }
             }
-            BarrierMessage::Ready { .. }
-            | BarrierMessage::NotReady { .. }
-            | BarrierMessage::Committed { .. } => {}
+            StartMessage::Ready { .. }
+            | StartMessage::NotReady { .. }
+            | StartMessage::Committed { .. } => {}
         }
     }
 
@@ -255,7 +223,7 @@ impl StartBarrier {
         self.go_on(now, mesh, delay);
     }
 
-    fn send(&mut self, to: PeerId, message: BarrierMessage) {
+    fn send(&mut self, to: PeerId, message: StartMessage) {
         self.outputs.push_back(BarrierEvent::Send(to, message));
     }
 
@@ -302,7 +270,7 @@ impl StartBarrier {
         match &mut self.state {
             State::Proposing { start, ready, repeat_at, .. } if now >= *repeat_at => {
                 *repeat_at = now + REPEAT;
-                let message = BarrierMessage::Propose { round, start: *start };
+                let message = StartMessage::Propose { round, start: *start };
                 let waiting = ready.iter().filter(|(_, ready)| !**ready);
                 let events = waiting.map(|(peer, _)| BarrierEvent::Send(*peer, message));
                 self.outputs.extend(events);
@@ -313,7 +281,7 @@ impl StartBarrier {
                     // Their links are as good as lost, which is not for us to say.
                     missing.clear();
                 }
-                let message = BarrierMessage::Commit { round, start: *start };
+                let message = StartMessage::Commit { round, start: *start };
                 let events = missing.iter().map(|peer| BarrierEvent::Send(*peer, message));
                 self.outputs.extend(events);
             }

@@ -22,12 +22,12 @@ mod mesh;
 mod offset;
 mod pacer;
 mod tick;
-mod time;
 
-pub use barrier::{BarrierEvent, BarrierMessage, StartBarrier, StartError};
+pub use barrier::{BarrierEvent, StartBarrier, StartError};
 pub use delay::{DelayChange, InputDelay, InputDelayConfig};
-pub use mesh::{MeshClock, MeshStatus, PairStatus, founder};
+pub use mesh::{MeshClock, MeshStatus, OutOfSync, PairStatus, founder};
+pub use netplay_protocol::MeshTime;
+pub use netplay_protocol::control::StartMessage;
 pub use offset::{Exchange, OffsetFilter, PathEstimate};
 pub use pacer::{Advance, Pacer, PacingProfile};
 pub use tick::{NetTick, TickRate};
-pub use time::MeshTime;

@@ -47,6 +47,9 @@ const BROKEN_US: f64 = 100_000.0;
 const RESIDUAL_US: f64 = 3_000.0;
 /// How long, before it is told.
 const RESIDUAL_FOR: Duration = Duration::from_secs(1);
+/// What counts as in sync.
+const UNCERTAIN: Duration = Duration::from_millis(25);
+const APART_US: f64 = 5_000.0;
 /// No crystal is worse.
 const RATE_MAX: f64 = 1e-3;
 
@@ -76,6 +79,31 @@ pub struct MeshStatus {
     pub rate_ppm: f64,
     /// How many other players agree on this clock.
     pub peers: usize,
+}
+
+/// Why a player is not in sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutOfSync {
+    /// There is no clock yet: nobody else is connected, or too little was heard of them.
+    NoClock,
+    /// The other clocks are not known well enough yet.
+    Uncertain,
+    /// Our copy is on its way to where the others are.
+    Apart,
+}
+
+impl MeshStatus {
+    /// Why we are not in sync; `None` if we are: within 5 ms of the median, and the clocks known to
+    /// 25 ms.
+    pub fn out_of_sync(&self) -> Option<OutOfSync> {
+        if self.uncertainty > UNCERTAIN {
+            Some(OutOfSync::Uncertain)
+        } else if self.error_us.abs() > APART_US {
+            Some(OutOfSync::Apart)
+        } else {
+            None
+        }
+    }
 }
 
 /// Our copy: a line over our own clock, in microseconds.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use netplay_protocol::{Now, PeerId};
 use netplay_simnet::{Conditions, Network};
-use netplay_tick::{BarrierEvent, BarrierMessage, MeshTime, StartBarrier, StartError};
+use netplay_tick::{BarrierEvent, MeshTime, StartBarrier, StartError, StartMessage};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -15,7 +15,7 @@ const MS: Duration = Duration::from_millis(1);
 struct Start {
     now: Now,
     players: Vec<StartBarrier>,
-    network: Network<usize, BarrierMessage>,
+    network: Network<usize, StartMessage>,
     delay: Duration,
     /// Until then this player is not in sync.
     in_sync_at: Vec<Now>,

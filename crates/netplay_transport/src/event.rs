@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use netplay_peer::CloseReason;
 use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyState, LobbySummary};
-use netplay_protocol::{Lane, Now, PeerId};
+use netplay_protocol::{Lane, MeshTime, Now, PeerId};
+use netplay_tick::StartError;
 use thiserror::Error;
 
 /// Something that happened; see [`Session::poll`](crate::Session::poll).
@@ -67,6 +68,10 @@ pub enum SessionEvent {
         /// The round trip.
         rtt: Duration,
     },
+    /// A match begins: tick 0 is at this instant of the clock that all share.
+    MatchBegins(MeshTime),
+    /// The match that we wanted to start does not begin.
+    StartFailed(StartError),
     /// The session is over by itself.
     Ended(EndReason),
 }

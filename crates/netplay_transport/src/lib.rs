@@ -72,6 +72,7 @@ pub mod queues;
 mod session;
 mod session_core;
 mod stats;
+mod timekeeper;
 
 pub use clock::{ClockError, MeshView};
 pub use conditioner::LinkConditioner;
@@ -83,7 +84,7 @@ pub use netplay_peer::{CloseReason, JoinRequest};
 pub use netplay_protocol::lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary};
 pub use netplay_simnet::{Conditions, InvalidConditions, Jitter, Loss, Rate, Reorder};
-pub use netplay_tick::{MeshStatus, MeshTime, PairStatus};
+pub use netplay_tick::{MeshStatus, MeshTime, OutOfSync, PairStatus, PathEstimate, StartError};
 pub use queues::memory_per_peer;
 pub use session::{InboundPacket, Polled, Session};
 pub use stats::LinkStats;

@@ -26,7 +26,8 @@ pub(crate) enum Command {
     List,
     Disconnect(PeerId),
     Ping(PeerId),
-    Playing(bool),
+    StartMatch,
+    EndMatch,
     /// Boxed, because it is large and rare.
     Condition(PeerId, Option<Box<LinkConditioner>>),
 }
@@ -253,12 +254,21 @@ impl Session {
         self.mesh
     }
 
-    /// Says whether a match runs: then the shared clock is smooth; before, it agrees as fast as it can.
+    /// Starts a match with all connected players; for the host. The answer is
+    /// [`SessionEvent::MatchBegins`], which the others get too, or [`SessionEvent::StartFailed`].
     ///
     /// # Errors
     /// As [`Self::join`].
-    pub fn set_playing(&self, playing: bool) -> Result<(), CommandError> {
-        self.command(Command::Playing(playing))
+    pub fn start_match(&self) -> Result<(), CommandError> {
+        self.command(Command::StartMatch)
+    }
+
+    /// The match is over for us: another may start.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub fn end_match(&self) -> Result<(), CommandError> {
+        self.command(Command::EndMatch)
     }
 
     /// Statistics of the link to a peer.

@@ -10,11 +10,10 @@ use netplay_peer::link::driver::Channel;
 use netplay_peer::link::{ClockSample, CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput};
 use netplay_peer::lobby_client::LobbyEvent;
 use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput};
-use netplay_protocol::datagram::ClockLine;
 use netplay_protocol::{Lane, Now, PeerId};
-use netplay_tick::{Exchange, MeshClock};
+use netplay_tick::BarrierEvent;
 
-use crate::clock::{MeshView, SessionTime};
+use crate::clock::SessionTime;
 use crate::conditioner::LinkConditioner;
 use crate::event::{EndReason, SessionEvent};
 use crate::queues::{
@@ -22,6 +21,7 @@ use crate::queues::{
 };
 use crate::session::{Command, GameEnds, Session, ToGame, Wake};
 use crate::stats::LinkStats;
+use crate::timekeeper::Timekeeper;
 
 /// A peer whose link is established.
 struct Peer {
@@ -51,10 +51,9 @@ pub(crate) struct SessionCore {
     outputs: VecDeque<MeshOutput>,
     conditioners: VecDeque<(PeerId, Option<LinkConditioner>)>,
     time: SessionTime,
-    /// From the moment on at which we know who we are.
-    clock: Option<MeshClock>,
-    /// The copy of which the links were told.
-    told: Option<ClockLine>,
+    /// What the shell last said.
+    now: Now,
+    timekeeper: Timekeeper,
     leaving: bool,
     ring: bool,
 }
@@ -95,8 +94,8 @@ pub(crate) fn session(
         outputs: VecDeque::new(),
         conditioners: VecDeque::new(),
         time,
-        clock: None,
-        told: None,
+        now: Now::ZERO,
+        timekeeper: Timekeeper::default(),
         leaving: false,
         ring: false,
     };
@@ -119,7 +118,7 @@ impl SessionCore {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Now> {
-        self.mesh.next_deadline()
+        [self.mesh.next_deadline(), self.timekeeper.next_deadline()].into_iter().flatten().min()
     }
 
     /// The next output for the shell; never [`MeshOutput::Event`].
@@ -134,6 +133,7 @@ impl SessionCore {
 
     /// Takes something from the shell.
     pub(crate) fn handle(&mut self, now: Now, input: MeshInput) {
+        self.now = now;
         if let MeshInput::Packet { peer, packet, channel, .. } = &input
             && let Some(peer) = self.peers.get_mut(peer)
         {
@@ -158,12 +158,14 @@ impl SessionCore {
     /// and at the deadline.
     pub(crate) fn pump(&mut self, now: Now) {
         self.time.note(now);
+        self.now = now;
         self.take_commands(now);
         self.take_messages(now);
-        if self.mesh.next_deadline().is_some_and(|deadline| now >= deadline) {
+        if self.next_deadline().is_some_and(|deadline| now >= deadline) {
             self.mesh.handle(now, MeshInput::Tick);
             self.drain();
-            self.tell_clock(now);
+            self.keep_time(now);
+            self.drain();
             self.publish_stats(now);
         }
         self.refill();
@@ -185,11 +187,11 @@ impl SessionCore {
                         self.mesh.handle(now, MeshInput::Link { peer, input });
                     }
                 }
-                Ok(Command::Playing(playing)) => {
-                    if let Some(clock) = &mut self.clock {
-                        clock.set_playing(playing);
-                    }
+                Ok(Command::StartMatch) => {
+                    self.timekeeper.start(now);
+                    self.keep_time(now);
                 }
+                Ok(Command::EndMatch) => self.timekeeper.end(),
                 Ok(Command::Condition(peer, conditioner)) => {
                     self.conditioners.push_back((peer, conditioner.map(|boxed| *boxed)));
                 }
@@ -254,36 +256,28 @@ impl SessionCore {
         self.drain();
     }
 
-    /// Corrects our copy of the shared clock, and says where it stands.
-    fn tell_clock(&mut self, now: Now) {
-        let Some(clock) = &mut self.clock else { return };
-        clock.update(now);
-        let line = clock.line();
-        if line == self.told {
-            return;
+    /// Corrects our copy of the shared clock, says where it stands, and does what the start of a match
+    /// wants done.
+    fn keep_time(&mut self, now: Now) {
+        if let Some(line) = self.timekeeper.tick(now) {
+            self.shared.set_mesh(self.timekeeper.view(now));
+            self.mesh.handle(now, MeshInput::Clock(line));
         }
-        self.told = line;
-        let status = clock.status(now);
-        self.shared.set_mesh(line.zip(status).map(|(line, status)| MeshView { line, status }));
-        self.mesh.handle(now, MeshInput::Clock(line));
-    }
-
-    /// We know who we are: a clock can be shared.
-    fn keep_clock(&mut self, me: PeerId) {
-        if self.clock.is_none() {
-            self.clock = Some(MeshClock::new(me));
-            self.mesh.handle(Now::ZERO, MeshInput::Clock(None));
+        while let Some(event) = self.timekeeper.poll_event() {
+            match event {
+                BarrierEvent::Send(peer, message) => {
+                    let input = LinkInput::Match(message);
+                    self.mesh.handle(now, MeshInput::Link { peer, input });
+                }
+                BarrierEvent::Begins(start) => self.tell(SessionEvent::MatchBegins(start)),
+                BarrierEvent::Failed(error) => self.tell(SessionEvent::StartFailed(error)),
+            }
         }
     }
 
     fn clock_sample(&mut self, peer: PeerId, sample: &ClockSample) {
-        let Some(clock) = &mut self.clock else { return };
-        let ClockSample { arrived, departure, echo, note } = *sample;
-        clock.exchange(peer, &Exchange { arrived, departure, echo });
-        if let Some(note) = note {
-            clock.reported(arrived, peer, departure, note);
-        }
-        self.tell_clock(arrived);
+        self.timekeeper.sample(peer, sample);
+        self.keep_time(sample.arrived);
     }
 
     fn publish_stats(&mut self, now: Now) {
@@ -291,7 +285,7 @@ impl SessionCore {
             if let Some(link) = self.mesh.link(*peer) {
                 entry.stats.set_path(link.path());
                 entry.stats.bulk_incoming = link.bulk_progress();
-                entry.stats.clock = self.clock.as_ref().and_then(|clock| clock.pair(now, *peer));
+                entry.stats.clock = self.timekeeper.pair(now, *peer);
                 entry.stats.media = link.carrier() == Channel::Media;
                 for (lane, _) in link.lanes().iter() {
                     entry.stats.lanes[lane.index()] = link.lane_stats(lane);
@@ -306,9 +300,7 @@ impl SessionCore {
         while let Some(output) = self.mesh.poll_output() {
             match output {
                 MeshOutput::Event(MeshEvent::Lobby(event)) => {
-                    if let LobbyEvent::Online { me } = event {
-                        self.keep_clock(me);
-                    }
+                    self.note_lobby(&event);
                     if let Some(event) = self.lobby_event(event) {
                         self.tell(event);
                     }
@@ -344,9 +336,7 @@ impl SessionCore {
                 let stats = LinkStats::default();
                 let entry = Peer { queues, next_stream: None, stats, pings: 0 };
                 self.peers.insert(peer, Box::new(entry));
-                if let Some(clock) = &mut self.clock {
-                    clock.add(peer);
-                }
+                self.timekeeper.connected(peer);
                 self.push(ToGame::Queues(peer, sender));
                 self.tell(SessionEvent::PeerConnected(peer));
             }
@@ -354,10 +344,12 @@ impl SessionCore {
             LinkEvent::Resumed => self.tell(SessionEvent::PeerResumed(peer)),
             LinkEvent::Closed(reason) => {
                 self.peers.remove(&peer);
-                if let Some(clock) = &mut self.clock {
-                    clock.remove(peer);
-                }
+                self.timekeeper.closed(self.now, peer);
                 self.tell(SessionEvent::PeerClosed { peer, reason });
+            }
+            LinkEvent::Match(message) => {
+                self.timekeeper.message(self.now, peer, message);
+                self.keep_time(self.now);
             }
             LinkEvent::Pong(rtt) => {
                 if let Some(entry) = self.peers.get_mut(&peer)
@@ -448,6 +440,20 @@ impl SessionCore {
     /// Whether so many events wait that the session has to end.
     pub(crate) const fn overflowed(&self) -> bool {
         self.backlog_events > EVENTS_MAX
+    }
+
+    /// Who we are, and who leads.
+    fn note_lobby(&mut self, event: &LobbyEvent) {
+        match event {
+            LobbyEvent::Online { me } => {
+                if self.timekeeper.keep(*me) {
+                    self.mesh.handle(self.now, MeshInput::Clock(None));
+                }
+            }
+            LobbyEvent::Joined(lobby) => self.timekeeper.set_host(lobby.host),
+            LobbyEvent::HostChanged(host) => self.timekeeper.set_host(*host),
+            _ => {}
+        }
     }
 
     fn lobby_event(&self, event: LobbyEvent) -> Option<SessionEvent> {

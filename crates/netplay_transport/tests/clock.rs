@@ -8,7 +8,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use netplay_transport::{
-    ClockError, Conditions, JoinRequest, LinkConditioner, LobbyOptions, Network,
+    ClockError, Conditions, JoinRequest, LinkConditioner, LobbyOptions, Network, SessionEvent,
+    StartError,
 };
 use support::{Player, config, connect, no_errors, server, until};
 
@@ -60,6 +61,32 @@ fn measure(players: &mut [Player], time: Duration) -> Vec<f64> {
     apart
 }
 
+/// Everybody asks for the match, and the host's request counts: all hear of one instant, before it.
+fn start(players: &mut [Player]) {
+    players.iter().for_each(|player| player.session.start_match().unwrap());
+    let begins = |player: &Player| {
+        player.events.iter().find_map(|event| match event {
+            SessionEvent::MatchBegins(start) => Some(*start),
+            _ => None,
+        })
+    };
+    until(&mut players.iter_mut().collect::<Vec<_>>(), "the match begins", |players| {
+        players.iter().all(|player| begins(player).is_some())
+    });
+    let instant = begins(&players[0]).unwrap();
+    let now = Instant::now();
+    for player in &mut *players {
+        assert_eq!(begins(player), Some(instant));
+        let own = player.session.at(now);
+        assert!(player.session.mesh().unwrap().show(own) < instant, "known in time");
+    }
+    let refused = SessionEvent::StartFailed(StartError::NotHost);
+    until(&mut players.iter_mut().collect::<Vec<_>>(), "all but one are refused", |players| {
+        let of = players.iter().filter(|player| player.events.contains(&refused)).count();
+        of == players.len() - 1
+    });
+}
+
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share) as usize]
 }
@@ -78,7 +105,7 @@ fn players_with_wrong_clocks_share_one_time() {
         });
         let first = connected.elapsed();
         let early = apart_ms(&mut players).unwrap();
-        players.iter().for_each(|player| player.session.set_playing(true).unwrap());
+        start(&mut players);
         let apart = measure(&mut players, Duration::from_secs(4));
         let (p50, p95) = (quantile(&apart, 0.5), quantile(&apart, 0.95));
         println!(
@@ -102,7 +129,7 @@ fn a_bad_path_and_idle_games_leave_the_clock_within_a_few_milliseconds() {
         connect(&mut players.iter_mut().collect::<Vec<_>>());
         let to = players[0].peers[0];
         measure(&mut players, Duration::from_secs(3));
-        players.iter().for_each(|player| player.session.set_playing(true).unwrap());
+        start(&mut players);
         // Nothing is sent but what keeps the link alive: 20 packets a second.
         let apart = measure(&mut players, Duration::from_secs(5));
         let (p50, p95) = (quantile(&apart, 0.5), quantile(&apart, 0.95));

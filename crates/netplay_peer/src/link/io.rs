@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use netplay_protocol::control::{Hello, Mismatch};
+use netplay_protocol::control::{Hello, Mismatch, StartMessage};
 use netplay_protocol::datagram::{ClockLine, ClockNote, Departure, HEADER_LEN};
 use netplay_protocol::lobby::Signal;
 use netplay_protocol::schema::Schema;
@@ -94,6 +94,8 @@ pub enum LinkInput {
     /// Where our copy of the mesh clock stands, for the other side; `None`: there is none. Without this
     /// input nothing is said about clocks.
     Clock(Option<ClockLine>),
+    /// Say this about the start of a match.
+    Match(StartMessage),
     /// The lobby server lost (`true`) or regained its connection to the member.
     Offline(bool),
     /// End the link, for this reason.
@@ -169,6 +171,8 @@ pub enum LinkEvent {
     Resumed,
     /// Over.
     Closed(CloseReason),
+    /// The other side says this about the start of a match.
+    Match(StartMessage),
     /// Game messages, checked.
     Deliver(Delivery),
     /// The answer to a ping.

@@ -199,6 +199,11 @@ impl Link {
                     self.send_control(&credit);
                 }
             }
+            LinkInput::Match(message) => {
+                if self.is_established() {
+                    self.send_control(&Control::Start(message));
+                }
+            }
             LinkInput::Clock(line) => self.traffic.set_clock(line),
             LinkInput::Offline(offline) => {
                 self.offline_since = offline.then(|| self.offline_since.unwrap_or(now));
@@ -350,6 +355,9 @@ impl Link {
                 if let Err(Violation(what)) = self.traffic.credited(now, stream, reliable) {
                     self.violation(now, what);
                 }
+            }
+            (Control::Start(message), Phase::Established { .. }) => {
+                self.outputs.push_back(LinkOutput::Event(LinkEvent::Match(message)));
             }
             (message, Phase::Greeting { handshake, .. }) => {
                 let (outcome, answers) = handshake.handle(message);

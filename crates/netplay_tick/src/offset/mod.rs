@@ -149,16 +149,19 @@ impl OffsetFilter {
     pub fn estimate(&self, now: Now) -> Option<PathEstimate> {
         let fit = self.fit?;
         let micros = |us: f64| Duration::from_micros(us.max(0.0) as u64);
+        let delay_min = f64::midpoint(fit.forth, fit.back).max(0.0);
+        // What lies above the ground does so by less than the whole bare path; where little is known,
+        // that is all that can be said.
         let points = self.forth.len().min(self.back.len());
-        // Few points may all lie above the ground.
-        let few = if points < 3 { (fit.forth + fit.back).max(0.0) / 4.0 } else { 0.0 };
+        let few = if points < 3 { delay_min / 2.0 } else { 0.0 };
+        let above = (fit.spread * SPREAD + few).min(delay_min);
         let age = (now.as_micros() as f64 - fit.at).max(0.0);
         let drifted = age * if self.watched < 10.0 { 1e-4 } else { 1e-5 };
         Some(PathEstimate {
             offset_us: fit.offset + fit.drift * (now.as_micros() as f64 - fit.at),
-            uncertainty: micros(fit.spread * SPREAD + few + drifted + RESOLUTION_US),
+            uncertainty: micros(above + drifted + RESOLUTION_US),
             drift_ppm: (fit.drift * 1e6) as f32,
-            delay_min: micros(f64::midpoint(fit.forth, fit.back)),
+            delay_min: micros(delay_min),
             delay: micros(self.delay.unwrap_or(0.0)),
             jitter: micros(self.jitter),
         })

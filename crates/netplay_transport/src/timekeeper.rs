@@ -1,0 +1,158 @@
+//! What a session's network half knows about time: the clock that all share, and the start of a match.
+
+use core::time::Duration;
+
+use netplay_peer::link::ClockSample;
+use netplay_protocol::control::StartMessage;
+use netplay_protocol::datagram::ClockLine;
+use netplay_protocol::{MeshTime, Now, PeerId};
+use netplay_tick::{BarrierEvent, Exchange, MeshClock, PairStatus, StartBarrier, StartError};
+
+use crate::clock::MeshView;
+
+/// Messages about the start that a peer may send in a second; a start takes about ten.
+const MESSAGES_PER_SECOND: u32 = 50;
+
+#[derive(Debug, Default)]
+pub(crate) struct Timekeeper {
+    /// From the moment on at which we know who we are.
+    clock: Option<MeshClock>,
+    /// The copy of which the links were told.
+    told: Option<ClockLine>,
+    me: Option<PeerId>,
+    host: Option<PeerId>,
+    peers: Vec<PeerId>,
+    barrier: StartBarrier,
+    refused: Option<StartError>,
+    /// Since when, and how many messages about the start have come, of all peers together.
+    messages: (Now, u32),
+}
+
+impl Timekeeper {
+    /// We know who we are; true if that is news.
+    pub(crate) fn keep(&mut self, me: PeerId) -> bool {
+        let news = self.clock.is_none();
+        self.me = Some(me);
+        self.clock.get_or_insert_with(|| MeshClock::new(me));
+        news
+    }
+
+    /// Who leads the lobby, and may start a match.
+    pub(crate) fn set_host(&mut self, host: PeerId) {
+        self.host = Some(host);
+    }
+
+    pub(crate) fn connected(&mut self, peer: PeerId) {
+        self.peers.push(peer);
+        if let Some(clock) = &mut self.clock {
+            clock.add(peer);
+        }
+    }
+
+    pub(crate) fn closed(&mut self, now: Now, peer: PeerId) {
+        self.peers.retain(|other| *other != peer);
+        if let Some(clock) = &mut self.clock {
+            clock.remove(peer);
+        }
+        let (mesh, delay) = (self.mesh_in_sync(now), self.longest_delay(now));
+        self.barrier.remove(now, mesh, delay, peer);
+    }
+
+    pub(crate) fn sample(&mut self, peer: PeerId, sample: &ClockSample) {
+        let Some(clock) = &mut self.clock else { return };
+        let ClockSample { arrived, departure, echo, note } = *sample;
+        clock.exchange(peer, &Exchange { arrived, departure, echo });
+        if let Some(note) = note {
+            clock.reported(arrived, peer, departure, note);
+        }
+    }
+
+    pub(crate) fn pair(&self, now: Now, peer: PeerId) -> Option<PairStatus> {
+        self.clock.as_ref()?.pair(now, peer)
+    }
+
+    /// Starts a match with all peers, if we lead.
+    pub(crate) fn start(&mut self, now: Now) {
+        if self.host.is_none() || self.host != self.me {
+            self.refused = Some(StartError::NotHost);
+            return;
+        }
+        if let Some(clock) = &mut self.clock {
+            clock.found_alone(now);
+        }
+        let mesh = self.clock.as_ref().and_then(|clock| clock.show(now));
+        let delay = self.longest_delay(now);
+        self.barrier.start(now, mesh, delay, self.peers.iter().copied());
+    }
+
+    /// The match is over.
+    pub(crate) fn end(&mut self) {
+        self.barrier.end();
+        if let Some(clock) = &mut self.clock {
+            clock.set_playing(false);
+        }
+    }
+
+    /// A peer's message about the start.
+    pub(crate) fn message(&mut self, now: Now, peer: PeerId, message: StartMessage) {
+        let (since, count) = &mut self.messages;
+        if now.since(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        let asks = matches!(message, StartMessage::Propose { .. } | StartMessage::Commit { .. });
+        if *count > MESSAGES_PER_SECOND * self.peers.len().max(1) as u32
+            || (asks && self.host != Some(peer))
+        {
+            return;
+        }
+        let (mesh, delay) = (self.mesh_in_sync(now), self.longest_delay(now));
+        self.barrier.message(now, mesh, delay, peer, message);
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Now> {
+        self.barrier.next_deadline()
+    }
+
+    /// Time passed: the copy is corrected. If it moved: what the links are to be told.
+    pub(crate) fn tick(&mut self, now: Now) -> Option<Option<ClockLine>> {
+        let (mesh, delay) = (self.mesh_in_sync(now), self.longest_delay(now));
+        self.barrier.tick(now, mesh, delay);
+        let clock = self.clock.as_mut()?;
+        clock.update(now);
+        let line = clock.line();
+        let news = line != self.told;
+        self.told = line;
+        news.then_some(line)
+    }
+
+    /// What the game may know.
+    pub(crate) fn view(&self, now: Now) -> Option<MeshView> {
+        let clock = self.clock.as_ref()?;
+        Some(MeshView { line: clock.line()?, status: clock.status(now)? })
+    }
+
+    /// What is to be done about the start. A match that begins needs a smooth clock.
+    pub(crate) fn poll_event(&mut self) -> Option<BarrierEvent> {
+        if let Some(error) = self.refused.take() {
+            return Some(BarrierEvent::Failed(error));
+        }
+        let event = self.barrier.poll_output()?;
+        if let (BarrierEvent::Begins(_), Some(clock)) = (&event, &mut self.clock) {
+            clock.set_playing(true);
+        }
+        Some(event)
+    }
+
+    fn mesh_in_sync(&self, now: Now) -> Option<MeshTime> {
+        let clock = self.clock.as_ref()?;
+        let status = clock.status(now)?;
+        status.out_of_sync().is_none().then(|| clock.show(now)).flatten()
+    }
+
+    /// The longest one-way delay to any peer, in most cases.
+    fn longest_delay(&self, now: Now) -> Duration {
+        let pairs = self.peers.iter().filter_map(|peer| self.pair(now, *peer));
+        pairs.map(|pair| pair.path.delay + 2 * pair.path.jitter).max().unwrap_or_default()
+    }
+}
