@@ -267,10 +267,11 @@ fn advance(
     mut phase: ResMut<Phase>,
     mut counts: ResMut<Counts>,
     peers: Peers,
-    lobbies: Query<&Lobby>,
+    lobbies: Query<(Entity, &Lobby)>,
     agreed: Res<Agreed>,
     mut tally: NetWriter<Tally>,
     mut exit: MessageWriter<AppExit>,
+    mut commands: Commands,
 ) {
     let now = Instant::now();
     let seconds = run.args.seconds.map(Duration::from_secs_f32);
@@ -283,6 +284,10 @@ fn advance(
             counts.all_connected = connected >= wanted;
             if counts.all_connected {
                 eprintln!("the game begins");
+                // From here on the ticks of all are on one clock.
+                if let Some((entity, _)) = lobbies.iter().find(|(_, lobby)| lobby.is_host()) {
+                    commands.trigger(StartMatch { entity });
+                }
                 *phase = Phase::Playing { since: now };
             } else if late {
                 *phase = Phase::Settling { since: now };
@@ -309,7 +314,8 @@ fn advance(
         }
         Phase::Leaving { since } => {
             if now - since >= LINGER {
-                let report = report(&counts, &agreed, lobbies.iter().next(), &peers);
+                let report =
+                    report(&counts, &agreed, lobbies.iter().next().map(|(_, lobby)| lobby), &peers);
                 exit.write(finish(&run, report, started));
                 *phase = Phase::Over;
             }

@@ -5,6 +5,7 @@ use bevy_diagnostic::{Diagnostic, DiagnosticPath, Diagnostics, RegisterDiagnosti
 use bevy_ecs::prelude::*;
 
 use crate::NetplaySystems;
+use crate::match_time::{Match, SyncState, SyncStatus};
 use crate::peer::{LinkState, Peer, PeerStats};
 
 /// Smoothed round-trip time in milliseconds, mean over all peers.
@@ -21,8 +22,16 @@ pub const MESSAGES_SENT: DiagnosticPath = DiagnosticPath::const_new("netplay/mes
 pub const MESSAGES_RECEIVED: DiagnosticPath =
     DiagnosticPath::const_new("netplay/messages_received");
 
-/// Measures [`RTT`], [`JITTER`], [`LOSS`], [`PEERS`], [`MESSAGES_SENT`] and [`MESSAGES_RECEIVED`]
-/// every frame.
+/// How far our copy of the shared clock is behind the median of all, in milliseconds.
+pub const CLOCK_ERROR: DiagnosticPath = DiagnosticPath::const_new("netplay/clock_error");
+/// About how well the other players' clocks are known, in milliseconds.
+pub const CLOCK_UNCERTAINTY: DiagnosticPath =
+    DiagnosticPath::const_new("netplay/clock_uncertainty");
+/// In a match: how far our game is behind the shared clock, in milliseconds.
+pub const TICK_ERROR: DiagnosticPath = DiagnosticPath::const_new("netplay/tick_error");
+
+/// Measures [`RTT`], [`JITTER`], [`LOSS`], [`PEERS`], [`MESSAGES_SENT`], [`MESSAGES_RECEIVED`],
+/// [`CLOCK_ERROR`], [`CLOCK_UNCERTAINTY`] and [`TICK_ERROR`] every frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NetplayDiagnosticsPlugin;
 
@@ -34,7 +43,22 @@ impl Plugin for NetplayDiagnosticsPlugin {
             .register_diagnostic(Diagnostic::new(PEERS))
             .register_diagnostic(Diagnostic::new(MESSAGES_SENT))
             .register_diagnostic(Diagnostic::new(MESSAGES_RECEIVED))
-            .add_systems(PostUpdate, measure.after(NetplaySystems::Send));
+            .register_diagnostic(Diagnostic::new(CLOCK_ERROR).with_suffix(" ms"))
+            .register_diagnostic(Diagnostic::new(CLOCK_UNCERTAINTY).with_suffix(" ms"))
+            .register_diagnostic(Diagnostic::new(TICK_ERROR).with_suffix(" ms"))
+            .add_systems(PostUpdate, (measure, measure_clock).after(NetplaySystems::Send));
+    }
+}
+
+fn measure_clock(mut diagnostics: Diagnostics, lobbies: Query<(&SyncStatus, Has<Match>)>) {
+    let Some((status, in_match)) = lobbies.iter().next() else { return };
+    if status.state == SyncState::NoClock {
+        return;
+    }
+    diagnostics.add_measurement(&CLOCK_ERROR, || status.clock_error_ms.into());
+    diagnostics.add_measurement(&CLOCK_UNCERTAINTY, || status.uncertainty.as_secs_f64() * 1000.0);
+    if in_match {
+        diagnostics.add_measurement(&TICK_ERROR, || status.tick_error_ms.into());
     }
 }
 

@@ -33,6 +33,8 @@
 //! | [`LobbyFailed`] | lobby | we are not, for this reason; the plugin does not try again |
 //! | [`LobbyOffline`], [`LobbyOnline`] | lobby | the server is away or back; a match goes on meanwhile |
 //! | [`HostChanged`] | lobby | another player leads |
+//! | [`StartMatch`], [`EndMatch`] | lobby | you trigger these: the host starts a match; it is over for us |
+//! | [`MatchBegins`], [`StartFailed`] | lobby | tick 0 is at one instant for all, soon; or why not |
 //! | [`PeerConnected`] | peer | messages flow |
 //! | [`PeerInterrupted`], [`PeerResumed`] | peer | silence for a second; it is back |
 //! | [`PeerDisconnected`] | peer | the link is over, for this reason; the entity goes |
@@ -47,6 +49,10 @@
 //! | `PreUpdate` | [`NetplaySystems::Receive`] | events are triggered, messages written |
 //! | `PostUpdate` | [`NetplaySystems::Send`] | what the frame's systems wrote leaves, one packet per peer if it fits |
 //!
+//! In a match, `FixedUpdate` runs on one clock that all players share: [`MatchTick`] is the tick it is in,
+//! [`Match`] and [`SyncStatus`] are on the lobby, and [`Pacing`] says how much the speed may differ. A local
+//! pause or speed changes what is shown, and no tick.
+//!
 //! Which lane a message belongs on is in [`guide::which_lane`].
 //!
 //! Guaranteed: reliable messages arrive once and in order while the link lives; every queue is
@@ -60,26 +66,36 @@ mod diagnostics;
 mod error;
 pub mod guide;
 mod lobby;
+mod match_time;
 mod message;
 mod peer;
 mod receive;
 mod settings;
 pub mod test_kit;
 
-use bevy_app::{App, Plugin, PluginGroup, PluginGroupBuilder, PostUpdate, PreUpdate};
+use bevy_app::{
+    App, FixedFirst, Plugin, PluginGroup, PluginGroupBuilder, PostUpdate, PreUpdate,
+    RunFixedMainLoop, RunFixedMainLoopSystems,
+};
 use bevy_ecs::prelude::*;
+use bevy_time::{Fixed, Time};
 
 pub use conditioner::LinkConditioner;
 pub use diagnostics::{
-    JITTER, LOSS, MESSAGES_RECEIVED, MESSAGES_SENT, NetplayDiagnosticsPlugin, PEERS, RTT,
+    CLOCK_ERROR, CLOCK_UNCERTAINTY, JITTER, LOSS, MESSAGES_RECEIVED, MESSAGES_SENT,
+    NetplayDiagnosticsPlugin, PEERS, RTT, TICK_ERROR,
 };
 pub use error::LobbyError;
 pub use lobby::{
     HostChanged, JoinLobby, Lobby, LobbyConnection, LobbyFailed, LobbyJoined, LobbyOffline,
     LobbyOnline,
 };
+pub use match_time::{
+    EndMatch, Match, MatchBegins, MatchTick, Pacing, StartFailed, StartMatch, SyncState, SyncStatus,
+};
 pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, SentTo};
-pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, PeerId};
+pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, MeshTime, PeerId};
+pub use netplay_tick::{NetTick, PacingProfile, StartError, TickRate};
 pub use netplay_transport::{
     Addresses, CloseReason, Conditions, ErrorCode, InvalidConditions, Jitter, LaneStats, LinkStats,
     Loss, Network, Rate, Reorder, SendError as QueueError,
@@ -93,10 +109,12 @@ pub use settings::{NetplayNetwork, NetplaySettings};
 /// What most games need.
 pub mod prelude {
     pub use crate::{
-        AddNetMessage, Conditions, JoinLobby, Lane, LaneConfig, LaneKind, LinkConditioner,
-        LinkState, Lobby, LobbyCode, LobbyFailed, LobbyJoined, LobbyOffline, LobbyPeers, NetWriter,
-        NetplayPlugins, NetplaySettings, NetplaySystems, Peer, PeerConnected, PeerDisconnected,
-        PeerId, PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received,
+        AddNetMessage, Conditions, EndMatch, JoinLobby, Lane, LaneConfig, LaneKind,
+        LinkConditioner, LinkState, Lobby, LobbyCode, LobbyFailed, LobbyJoined, LobbyOffline,
+        LobbyPeers, Match, MatchBegins, MatchTick, NetTick, NetWriter, NetplayPlugins,
+        NetplaySettings, NetplaySystems, Peer, PeerConnected, PeerDisconnected, PeerId,
+        PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received, StartFailed, StartMatch,
+        SyncState, SyncStatus,
     };
 }
 
@@ -171,11 +189,27 @@ impl Plugin for NetplayPlugin {
             .init_resource::<message::SendCounts>()
             .register_type::<LinkState>()
             .register_type::<LobbyConnection>()
+            .init_resource::<MatchTick>()
+            .init_resource::<match_time::FixedLoop>()
+            .register_type::<SyncStatus>()
+            .add_observer(match_time::start_match)
+            .add_observer(match_time::end_match)
             .add_observer(receive::peer_despawned)
             .add_systems(
                 PreUpdate,
-                (receive::open_sessions, receive::receive).chain().in_set(NetplaySystems::Receive),
+                (receive::open_sessions, receive::receive, match_time::refresh_status)
+                    .chain()
+                    .in_set(NetplaySystems::Receive),
             )
+            .add_systems(
+                RunFixedMainLoop,
+                (
+                    match_time::drive.in_set(RunFixedMainLoopSystems::BeforeFixedMainLoop),
+                    match_time::restore.in_set(RunFixedMainLoopSystems::AfterFixedMainLoop),
+                )
+                    .run_if(resource_exists::<Time<Fixed>>),
+            )
+            .add_systems(FixedFirst, match_time::count_tick)
             .add_systems(
                 PostUpdate,
                 (conditioner::condition, receive::flush, receive::refresh_stats)

@@ -13,6 +13,7 @@ use crate::lobby::{
     HostChanged, JoinLobby, Lobby, LobbyConnection, LobbyFailed, LobbyJoined, LobbyOffline,
     LobbyOnline, LobbySession,
 };
+use crate::match_time::{self, StartFailed, SyncStatus};
 use crate::message::{MessageRegistry, SendCounts};
 use crate::peer::{
     LinkState, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerOf, PeerResumed,
@@ -177,6 +178,11 @@ fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
             }
         }
         SessionEvent::PeerClosed { peer, reason } => closed(world, lobby, peer, reason),
+        SessionEvent::MatchBegins(start) => match_time::begin(world, lobby, start),
+        SessionEvent::StartFailed(error) => {
+            tracing::warn!(%error, "the match does not begin");
+            world.trigger(StartFailed { entity: lobby, error });
+        }
         SessionEvent::Ended(reason) => fail(world, lobby, reason.into()),
         // Lists and pings are asked for on the session itself, which games of this version do not
         // hold; a member that left has lost its link before.
@@ -203,7 +209,7 @@ fn joined(world: &mut World, lobby: Entity, state: LobbyState) {
         host: state.host,
     };
     tracing::info!(code = %component.code, members = state.members.len(), "joined a lobby");
-    world.entity_mut(lobby).insert(component);
+    world.entity_mut(lobby).insert((component, SyncStatus::default()));
     world.trigger(LobbyJoined { entity: lobby });
 }
 

@@ -445,10 +445,8 @@ impl SessionCore {
     /// Who we are, and who leads.
     fn note_lobby(&mut self, event: &LobbyEvent) {
         match event {
-            LobbyEvent::Online { me } => {
-                if self.timekeeper.keep(*me) {
-                    self.mesh.handle(self.now, MeshInput::Clock(None));
-                }
+            LobbyEvent::Online { me } if self.timekeeper.keep(*me) => {
+                self.mesh.handle(self.now, MeshInput::Clock(None));
             }
             LobbyEvent::Joined(lobby) => self.timekeeper.set_host(lobby.host),
             LobbyEvent::HostChanged(host) => self.timekeeper.set_host(*host),

@@ -79,12 +79,13 @@ fn scale(window: Single<&Window, With<PrimaryWindow>>, mut scale: ResMut<UiScale
 }
 
 fn show_lobby(
-    lobbies: Query<(Option<&Lobby>, &LobbyConnection)>,
+    lobbies: Query<(&LobbyConnection, Option<(&Lobby, &SyncStatus)>, Has<Match>)>,
     mut rows: Query<(&Row, &mut Node)>,
     mut texts: Query<(&mut Text, &mut TextColor)>,
     mut swatches: Query<&mut BackgroundColor>,
 ) {
-    let Some((lobby, connection)) = lobbies.iter().next() else { return };
+    let Some((connection, joined, in_match)) = lobbies.iter().next() else { return };
+    let lobby = joined.map(|(lobby, _)| lobby);
     let code = lobby.map_or("no lobby yet".into(), |lobby| format!("lobby {}", lobby.code));
     let (state, color) = match connection {
         LobbyConnection::Connecting => ("asking the lobby server", WARM),
@@ -95,11 +96,32 @@ fn show_lobby(
         LobbyConnection::Offline => ("lobby server away, trying again", WARM),
         LobbyConnection::Failed => ("lobby failed", WARM),
     };
-    let entries = [
+    let mut entries = vec![
         Entry { swatch: None, text: code, color: PLAIN },
         Entry { swatch: Some(color), text: state.into(), color },
     ];
+    if let Some((_, sync)) = joined {
+        let (text, color) = describe_sync(sync, in_match);
+        entries.push(Entry { swatch: Some(color), text, color });
+    }
     fill(Area::Lobby, &entries, &mut rows, &mut texts, &mut swatches);
+}
+
+/// How well we are in sync, in a line.
+fn describe_sync(sync: &SyncStatus, in_match: bool) -> (String, Color) {
+    let (state, color) = match sync.state {
+        SyncState::NoClock => return ("no shared clock yet".into(), DIM),
+        SyncState::Uncertain => ("clock uncertain", WARM),
+        SyncState::Apart | SyncState::CatchingUp => ("catching up", WARM),
+        SyncState::InSync => ("in sync", GOOD),
+    };
+    let known = sync.uncertainty.as_secs_f32() * 1e3;
+    let tick = if in_match {
+        format!(", tick {:+.1} ms, speed {:.3}", sync.tick_error_ms, sync.speed)
+    } else {
+        String::new()
+    };
+    (format!("{state}: clock {:+.1} ms of {known:.1}{tick}", sync.clock_error_ms), color)
 }
 
 fn show_links(

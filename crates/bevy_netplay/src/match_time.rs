@@ -1,0 +1,274 @@
+//! A match: the ticks of all players on one clock.
+//!
+//! Before [`StartMatch`] and after [`EndMatch`], `FixedUpdate` runs as Bevy always runs it. From the
+//! moment on at which a match is agreed on, it is held until the instant of tick 0, which is the same
+//! for all players; then the clock that all share decides which tick it is, and nothing else does:
+//!
+//! - A pause or another speed of `Time<Virtual>` changes what is shown, and no tick.
+//! - A frame that took long runs the ticks it missed, up to a quarter of a second. What is beyond is
+//!   left out, and [`MatchTick`] jumps.
+//! - `Time<Fixed>::overstep_fraction` is the part of the current tick that has passed, as always.
+//!
+//! While `FixedUpdate` runs in a match, the delta of `Time<Virtual>` is zero; before and after it is what
+//! Bevy made it.
+
+use std::time::{Duration, Instant};
+
+use bevy_ecs::prelude::*;
+use bevy_reflect::Reflect;
+use bevy_time::{Fixed, Real, Time, Virtual};
+use netplay_protocol::MeshTime;
+use netplay_tick::{NetTick, Pacer, PacingProfile, TickRate};
+use netplay_transport::{OutOfSync, StartError};
+
+use crate::lobby::LobbySession;
+
+/// Asks for a match with all connected players of a lobby; trigger it on the lobby, as its host. What
+/// follows is [`MatchBegins`] on the lobbies of all players, or [`StartFailed`] on ours.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct StartMatch {
+    /// The lobby.
+    pub entity: Entity,
+}
+
+/// Ends the match of a lobby for us; trigger it on the lobby. Another may start.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct EndMatch {
+    /// The lobby.
+    pub entity: Entity,
+}
+
+/// A match was agreed on: tick 0 is about half a second away.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct MatchBegins {
+    /// The lobby; it has a [`Match`] now.
+    pub entity: Entity,
+}
+
+/// The match that we asked for does not begin.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct StartFailed {
+    /// The lobby.
+    pub entity: Entity,
+    /// Why.
+    pub error: StartError,
+}
+
+/// The match of a lobby. Only the plugin writes it.
+#[derive(Component, Clone, Copy, Debug, PartialEq)]
+pub struct Match {
+    /// The instant of tick 0, on the clock that all players share.
+    pub start: MeshTime,
+    /// Ticks per second: those of `Time<Fixed>` when the match was agreed on.
+    pub rate: TickRate,
+}
+
+/// How fast the game may run to stay with the others; put it on the lobby. `FIGHTING` is ±0.5 %,
+/// `DEFAULT` +1 % and −0.5 %, `CASUAL` ±5 %.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pacing(pub PacingProfile);
+
+/// The tick that `FixedUpdate` is in; between its runs, the last one. `None` outside of a match and
+/// before tick 0.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MatchTick(pub Option<NetTick>);
+
+/// Whether we are in sync with the other players, and why not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Reflect)]
+pub enum SyncState {
+    /// No clock is shared yet.
+    #[default]
+    NoClock,
+    /// The other players' clocks are not known well enough yet.
+    Uncertain,
+    /// Our copy of the clock is on its way to where the others are.
+    Apart,
+    /// The clock is shared, but our game is more than half a tick off; it catches up.
+    CatchingUp,
+    /// The clock is shared, and our game is at its tick.
+    InSync,
+}
+
+/// How well we are in sync with the other players of a lobby. Only the plugin writes it.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Reflect)]
+#[reflect(Component)]
+pub struct SyncStatus {
+    /// Whether, and why not.
+    pub state: SyncState,
+    /// How far our copy of the clock is behind the median of all, in milliseconds.
+    pub clock_error_ms: f32,
+    /// About how well the other clocks are known.
+    pub uncertainty: Duration,
+    /// In a match: how far our game is behind the clock, in milliseconds.
+    pub tick_error_ms: f32,
+    /// In a match: how fast our game runs, 1 being its own clock.
+    pub speed: f32,
+    /// What the last jumps of our game left out, since the match began.
+    pub skipped: Duration,
+    /// Our game shows itself paused, or slower or faster than it is.
+    pub presentation_differs: bool,
+}
+
+/// Moves our game along the clock.
+#[derive(Component)]
+pub(crate) struct MatchPacer {
+    pacer: Pacer,
+    /// The last tick that has run or was left out.
+    done: Option<NetTick>,
+}
+
+/// What the fixed loop of this frame will do.
+#[derive(Resource, Default)]
+pub(crate) struct FixedLoop {
+    /// The next tick to run.
+    next: NetTick,
+    /// What `Time<Virtual>` was before, while a match drives the loop.
+    held: Option<Time<Virtual>>,
+}
+
+/// A match began: from here on it drives `FixedUpdate`.
+pub(crate) fn begin(world: &mut World, lobby: Entity, start: MeshTime) {
+    let rate = world.get_resource::<Time<Fixed>>().map(|time| rate_of(time.timestep()));
+    let rate = rate.unwrap_or_default();
+    let Ok(mut entity) = world.get_entity_mut(lobby) else { return };
+    let profile = entity.get::<Pacing>().copied().unwrap_or_default().0;
+    let pacer = MatchPacer { pacer: Pacer::new(profile), done: None };
+    entity.insert((Match { start, rate }, pacer));
+    tracing::info!(%start, rate = rate.per_second(), "a match begins");
+    world.trigger(MatchBegins { entity: lobby });
+}
+
+/// The nearest rate to a timestep. Ticks are counted on the clock, so what a timestep is rounded by
+/// adds up to nothing.
+fn rate_of(timestep: Duration) -> TickRate {
+    let per_second = (1.0 / timestep.as_secs_f64()).round();
+    let per_second = per_second.clamp(f64::from(TickRate::MIN), f64::from(TickRate::MAX));
+    TickRate::new(per_second as u16).unwrap_or_default()
+}
+
+pub(crate) fn start_match(
+    event: On<StartMatch>,
+    mut commands: Commands,
+    lobbies: Query<&LobbySession>,
+) {
+    let asked = lobbies.get(event.entity).ok().map(|session| session.lock().start_match());
+    if !matches!(asked, Some(Ok(()))) {
+        commands.trigger(StartFailed { entity: event.entity, error: StartError::NoClock });
+    }
+}
+
+pub(crate) fn end_match(
+    event: On<EndMatch>,
+    mut commands: Commands,
+    lobbies: Query<&LobbySession>,
+    mut tick: ResMut<MatchTick>,
+) {
+    let Ok(session) = lobbies.get(event.entity) else { return };
+    if let Err(error) = session.lock().end_match() {
+        tracing::debug!(%error, "the session is over");
+    }
+    tick.0 = None;
+    commands.entity(event.entity).remove::<(Match, MatchPacer)>();
+}
+
+/// Refreshes what is known of the clock.
+pub(crate) fn refresh_status(
+    mut lobbies: Query<(&LobbySession, &mut SyncStatus)>,
+    virtual_time: Option<Res<Time<Virtual>>>,
+) {
+    let differs = virtual_time.is_some_and(|time| time.is_paused() || time.relative_speed() != 1.0);
+    for (session, mut status) in &mut lobbies {
+        let view = session.lock().mesh();
+        let mut new = *status;
+        new.presentation_differs = differs;
+        new.state = match view {
+            None => SyncState::NoClock,
+            Some(view) => {
+                new.clock_error_ms = (view.status().error_us / 1e3) as f32;
+                new.uncertainty = view.status().uncertainty;
+                match view.status().out_of_sync() {
+                    Some(OutOfSync::Uncertain) => SyncState::Uncertain,
+                    Some(OutOfSync::Apart) => SyncState::Apart,
+                    Some(OutOfSync::NoClock) => SyncState::NoClock,
+                    None => SyncState::InSync,
+                }
+            }
+        };
+        status.set_if_neq(new);
+    }
+}
+
+/// Sets the overstep of `Time<Fixed>` to what the clock says, in a match.
+pub(crate) fn drive(
+    mut lobbies: Query<(&LobbySession, &Match, &mut MatchPacer, &mut SyncStatus)>,
+    real: Res<Time<Real>>,
+    mut virtual_time: ResMut<Time<Virtual>>,
+    mut fixed: ResMut<Time<Fixed>>,
+    mut fixed_loop: ResMut<FixedLoop>,
+) {
+    let Some((session, of, mut pacer, mut status)) = lobbies.iter_mut().next() else { return };
+    fixed_loop.held = Some(*virtual_time);
+    virtual_time.advance_by(Duration::ZERO);
+    let (before, timestep) = (fixed.overstep(), fixed.timestep());
+    fixed.discard_overstep(before);
+    let mut session = session.lock();
+    let Some(view) = session.mesh() else { return };
+    // With a renderer, the time of the frame; never a clock read here.
+    let frame: Instant = real.last_update().unwrap_or_else(|| real.startup());
+    let own = session.at(frame);
+    let step = pacer.pacer.advance(own, view.show(own), view.rate());
+    note_step(&mut status, &step, of.rate);
+    let Some((tick, fraction)) = of.rate.at(of.start, step.position) else {
+        // Held until tick 0.
+        return;
+    };
+    // Before tick 0 nothing was done, which is tick -1.
+    let done = pacer.done.unwrap_or(NetTick::ZERO.plus(-1));
+    let most = i32::from(of.rate.per_second() / 4).max(1);
+    let due = tick.ahead_of(done).max(0);
+    let runs = if due > most {
+        let left_out = of.rate.tick_len() * (due - 1).unsigned_abs();
+        status.skipped += left_out;
+        tracing::warn!(?left_out, "ticks are left out, because the game stood still");
+        1
+    } else {
+        due.unsigned_abs()
+    };
+    if due > 0 {
+        pacer.done = Some(tick);
+    }
+    fixed_loop.next = tick.plus(1 - runs as i32);
+    let rest = timestep.mul_f64(fraction).min(timestep.saturating_sub(Duration::from_nanos(1)));
+    fixed.accumulate_overstep(timestep * runs + rest);
+}
+
+fn note_step(status: &mut Mut<SyncStatus>, step: &netplay_tick::Advance, rate: TickRate) {
+    let mut new = **status;
+    new.tick_error_ms = (step.error_us / 1e3) as f32;
+    new.speed = step.speed as f32;
+    let half_a_tick = 5e5 / f64::from(rate.per_second());
+    if new.state == SyncState::InSync && step.error_us.abs() > half_a_tick {
+        new.state = SyncState::CatchingUp;
+    }
+    status.set_if_neq(new);
+}
+
+/// A run of `FixedMain` begins.
+pub(crate) fn count_tick(mut fixed_loop: ResMut<FixedLoop>, mut tick: ResMut<MatchTick>) {
+    if fixed_loop.held.is_some() {
+        tick.0 = Some(fixed_loop.next);
+        fixed_loop.next = fixed_loop.next.plus(1);
+    }
+}
+
+/// Gives `Time<Virtual>` back what it was.
+pub(crate) fn restore(
+    mut fixed_loop: ResMut<FixedLoop>,
+    mut virtual_time: ResMut<Time<Virtual>>,
+    mut time: ResMut<Time>,
+) {
+    if let Some(held) = fixed_loop.held.take() {
+        *virtual_time = held;
+        *time = held.as_generic();
+    }
+}
