@@ -190,6 +190,17 @@ fn after_the_match_fixed_update_runs_as_always_and_another_match_may_start() {
 }
 
 #[test]
+fn a_match_that_is_started_before_there_is_a_clock_begins_when_there_is() {
+    let mut net = TestNet::new(11, 3, |app| {
+        app.init_resource::<Log>().add_systems(FixedUpdate, count);
+    });
+    net.connect_all();
+    let host = host(&mut net);
+    start(&mut net, host);
+    net.step_until(120, |net| (0..3).all(|i| log(net.app(i)).ticks.len() > 5));
+}
+
+#[test]
 fn only_the_host_starts_a_match() {
     let mut net = apps(8, 2, &Conditions::perfect());
     let other = 1 - host(&mut net);

@@ -68,6 +68,12 @@ pub enum BarrierEvent {
 #[derive(Debug)]
 enum State {
     Idle,
+    /// We want to ask these, but are not in sync ourselves.
+    Waiting {
+        ready: BTreeMap<PeerId, bool>,
+        until: Now,
+        again_at: Now,
+    },
     /// We asked; true for who is ready.
     Proposing {
         start: MeshTime,
@@ -111,14 +117,15 @@ impl StartBarrier {
     /// When to call [`Self::tick`].
     pub fn next_deadline(&self) -> Option<Now> {
         match &self.state {
+            State::Waiting { again_at, .. } => Some(*again_at),
             State::Proposing { until, repeat_at, .. } => Some((*until).min(*repeat_at)),
             State::Committed { repeat_at, missing, .. } if !missing.is_empty() => Some(*repeat_at),
             _ => None,
         }
     }
 
-    /// Starts a match with these players. `mesh` is the clock at `now`, `delay` the longest one-way
-    /// delay to any of them.
+    /// Starts a match with these players, once we are in sync. `mesh` is the clock at `now` if we are,
+    /// `delay` the longest one-way delay to any of them.
     pub fn start(
         &mut self,
         now: Now,
@@ -126,15 +133,12 @@ impl StartBarrier {
         delay: Duration,
         peers: impl IntoIterator<Item = PeerId>,
     ) {
-        let Some(mesh) = mesh else {
-            return self.outputs.push_back(BarrierEvent::Failed(StartError::NoClock));
-        };
         if !matches!(self.state, State::Idle) {
             return self.outputs.push_back(BarrierEvent::Failed(StartError::Busy));
         }
-        let ready: BTreeMap<_, _> = peers.into_iter().map(|peer| (peer, false)).collect();
-        self.propose(mesh, delay, ready, now + DEADLINE, now);
-        self.go_on(now, Some(mesh), delay);
+        let ready = peers.into_iter().map(|peer| (peer, false)).collect();
+        self.state = State::Waiting { ready, until: now + DEADLINE, again_at: now };
+        self.go_on(now, mesh, delay);
     }
 
     fn propose(
@@ -165,7 +169,9 @@ impl StartBarrier {
                     State::Idle => true,
                     State::Following { round: ours } => *ours != round,
                     // Only the host starts; another who does finds us busy.
-                    State::Proposing { .. } | State::Committed { .. } => false,
+                    State::Waiting { .. } | State::Proposing { .. } | State::Committed { .. } => {
+                        false
+                    }
                 };
                 let answer = if mesh.is_some() && free {
                     StartMessage::Ready { round }
@@ -206,7 +212,9 @@ impl StartBarrier {
     /// A player is gone: nobody waits for it.
     pub fn remove(&mut self, now: Now, mesh: Option<MeshTime>, delay: Duration, peer: PeerId) {
         match &mut self.state {
-            State::Proposing { ready, .. } => drop(ready.remove(&peer)),
+            State::Waiting { ready, .. } | State::Proposing { ready, .. } => {
+                ready.remove(&peer);
+            }
             State::Committed { missing, .. } => missing.retain(|other| *other != peer),
             State::Idle | State::Following { .. } => {}
         }
@@ -229,6 +237,18 @@ impl StartBarrier {
 
     fn go_on(&mut self, now: Now, mesh: Option<MeshTime>, delay: Duration) {
         match &mut self.state {
+            State::Waiting { ready, until, again_at } => {
+                let until = *until;
+                if let Some(mesh) = mesh {
+                    let ready = core::mem::take(ready);
+                    self.propose(mesh, delay, ready, until, now);
+                    self.go_on(now, Some(mesh), delay);
+                } else if now >= until {
+                    self.fail(StartError::NoClock);
+                } else {
+                    *again_at = now + REPEAT;
+                }
+            }
             State::Proposing { start, ready, until, repeat_at } => {
                 let (start, until) = (*start, *until);
                 let Some(mesh) = mesh else {

@@ -176,13 +176,23 @@ fn nobody_waits_for_a_player_who_is_gone() {
 #[test]
 fn without_a_clock_or_twice_there_is_no_start() {
     let mut start = Start::new(2, Conditions::perfect(), 1);
-    start.in_sync_at[0] = Now::from_millis(1);
+    start.in_sync_at[0] = Now::from_millis(20_000);
     start.start();
+    start.run(Duration::from_secs(11));
     assert_eq!(start.failed.take(), Some(StartError::NoClock));
     start.in_sync_at[0] = Now::ZERO;
     start.start();
     start.start();
     assert_eq!(start.failed, Some(StartError::Busy));
+}
+
+#[test]
+fn who_starts_before_the_clock_is_there_waits_for_it() {
+    let mut start = Start::new(3, Conditions::perfect().with_delay(MS * 20), 1);
+    start.in_sync_at[0] = Now::from_millis(300);
+    start.start();
+    start.run(Duration::from_secs(2));
+    start.notice();
 }
 
 #[test]

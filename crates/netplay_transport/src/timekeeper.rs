@@ -80,8 +80,7 @@ impl Timekeeper {
         if let Some(clock) = &mut self.clock {
             clock.found_alone(now);
         }
-        let mesh = self.clock.as_ref().and_then(|clock| clock.show(now));
-        let delay = self.longest_delay(now);
+        let (mesh, delay) = (self.mesh_in_sync(now), self.longest_delay(now));
         self.barrier.start(now, mesh, delay, self.peers.iter().copied());
     }
 

@@ -57,7 +57,7 @@ pub fn spawn(mut commands: Commands) {
     let corner = Node { position_type: PositionType::Absolute, ..panel() };
     let top_left = Node { top: pad, left: pad, ..corner.clone() };
     let panel = commands.spawn((top_left, BackgroundColor(PANEL))).id();
-    rows(&mut commands, panel, Area::Lobby, 3);
+    rows(&mut commands, panel, Area::Lobby, 2);
     rows(&mut commands, panel, Area::Links, 9);
     let top_right = Node { top: pad, right: pad, ..corner.clone() };
     let panel = commands.spawn((top_right, BackgroundColor(PANEL))).id();

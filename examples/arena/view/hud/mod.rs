@@ -78,8 +78,14 @@ fn scale(window: Single<&Window, With<PrimaryWindow>>, mut scale: ResMut<UiScale
     }
 }
 
+type Lobbies<'w, 's> = Query<
+    'w,
+    's,
+    (&'static LobbyConnection, Option<(&'static Lobby, &'static SyncStatus)>, Has<Match>),
+>;
+
 fn show_lobby(
-    lobbies: Query<(&LobbyConnection, Option<(&Lobby, &SyncStatus)>, Has<Match>)>,
+    lobbies: Lobbies,
     mut rows: Query<(&Row, &mut Node)>,
     mut texts: Query<(&mut Text, &mut TextColor)>,
     mut swatches: Query<&mut BackgroundColor>,
@@ -96,32 +102,34 @@ fn show_lobby(
         LobbyConnection::Offline => ("lobby server away, trying again", WARM),
         LobbyConnection::Failed => ("lobby failed", WARM),
     };
-    let mut entries = vec![
+    // One line for the server and the clock, in the colour of the worse.
+    let (clock, clock_color) = match joined {
+        Some((_, sync)) => describe_sync(sync, in_match),
+        None => (String::new(), GOOD),
+    };
+    let color = if color == GOOD { clock_color } else { color };
+    let separator = if clock.is_empty() { "" } else { " | " };
+    let text = format!("{state}{separator}{clock}");
+    let entries = [
         Entry { swatch: None, text: code, color: PLAIN },
-        Entry { swatch: Some(color), text: state.into(), color },
+        Entry { swatch: Some(color), text, color },
     ];
-    if let Some((_, sync)) = joined {
-        let (text, color) = describe_sync(sync, in_match);
-        entries.push(Entry { swatch: Some(color), text, color });
-    }
     fill(Area::Lobby, &entries, &mut rows, &mut texts, &mut swatches);
 }
 
 /// How well we are in sync, in a line.
 fn describe_sync(sync: &SyncStatus, in_match: bool) -> (String, Color) {
     let (state, color) = match sync.state {
-        SyncState::NoClock => return ("no shared clock yet".into(), DIM),
+        SyncState::NoClock => return ("no shared clock yet".into(), PLAIN),
         SyncState::Uncertain => ("clock uncertain", WARM),
         SyncState::Apart | SyncState::CatchingUp => ("catching up", WARM),
         SyncState::InSync => ("in sync", GOOD),
     };
     let known = sync.uncertainty.as_secs_f32() * 1e3;
-    let tick = if in_match {
-        format!(", tick {:+.1} ms, speed {:.3}", sync.tick_error_ms, sync.speed)
-    } else {
-        String::new()
-    };
-    (format!("{state}: clock {:+.1} ms of {known:.1}{tick}", sync.clock_error_ms), color)
+    let tick =
+        if in_match { format!(", tick {:+.1} ms", sync.tick_error_ms) } else { String::new() };
+    let clock = sync.clock_error_ms;
+    (format!("{state}: clock {clock:+.1} ms, known to {known:.1}{tick}"), color)
 }
 
 fn show_links(
