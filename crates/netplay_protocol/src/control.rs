@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn golden_bytes_of_every_message() {
         let schema = Schema::new(vec![SchemaEntry { name: "m".into(), lane: Lane::Reliable }]);
-        let cases: [(Control, &[u8]); 7] = [
+        let cases: [(Control, &[u8]); 9] = [
             (
                 Control::Hello(hello()),
                 b"\x01NPLY\x01\x00\x01\x04game\x031.0\x08\x07\x06\x05\x04\x03\x02\x01\x04\x00\x00\x01\x01\x02\x02\x03\x04\x01",

@@ -54,6 +54,12 @@ impl core::fmt::Display for StartError {
 
 impl core::error::Error for StartError {}
 
+/// Whether a match may begin at this instant: nobody proposes one further away, nor repeats one for
+/// longer.
+fn is_near(mesh: MeshTime, start: MeshTime) -> bool {
+    start.since(mesh) <= DEADLINE * 8 && mesh.since(start) <= DEADLINE
+}
+
 /// What a barrier wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BarrierEvent {
@@ -180,6 +186,8 @@ impl StartBarrier {
                 };
                 self.send(from, answer);
             }
+            StartMessage::Commit { start, .. }
+                if !mesh.is_some_and(|mesh| is_near(mesh, start)) => {}
             StartMessage::Commit { round, start } => {
                 self.send(from, StartMessage::Committed { round });
                 let known =

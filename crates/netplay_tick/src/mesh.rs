@@ -12,9 +12,10 @@
 //! The clock is founded by the player with the lowest id among those who have none; others adopt it.
 //!
 //! Guaranteed: never backwards while playing, and never faster or slower than its rate by more than
-//! [`SLEW_MAX_PPM`], unless this player's clock was set or stood still: then it jumps once. A liar
-//! moves two players by its half of that slew at most. Not guaranteed: that it follows true time; it
-//! follows the players' clocks.
+//! [`SLEW_MAX_PPM`], unless this player's clock was set or stood still: then it jumps once. What a liar
+//! among two says of the clock moves the other no faster than that. Not guaranteed: that it follows true
+//! time; it follows the players' clocks. And one of two who is told that the other's clock was set
+//! cannot know whose was.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -43,6 +44,10 @@ const FOUND_AFTER: Duration = Duration::from_secs(1);
 const ECHOES: u32 = 2;
 /// A disagreement in microseconds that no path explains: a clock was set, or stood still.
 const BROKEN_US: f64 = 100_000.0;
+/// A clock that was set or stood still has been noticed this recently.
+const RESTART_AGE: Duration = Duration::from_secs(10);
+/// No mesh clock is so far from where it began: 142 years.
+const MESH_MAX_US: u64 = 1 << 52;
 /// A pair's residual beyond this (in microseconds) and four times its uncertainty is told.
 const RESIDUAL_US: f64 = 3_000.0;
 /// How long, before it is told.
@@ -142,6 +147,8 @@ struct Peer {
     has_none: bool,
     residual: f64,
     disagrees_since: Option<Now>,
+    /// When its filter last began anew: a clock was set or stood still, ours or theirs.
+    restarted: Option<Now>,
 }
 
 /// A peer that counts: what our copy would have to show to agree with its.
@@ -228,7 +235,11 @@ impl MeshClock {
     pub fn exchange(&mut self, peer: PeerId, exchange: &Exchange) -> Option<Duration> {
         let entry = self.peers.get_mut(&peer)?;
         entry.echoes = entry.echoes.saturating_add(u32::from(exchange.echo.is_some()));
+        let restarts = entry.filter.restarts();
         let delay = entry.filter.take(exchange);
+        if entry.filter.restarts() != restarts {
+            entry.restarted = Some(exchange.arrived);
+        }
         self.update(exchange.arrived);
         delay
     }
@@ -243,6 +254,7 @@ impl MeshClock {
     ) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.has_none = report.is_none();
+        let report = report.filter(|report| report.mesh.unsigned_abs() < MESH_MAX_US);
         let theirs = entry.filter.peer_time(now, departure) as f64;
         entry.heard = report.map(|report| Heard { theirs, report, at: now });
         self.update(now);
@@ -355,7 +367,7 @@ impl MeshClock {
         let seconds = ((at - copy.at) / 1e6).clamp(0.0, 1.0);
         let mine = copy.show(at);
         self.find_candidates(now, copy.founder);
-        if self.is_broken(mine) {
+        if self.is_broken(now, mine) {
             let mesh = self.median(None).unwrap_or(mine);
             self.jumps += 1;
             self.copy = Some(Copy { at, mesh, correction: 0.0, error: 0.0, ..copy });
@@ -385,7 +397,7 @@ impl MeshClock {
 
     /// Whether our own clock is the one that was set or stood still: everybody else agrees on another
     /// time. With one other player it is the one that has not founded the clock, or has the higher id.
-    fn is_broken(&self, mine: f64) -> bool {
+    fn is_broken(&self, now: Now, mine: f64) -> bool {
         let apart = |candidate: &&Candidate| (candidate.mesh - mine).abs() > BROKEN_US;
         let far = self.found.iter().filter(apart).count();
         match &self.found[..] {
@@ -394,10 +406,15 @@ impl MeshClock {
                 let founded = self.copy.map(|copy| copy.founder);
                 let has = |peer| founded == Some(founder(peer));
                 let holds = has(self.me) || (!has(other.peer) && self.me < other.peer);
-                far == 1 && !holds
+                far == 1 && !holds && self.has_restarted(now, other.peer)
             }
             found => 2 * far > found.len() + 1,
         }
+    }
+
+    fn has_restarted(&self, now: Now, peer: PeerId) -> bool {
+        let restarted = self.peers.get(&peer).and_then(|peer| peer.restarted);
+        restarted.is_some_and(|at| now.since(at) < RESTART_AGE)
     }
 
     fn note_residuals(&mut self, now: Now, middle: f64, seconds: f64) {

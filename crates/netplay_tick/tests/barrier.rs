@@ -161,6 +161,17 @@ fn who_is_never_in_sync_is_named() {
 }
 
 #[test]
+fn an_instant_out_of_reach_is_not_followed() {
+    for start_at in [i64::MIN, -1_000_000_000, 1_000_000_000, i64::MAX] {
+        let mut start = Start::new(2, Conditions::perfect(), 1);
+        let commit = StartMessage::Commit { round: 1, start: MeshTime::from_micros(start_at) };
+        let mesh = start.mesh(1);
+        start.players[1].message(start.now, mesh, MS, id(0), commit);
+        assert_eq!(start.players[1].poll_output(), None, "{start_at}");
+    }
+}
+
+#[test]
 fn nobody_waits_for_a_player_who_is_gone() {
     let mut start = Start::new(3, Conditions::perfect().with_delay(MS * 20), 1);
     start.in_sync_at[2] = Now::from_millis(60_000);
