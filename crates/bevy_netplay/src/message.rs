@@ -1,4 +1,7 @@
 //! Typed messages: registering, sending, receiving.
+//!
+//! On the wire a message is what the codec makes of it, and then the tick in which it was written: two
+//! bytes of its low bits and a one, or a zero outside of a match.
 
 use std::borrow::Borrow;
 use std::marker::PhantomData;
@@ -11,6 +14,7 @@ use netplay_protocol::codec::{Bincode, Codec, DecodeError, EncodeError};
 use netplay_protocol::frame::MessageId;
 use netplay_protocol::schema::{Schema, SchemaEntry, SchemaError};
 use netplay_protocol::{Lane, LaneConfig, LaneKind, LaneTable, PeerId};
+use netplay_tick::NetTick;
 use netplay_transport::SendError as QueueError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +22,7 @@ use thiserror::Error;
 
 use crate::error::LobbyError;
 use crate::lobby::LobbySession;
+use crate::match_time::MatchTick;
 use crate::peer::{LinkState, Peer, PeerOf, PeerStats};
 
 /// What a game's own type needs to be a message.
@@ -32,6 +37,9 @@ pub struct Received<M: NetMessage> {
     pub from: Entity,
     /// The sender's id.
     pub peer: PeerId,
+    /// The tick in which it was written, if its sender was in a match: that of its
+    /// [`MatchTick`]. Of the ticks with the same low 16 bits it is the one nearest to ours.
+    pub tick: Option<NetTick>,
     /// The message.
     pub message: M,
 }
@@ -118,9 +126,39 @@ fn deliver<M: NetMessage>(
     peer: PeerId,
     payload: &[u8],
 ) -> Result<(), DecodeError> {
+    let (payload, low) = split_stamp(payload).ok_or_else(no_stamp)?;
     let message = Bincode::decode::<M>(payload)?;
-    world.write_message(Received { from, peer, message });
+    let ours = world.get_resource::<MatchTick>().and_then(|tick| tick.0).unwrap_or_default();
+    let tick = low.map(|low| ours.nearest(low));
+    world.write_message(Received { from, peer, tick, message });
     Ok(())
+}
+
+fn no_stamp() -> DecodeError {
+    DecodeError::Deserialize("its tick is missing".into())
+}
+
+/// Bytes of a stamp at most.
+const STAMP_MAX: usize = 3;
+
+/// Appends the tick in which a message is written: its low bits and a one, or only a zero.
+fn put_stamp(tick: Option<NetTick>, out: &mut Vec<u8>) {
+    match tick {
+        Some(tick) => {
+            out.extend_from_slice(&tick.low().to_le_bytes());
+            out.push(1);
+        }
+        None => out.push(0),
+    }
+}
+
+/// The message and the low bits of its tick.
+fn split_stamp(bytes: &[u8]) -> Option<(&[u8], Option<u16>)> {
+    match bytes {
+        [payload @ .., 0] => Some((payload, None)),
+        [payload @ .., low, high, 1] => Some((payload, Some(u16::from_le_bytes([*low, *high])))),
+        _ => None,
+    }
 }
 
 #[derive(Clone)]
@@ -222,6 +260,7 @@ pub struct NetWriter<'w, 's, M: NetMessage> {
     peers: Query<'w, 's, (Entity, &'static Peer, &'static PeerOf, &'static LinkState)>,
     counts: Res<'w, SendCounts>,
     key: Option<Res<'w, KeyOf<M>>>,
+    tick: Res<'w, MatchTick>,
     scratch: Local<'s, Vec<u8>>,
     marker: PhantomData<fn(M)>,
 }
@@ -274,7 +313,8 @@ impl<M: NetMessage> NetWriter<'_, '_, M> {
         let kind = self.registry.lanes.kind(lane).ok_or(QueueError::NoSuchLane { lane })?;
         let key = self.key.as_ref().map(|key| key.0(message));
         self.scratch.clear();
-        Bincode::encode(message, &mut self.scratch, kind.message_max())?;
+        Bincode::encode(message, &mut self.scratch, kind.message_max() - STAMP_MAX)?;
+        put_stamp(self.tick.0, &mut self.scratch);
         Ok(Address { id, lane, key })
     }
 }

@@ -200,6 +200,42 @@ fn a_match_that_is_started_before_there_is_a_clock_begins_when_there_is() {
     net.step_until(120, |net| (0..3).all(|i| log(net.app(i)).ticks.len() > 5));
 }
 
+#[derive(serde::Serialize, serde::Deserialize, Clone, Debug)]
+struct Stamped(Option<u32>);
+
+#[test]
+fn messages_carry_the_tick_they_were_written_in() {
+    let mut net = TestNet::new(12, 2, |app| {
+        app.init_resource::<Log>().add_net_message::<Stamped>(Lane::Reliable).add_systems(
+            FixedUpdate,
+            (count, |tick: Res<MatchTick>, mut out: NetWriter<Stamped>| {
+                out.to_all(Stamped(tick.0.map(|tick| tick.0)));
+            }),
+        );
+    });
+    net.connect_all();
+    net.network.set_conditions(&bad());
+    let (mut outside, mut inside) = (0, 0);
+    let mut hear = |net: &mut TestNet| {
+        for received in net.received::<Stamped>(1) {
+            let stamp = received.message.0.map(NetTick);
+            assert_eq!(received.tick, stamp);
+            *if stamp.is_some() { &mut inside } else { &mut outside } += 1;
+        }
+    };
+    for _ in 0..60 {
+        net.step();
+        hear(&mut net);
+    }
+    let host = host(&mut net);
+    start(&mut net, host);
+    for _ in 0..300 {
+        net.step();
+        hear(&mut net);
+    }
+    assert!(outside > 30 && inside > 150, "{outside} {inside}");
+}
+
 #[test]
 fn only_the_host_starts_a_match() {
     let mut net = apps(8, 2, &Conditions::perfect());

@@ -115,8 +115,10 @@ impl Timekeeper {
 
     /// Time passed: the copy is corrected. If it moved: what the links are to be told.
     pub(crate) fn tick(&mut self, now: Now) -> Option<Option<ClockLine>> {
-        let (mesh, delay) = (self.mesh_in_sync(now), self.longest_delay(now));
-        self.barrier.tick(now, mesh, delay);
+        if self.barrier.next_deadline().is_some_and(|at| now >= at) {
+            let (mesh, delay) = (self.mesh_in_sync(now), self.longest_delay(now));
+            self.barrier.tick(now, mesh, delay);
+        }
         let clock = self.clock.as_mut()?;
         clock.update(now);
         let line = clock.line();
