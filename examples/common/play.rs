@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bevy::prelude::*;
 use bevy_netplay::prelude::*;
@@ -102,6 +102,8 @@ struct Counts {
     /// Peers whose last reliable message has arrived, and with it all before.
     tallies: BTreeSet<PeerId>,
     sampled: Option<Instant>,
+    /// When tick 0 of the match is, by the system's clock.
+    tick_zero_us: Option<i64>,
 }
 
 /// What the players have to agree on at the end, by name. Games write it.
@@ -132,6 +134,7 @@ impl Plugin for PlayPlugin {
         .add_systems(Startup, join)
         .add_systems(Update, (sample, watch_parent, advance).chain())
         .add_observer(joined)
+        .add_observer(begins)
         .add_observer(failed)
         .add_observer(offline)
         .add_observer(online)
@@ -168,6 +171,15 @@ fn joined(
         eprintln!("The other players cannot be opened: {error}");
         exit.write(AppExit::error());
     }
+}
+
+fn begins(event: On<MatchBegins>, matches: Query<&Match>, mut counts: ResMut<Counts>) {
+    let Ok(of) = matches.get(event.entity) else { return };
+    let (instant, system) = (Instant::now(), SystemTime::now());
+    let ahead = of.begins.saturating_duration_since(instant).as_micros() as i64
+        - instant.saturating_duration_since(of.begins).as_micros() as i64;
+    let system = system.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    counts.tick_zero_us = Some(system.as_micros() as i64 + ahead);
 }
 
 fn failed(event: On<LobbyFailed>, mut exit: MessageWriter<AppExit>) {
@@ -349,6 +361,7 @@ fn report(counts: &Counts, agreed: &Agreed, lobby: Option<&Lobby>, peers: &Peers
         links: links.collect(),
         rtt_us: counts.rtt_us.clone(),
         connect_ms: counts.connect_ms.clone(),
+        tick_zero_us: counts.tick_zero_us,
         agreed: agreed.0.clone(),
     }
 }

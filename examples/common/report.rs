@@ -32,6 +32,8 @@ pub struct Report {
     pub rtt_us: Vec<u32>,
     /// From finding each peer to being connected to it, in milliseconds.
     pub connect_ms: Vec<f32>,
+    /// When tick 0 of the match was, by the system's clock in microseconds; nothing if there was none.
+    pub tick_zero_us: Option<i64>,
     /// What the players have to agree on, by name.
     pub agreed: BTreeMap<String, i64>,
 }
@@ -64,6 +66,9 @@ pub struct Summary {
     pub rtt_p50_us: Option<u32>,
     /// Median time from finding a player to being connected to it, in milliseconds.
     pub connect_ms: Option<f32>,
+    /// How far the players' ideas of the instant of tick 0 are apart, in milliseconds; nothing if not
+    /// all of them were in the match.
+    pub tick_zero_apart_ms: Option<f32>,
 }
 
 impl Summary {
@@ -97,6 +102,7 @@ impl Summary {
             reliable_lost: lost,
             rtt_p50_us: median(present.iter().flat_map(|r| r.rtt_us.iter().copied()).collect()),
             connect_ms: median(present.iter().flat_map(|r| r.connect_ms.iter().copied()).collect()),
+            tick_zero_apart_ms: apart_ms(present.iter().map(|report| report.tick_zero_us)),
         }
     }
 
@@ -109,6 +115,7 @@ impl Summary {
     pub fn table(&self) -> String {
         let yes = |b: bool| if b { "yes" } else { "NO" };
         let rtt = self.rtt_p50_us.map_or("-".into(), |us| format!("{:.2} ms", us as f32 / 1000.0));
+        let apart = self.tick_zero_apart_ms.map_or("-".into(), |ms| format!("{ms:.2} ms"));
         let connect = self.connect_ms.map_or("-".into(), |ms| format!("{ms:.1} ms"));
         format!(
             "players             {}\n\
@@ -119,7 +126,8 @@ impl Summary {
              reliable sent       {}\n\
              reliable lost       {}\n\
              round trip, median  {rtt}\n\
-             connect, median     {connect}",
+             connect, median     {connect}\n\
+             tick 0 apart        {apart}",
             self.players,
             yes(self.all_connected),
             yes(self.agreed),
@@ -129,6 +137,13 @@ impl Summary {
             self.reliable_lost,
         )
     }
+}
+
+/// How far the times are apart, if all are known.
+fn apart_ms(times_us: impl Iterator<Item = Option<i64>>) -> Option<f32> {
+    let times: Option<Vec<i64>> = times_us.collect();
+    let times = times?;
+    Some((times.iter().max()? - times.iter().min()?) as f32 / 1e3)
 }
 
 fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> Option<T> {

@@ -59,6 +59,8 @@ pub struct StartFailed {
 pub struct Match {
     /// The instant of tick 0, on the clock that all players share.
     pub start: MeshTime,
+    /// The same by this machine's clock, as it was known when the match was agreed on: for a countdown.
+    pub begins: Instant,
     /// Ticks per second: those of `Time<Fixed>` when the match was agreed on.
     pub rate: TickRate,
 }
@@ -131,9 +133,16 @@ pub(crate) fn begin(world: &mut World, lobby: Entity, start: MeshTime) {
     let rate = world.get_resource::<Time<Fixed>>().map(|time| rate_of(time.timestep()));
     let rate = rate.unwrap_or_default();
     let Ok(mut entity) = world.get_entity_mut(lobby) else { return };
+    let begins = entity
+        .get_mut::<LobbySession>()
+        .and_then(|mut session| session.bypass_change_detection().get_mut().instant_of(start));
+    let Some(begins) = begins else {
+        tracing::error!(%start, "a match out of reach was agreed on");
+        return;
+    };
     let profile = entity.get::<Pacing>().copied().unwrap_or_default().0;
     let pacer = MatchPacer { pacer: Pacer::new(profile), done: None };
-    entity.insert((Match { start, rate }, pacer));
+    entity.insert((Match { start, begins, rate }, pacer));
     tracing::info!(%start, rate = rate.per_second(), "a match begins");
     world.trigger(MatchBegins { entity: lobby });
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use netplay_peer::JoinRequest;
 use netplay_protocol::frame::{Body, Frame, Frames, MessageId};
 use netplay_protocol::limits::RELIABLE_WINDOW;
-use netplay_protocol::{Lane, LaneKind, LaneTable, Now, PeerId};
+use netplay_protocol::{Lane, LaneKind, LaneTable, MeshTime, Now, PeerId};
 
 use crate::clock::{MeshView, SessionTime};
 use crate::conditioner::LinkConditioner;
@@ -252,6 +252,20 @@ impl Session {
             self.mesh = view;
         }
         self.mesh
+    }
+
+    /// When the shared clock shows this, by this machine's clock and what is known now. `None` without
+    /// a shared clock, or far out of reach. On a [`MemoryNetwork`](crate::memory::MemoryNetwork) it
+    /// counts from the real present.
+    pub fn instant_of(&mut self, time: MeshTime) -> Option<Instant> {
+        let view = self.mesh()?;
+        let present = Instant::now();
+        let here = view.show(self.at(present));
+        if time >= here {
+            present.checked_add(time.since(here).div_f64(view.rate()))
+        } else {
+            present.checked_sub(here.since(time).div_f64(view.rate()))
+        }
     }
 
     /// Starts a match with all connected players; for the host. The answer is

@@ -5,7 +5,8 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
 use netplay_transport::{
     ClockError, Conditions, JoinRequest, LinkConditioner, LobbyOptions, Network, SessionEvent,
@@ -112,6 +113,82 @@ fn players_with_wrong_clocks_share_one_time() {
             "a clock after {first:?}, {early:.3} ms apart; then p50 {p50:.3}, p95 {p95:.3} ms"
         );
         first < Duration::from_millis(300) && p50 <= 0.5 && p95 <= 2.0
+    });
+    assert!(holds);
+}
+
+/// The environment variable that makes this program one player of the next test: the server's address,
+/// then how far its clock is ahead in seconds and how fast it runs in ppm.
+const CHILD: &str = "NETPLAY_CLOCK_CHILD";
+
+/// One player in a process of its own: prints what the shared clock shows against the system's clock.
+#[test]
+fn child() {
+    let Ok(arguments) = std::env::var(CHILD) else { return };
+    let mut words = arguments.split(' ');
+    let mut next = || words.next().unwrap();
+    let mut config = config(next());
+    let ahead = Duration::from_secs(next().parse().unwrap());
+    config.clock_error =
+        Some(ClockError { ahead, drift_ppb: next().parse::<i32>().unwrap() * 1000 });
+    let network = Network::start().unwrap();
+    let options = LobbyOptions { capacity: 3, public: true, name: String::new() };
+    let mut player = Player::open(&network, &config, JoinRequest::Quick(options));
+    until(&mut [&mut player], "the others", |players| players[0].peers.len() == 2);
+    until(&mut [&mut player], "a clock", |players| players[0].session.mesh().is_some());
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        player.session.wait(TICK);
+        player.poll();
+        let (now, system) = (Instant::now(), SystemTime::now());
+        let own = player.session.at(now);
+        let shown = player.session.mesh().unwrap().show(own).as_micros();
+        let system = system.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as i64;
+        println!("clock {system} {}", shown - system);
+    }
+}
+
+#[test]
+fn three_processes_with_wrong_clocks_share_one_time() {
+    let _errors = no_errors();
+    let server = server();
+    let holds = (0..4).any(|_| {
+        let children = [(0, 200), (3000, -200), (90, 0)].map(|(ahead, ppm)| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["child", "--exact", "--nocapture"])
+                .env(CHILD, format!("{} {ahead} {ppm}", server.url()))
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        let shown = children.map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let lines = text.lines().filter_map(|line| line.split_once("clock "));
+            let numbers = lines.filter_map(|(_, rest)| rest.split_once(' '));
+            let parsed = numbers
+                .map(|(at, shown)| (at.parse::<i64>().unwrap(), shown.parse::<i64>().unwrap()));
+            parsed.collect::<Vec<_>>()
+        });
+        // What the others showed within 20 ms of each moment of the first.
+        let mut apart = Vec::new();
+        for (at, first) in &shown[0] {
+            let near = |of: &Vec<(i64, i64)>| {
+                let nearest = of.iter().min_by_key(|(other, _)| (other - at).abs()).copied();
+                nearest.filter(|(other, _)| (other - at).abs() < 20_000).map(|(_, shown)| shown)
+            };
+            let others: Option<Vec<i64>> = shown[1..].iter().map(near).collect();
+            let Some(mut all) = others else { continue };
+            all.push(*first);
+            apart.push((all.iter().max().unwrap() - all.iter().min().unwrap()) as f64 / 1e3);
+        }
+        apart.sort_unstable_by(f64::total_cmp);
+        assert!(apart.len() > 100, "{}", apart.len());
+        let (p50, p95) = (quantile(&apart, 0.5), quantile(&apart, 0.95));
+        println!("three processes: p50 {p50:.3}, p95 {p95:.3} ms of {}", apart.len());
+        p50 <= 0.5 && p95 <= 2.0
     });
     assert!(holds);
 }
