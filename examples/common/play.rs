@@ -173,8 +173,17 @@ fn joined(
     }
 }
 
-fn begins(event: On<MatchBegins>, matches: Query<&Match>, mut counts: ResMut<Counts>) {
+fn begins(
+    event: On<MatchBegins>,
+    matches: Query<&Match>,
+    mut counts: ResMut<Counts>,
+    mut phase: ResMut<Phase>,
+) {
     let Ok(of) = matches.get(event.entity) else { return };
+    // The time in play begins with tick 0.
+    if let Phase::Playing { since } = &mut *phase {
+        *since = (*since).max(of.begins);
+    }
     let (instant, system) = (Instant::now(), SystemTime::now());
     let ahead = of.begins.saturating_duration_since(instant).as_micros() as i64
         - instant.saturating_duration_since(of.begins).as_micros() as i64;
@@ -306,7 +315,8 @@ fn advance(
             }
         }
         Phase::Playing { since } => {
-            if late || seconds.is_some_and(|seconds| now - since >= seconds) {
+            let played = now.saturating_duration_since(since);
+            if late || seconds.is_some_and(|seconds| played >= seconds) {
                 *phase = Phase::Settling { since: now };
             }
         }
