@@ -198,7 +198,6 @@ pub(crate) fn refresh_status(
                 match view.status().out_of_sync() {
                     Some(OutOfSync::Uncertain) => SyncState::Uncertain,
                     Some(OutOfSync::Apart) => SyncState::Apart,
-                    Some(OutOfSync::NoClock) => SyncState::NoClock,
                     None => SyncState::InSync,
                 }
             }

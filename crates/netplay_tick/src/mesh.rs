@@ -89,8 +89,6 @@ pub struct MeshStatus {
 /// Why a player is not in sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutOfSync {
-    /// There is no clock yet: nobody else is connected, or too little was heard of them.
-    NoClock,
     /// The other clocks are not known well enough yet.
     Uncertain,
     /// Our copy is on its way to where the others are.

@@ -169,8 +169,7 @@ fn a_burst_of_a_thousand_messages_followed_by_silence_arrives_at_once() {
         let mut players = pair(&network, &server.url()).into();
         // Together in one flush, and each in its own.
         for flush_each in [false, true] {
-            // A machine that does other things may stop a thread for long; not three times.
-            let took = (0..3).map(|_| {
+            for _ in 0..3 {
                 let burst = burst(&mut players, lane, id, flush_each);
                 println!("{lane}, flush each: {flush_each}: {burst:?}");
                 assert_eq!(burst.arrived as u64 + burst.dropped, 1000);
@@ -182,10 +181,8 @@ fn a_burst_of_a_thousand_messages_followed_by_silence_arrives_at_once() {
                 } else {
                     assert_eq!(burst.dropped, 0);
                 }
-                burst.took
-            });
-            let quickest = took.min().unwrap();
-            assert!(quickest < Duration::from_millis(100), "{lane}: {quickest:?}");
+                assert!(burst.took < Duration::from_millis(100), "{lane}: {burst:?}");
+            }
         }
     }
 }
