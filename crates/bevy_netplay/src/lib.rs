@@ -34,6 +34,8 @@
 //! | [`LobbyOffline`], [`LobbyOnline`] | lobby | the server is away or back; a match goes on meanwhile |
 //! | [`HostChanged`] | lobby | another player leads |
 //! | [`StartMatch`], [`EndMatch`] | lobby | you trigger these: the host starts a match; it is over for us |
+//! | [`PauseMatch`], [`ResumeMatch`] | lobby | you trigger these: a pause for all players, and its end |
+//! | [`MatchHeld`], [`MatchGoesOn`] | lobby | a pause, or its end, was agreed on |
 //! | [`MatchBegins`], [`StartFailed`] | lobby | tick 0 is at one instant for all, soon; or why not |
 //! | [`PeerConnected`] | peer | messages flow |
 //! | [`PeerInterrupted`], [`PeerResumed`] | peer | silence for a second; it is back |
@@ -91,11 +93,12 @@ pub use lobby::{
     LobbyOnline,
 };
 pub use match_time::{
-    EndMatch, Match, MatchBegins, MatchTick, Pacing, StartFailed, StartMatch, SyncState, SyncStatus,
+    EndMatch, Match, MatchBegins, MatchGoesOn, MatchHeld, MatchTick, Pacing, PauseMatch,
+    ResumeMatch, StartFailed, StartMatch, SyncState, SyncStatus,
 };
 pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, SentTo};
 pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, MeshTime, PeerId};
-pub use netplay_tick::{NetTick, PacingProfile, StartError, TickRate};
+pub use netplay_tick::{NetTick, PacingProfile, StartError, TickRate, Timeline};
 pub use netplay_transport::{
     Addresses, CloseReason, Conditions, ErrorCode, InvalidConditions, Jitter, LaneStats, LinkStats,
     Loss, Network, Rate, Reorder, SendError as QueueError,
@@ -111,9 +114,9 @@ pub mod prelude {
     pub use crate::{
         AddNetMessage, Conditions, EndMatch, JoinLobby, Lane, LaneConfig, LaneKind,
         LinkConditioner, LinkState, Lobby, LobbyCode, LobbyFailed, LobbyJoined, LobbyOffline,
-        LobbyPeers, Match, MatchBegins, MatchTick, NetTick, NetWriter, NetplayPlugins,
-        NetplaySettings, NetplaySystems, Peer, PeerConnected, PeerDisconnected, PeerId,
-        PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received, StartFailed, StartMatch,
+        LobbyPeers, Match, MatchBegins, MatchGoesOn, MatchHeld, MatchTick, NetTick, NetWriter,
+        NetplayPlugins, NetplaySettings, NetplaySystems, Peer, PeerConnected, PeerDisconnected,
+        PeerId, PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received, StartFailed, StartMatch,
         SyncState, SyncStatus,
     };
 }
@@ -194,6 +197,8 @@ impl Plugin for NetplayPlugin {
             .register_type::<SyncStatus>()
             .add_observer(match_time::start_match)
             .add_observer(match_time::end_match)
+            .add_observer(match_time::pause_match)
+            .add_observer(match_time::resume_match)
             .add_observer(receive::peer_despawned)
             .add_systems(
                 PreUpdate,

@@ -4,7 +4,8 @@
 //! moment on at which a match is agreed on, it is held until the instant of tick 0, which is the same
 //! for all players; then the clock that all share decides which tick it is, and nothing else does:
 //!
-//! - A pause or another speed of `Time<Virtual>` changes what is shown, and no tick.
+//! - A pause or another speed of `Time<Virtual>` changes what is shown, and no tick. [`PauseMatch`] asks for
+//!   a pause of all.
 //! - A frame that took long runs the ticks it missed, up to a quarter of a second. What is beyond is
 //!   left out, and [`MatchTick`] jumps.
 //! - `Time<Fixed>::overstep_fraction` is the part of the current tick that has passed, as always.
@@ -18,7 +19,7 @@ use bevy_ecs::prelude::*;
 use bevy_reflect::Reflect;
 use bevy_time::{Fixed, Real, Time, Virtual};
 use netplay_protocol::MeshTime;
-use netplay_tick::{NetTick, Pacer, PacingProfile, TickRate};
+use netplay_tick::{Advance, NetTick, Pacer, PacingProfile, Pause, TickRate, Timeline};
 use netplay_transport::{OutOfSync, StartError};
 
 use crate::lobby::LobbySession;
@@ -34,6 +35,35 @@ pub struct StartMatch {
 /// Ends the match of a lobby for us; trigger it on the lobby. Another may start.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct EndMatch {
+    /// The lobby.
+    pub entity: Entity,
+}
+
+/// Asks for a pause of the match for all players; trigger it on the lobby. The host's plugin grants it:
+/// [`MatchHeld`] on the lobbies of all, and from an agreed instant on no tick runs anywhere.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PauseMatch {
+    /// The lobby.
+    pub entity: Entity,
+}
+
+/// Asks for the end of a pause; trigger it on the lobby. [`MatchGoesOn`] follows on the lobbies of all.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct ResumeMatch {
+    /// The lobby.
+    pub entity: Entity,
+}
+
+/// A pause was agreed on: it begins about a quarter of a second later, in the same tick everywhere.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct MatchHeld {
+    /// The lobby.
+    pub entity: Entity,
+}
+
+/// The end of a pause was agreed on.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct MatchGoesOn {
     /// The lobby.
     pub entity: Entity,
 }
@@ -57,12 +87,11 @@ pub struct StartFailed {
 /// The match of a lobby. Only the plugin writes it.
 #[derive(Component, Clone, Copy, Debug, PartialEq)]
 pub struct Match {
-    /// The instant of tick 0, on the clock that all players share.
-    pub start: MeshTime,
-    /// The same by this machine's clock, as it was known when the match was agreed on: for a countdown.
+    /// The instant of tick 0 by this machine's clock, as it was known when the match was agreed on: for a countdown.
     pub begins: Instant,
-    /// Ticks per second: those of `Time<Fixed>` when the match was agreed on.
-    pub rate: TickRate,
+    /// Which tick it is at an instant: the start, the ticks per second (those of `Time<Fixed>` when the
+    /// match was agreed on), and the pauses.
+    pub timeline: Timeline,
 }
 
 /// How fast the game may run to stay with the others; put it on the lobby. `FIGHTING` is ±0.5 %,
@@ -89,6 +118,8 @@ pub enum SyncState {
     CatchingUp,
     /// The clock is shared, and our game is at its tick.
     InSync,
+    /// The same, in a pause that all agreed on.
+    Held,
 }
 
 /// How well we are in sync with the other players of a lobby. Only the plugin writes it.
@@ -142,9 +173,19 @@ pub(crate) fn begin(world: &mut World, lobby: Entity, start: MeshTime) {
     };
     let profile = entity.get::<Pacing>().copied().unwrap_or_default().0;
     let pacer = MatchPacer { pacer: Pacer::new(profile), done: None };
-    entity.insert((Match { start, begins, rate }, pacer));
+    entity.insert((Match { begins, timeline: Timeline::new(start, rate) }, pacer));
     tracing::info!(%start, rate = rate.per_second(), "a match begins");
     world.trigger(MatchBegins { entity: lobby });
+}
+
+/// All players agreed on this pause, or on its end.
+pub(crate) fn pause(world: &mut World, lobby: Entity, pause: Pause) {
+    let Some(mut of) = world.get_mut::<Match>(lobby) else { return };
+    of.timeline.set_pause(pause);
+    match pause.until {
+        None => world.trigger(MatchHeld { entity: lobby }),
+        Some(_) => world.trigger(MatchGoesOn { entity: lobby }),
+    }
 }
 
 /// The nearest rate to a timestep. Ticks are counted on the clock, so what a timestep is rounded by
@@ -163,6 +204,20 @@ pub(crate) fn start_match(
     let asked = lobbies.get(event.entity).ok().map(|session| session.lock().start_match());
     if !matches!(asked, Some(Ok(()))) {
         commands.trigger(StartFailed { entity: event.entity, error: StartError::NoClock });
+    }
+}
+
+pub(crate) fn pause_match(event: On<PauseMatch>, lobbies: Query<&LobbySession>) {
+    ask_pause(lobbies.get(event.entity).ok(), true);
+}
+
+pub(crate) fn resume_match(event: On<ResumeMatch>, lobbies: Query<&LobbySession>) {
+    ask_pause(lobbies.get(event.entity).ok(), false);
+}
+
+fn ask_pause(session: Option<&LobbySession>, pause: bool) {
+    if let Some(Err(error)) = session.map(|session| session.lock().pause_match(pause)) {
+        tracing::warn!(%error, "the pause could not be asked for");
     }
 }
 
@@ -225,17 +280,18 @@ pub(crate) fn drive(
     let frame: Instant = real.last_update().unwrap_or_else(|| real.startup());
     let own = session.at(frame);
     let step = pacer.pacer.advance(own, view.show(own), view.rate());
-    note_step(&mut status, &step, of.rate);
-    let Some((tick, fraction)) = of.rate.at(of.start, step.position) else {
+    let rate = of.timeline.rate();
+    note_step(&mut status, &step, rate, of.timeline.is_held(step.position));
+    let Some((tick, fraction)) = of.timeline.at(step.position) else {
         // Held until tick 0.
         return;
     };
     // Before tick 0 nothing was done, which is tick -1.
     let done = pacer.done.unwrap_or(NetTick::ZERO.plus(-1));
-    let most = i32::from(of.rate.per_second() / 4).max(1);
+    let most = i32::from(rate.per_second() / 4).max(1);
     let due = tick.ahead_of(done).max(0);
     let runs = if due > most {
-        let left_out = of.rate.tick_len() * (due - 1).unsigned_abs();
+        let left_out = rate.tick_len() * (due - 1).unsigned_abs();
         status.skipped += left_out;
         tracing::warn!(?left_out, "ticks are left out, because the game stood still");
         1
@@ -250,23 +306,23 @@ pub(crate) fn drive(
     fixed.accumulate_overstep(timestep * runs + rest);
 }
 
-fn note_step(status: &mut Mut<SyncStatus>, step: &netplay_tick::Advance, rate: TickRate) {
+fn note_step(status: &mut Mut<SyncStatus>, step: &Advance, rate: TickRate, held: bool) {
     let mut new = **status;
     new.tick_error_ms = (step.error_us / 1e3) as f32;
     new.speed = step.speed as f32;
     let half_a_tick = 5e5 / f64::from(rate.per_second());
     if new.state == SyncState::InSync && step.error_us.abs() > half_a_tick {
         new.state = SyncState::CatchingUp;
+    } else if new.state == SyncState::InSync && held {
+        new.state = SyncState::Held;
     }
     status.set_if_neq(new);
 }
 
-/// A run of `FixedMain` begins.
+/// A tick of a match begins.
 pub(crate) fn count_tick(mut fixed_loop: ResMut<FixedLoop>, mut tick: ResMut<MatchTick>) {
-    if fixed_loop.held.is_some() {
-        tick.0 = Some(fixed_loop.next);
-        fixed_loop.next = fixed_loop.next.plus(1);
-    }
+    tick.0 = Some(fixed_loop.next);
+    fixed_loop.next = fixed_loop.next.plus(1);
 }
 
 /// Gives `Time<Virtual>` back what it was.

@@ -13,7 +13,7 @@ use crate::lobby::{
     HostChanged, JoinLobby, Lobby, LobbyConnection, LobbyFailed, LobbyJoined, LobbyOffline,
     LobbyOnline, LobbySession,
 };
-use crate::match_time::{self, StartFailed, SyncStatus};
+use crate::match_time::{self, Match, StartFailed, SyncStatus};
 use crate::message::{MessageRegistry, SendCounts};
 use crate::peer::{
     LinkState, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerOf, PeerResumed,
@@ -179,6 +179,7 @@ fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
         }
         SessionEvent::PeerClosed { peer, reason } => closed(world, lobby, peer, reason),
         SessionEvent::MatchBegins(start) => match_time::begin(world, lobby, start),
+        SessionEvent::MatchPause(pause) => match_time::pause(world, lobby, pause),
         SessionEvent::StartFailed(error) => {
             tracing::warn!(%error, "the match does not begin");
             world.trigger(StartFailed { entity: lobby, error });

@@ -6,7 +6,7 @@ use bevy_app::{App, FixedUpdate, Update};
 use bevy_ecs::prelude::*;
 use bevy_netplay::prelude::*;
 use bevy_netplay::test_kit::{STEP, TestNet};
-use bevy_netplay::{Pacing, PacingProfile, StartError};
+use bevy_netplay::{Pacing, PacingProfile, PauseMatch, ResumeMatch, StartError};
 use bevy_time::{Fixed, Time, Virtual};
 
 /// The ticks that `FixedUpdate` has run, and what went wrong.
@@ -144,6 +144,34 @@ fn a_pause_or_another_speed_changes_what_is_shown_and_no_tick() {
     // The frame in which it was paused was shown before.
     assert!(presented[0] <= STEP, "{presented:?}");
     assert!(presented[1] >= STEP * 175, "{presented:?}");
+}
+
+#[test]
+fn a_pause_that_anybody_asks_for_holds_all_in_the_same_tick() {
+    let mut net = apps(13, 3, &bad());
+    play(&mut net, 60);
+    let asks = (host(&mut net) + 1) % 3;
+    let last = |net: &mut TestNet, i: usize| *log(net.app(i)).ticks.last().expect("it runs");
+    for _ in 0..3 {
+        let entity = lobby(net.app(asks));
+        net.app(asks).world_mut().trigger(PauseMatch { entity });
+        net.step_until(120, |net| (0..3).all(|i| status(net, i).state == SyncState::Held));
+        let held: Vec<_> = (0..3).map(|i| last(&mut net, i)).collect();
+        assert!(held.iter().all(|tick| *tick == held[0]), "{held:?}");
+        (0..120).for_each(|_| net.step());
+        assert!((0..3).all(|i| last(&mut net, i) == held[0]));
+        net.app(asks).world_mut().trigger(ResumeMatch { entity });
+        net.step_until(120, |net| (0..3).all(|i| status(net, i).state == SyncState::InSync));
+        (0..60).for_each(|_| net.step());
+        let now: Vec<_> = (0..3).map(|i| last(&mut net, i)).collect();
+        assert!(now.iter().all(|tick| tick.ahead_of(now[0]).abs() <= 1), "{now:?}");
+        assert!((55..=80).contains(&now[0].ahead_of(held[0])), "{now:?} {held:?}");
+    }
+    for i in 0..3 {
+        let log = log(net.app(i));
+        assert!(log.ticks.iter().map(|tick| tick.0).eq(0..log.ticks.len() as u32), "each once");
+        assert_eq!(status(&mut net, i).skipped, Duration::ZERO);
+    }
 }
 
 #[test]

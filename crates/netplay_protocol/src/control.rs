@@ -9,9 +9,12 @@
 //! | 5 | `Credit` | what the game has consumed so far, 8 of channel 2, 8 of reliable messages in datagrams |
 //! | 6 | `Bye` | code 1: I am leaving on purpose |
 //! | 7 | `Start` | code 1, round 4; an instant 8 for the codes 0 and 3: see [`StartMessage`] |
+//! | 8 | `Pause` | code 1; for code 2 the earlier pauses 8, from 8, whether it has an end 1, its end 8: see [`PauseMessage`] |
 //!
 //! `Hello` keeps its first six bytes after the tag in every future version, so that any two versions
 //! can at least name their difference.
+
+use core::time::Duration;
 
 use thiserror::Error;
 
@@ -30,6 +33,7 @@ const TAG_REFUSE: u8 = 4;
 const TAG_CREDIT: u8 = 5;
 const TAG_BYE: u8 = 6;
 const TAG_START: u8 = 7;
+const TAG_PAUSE: u8 = 8;
 
 /// A lane's number and delivery kind, as the handshake compares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +193,28 @@ pub enum StartMessage {
     },
 }
 
+/// A pause that all players of a match share, and what they need to know of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// How long the pauses before this one were in all; to the microsecond.
+    pub before: Duration,
+    /// At this instant of the shared clock the ticks stand still.
+    pub from: MeshTime,
+    /// At this instant they go on, if that is agreed on.
+    pub until: Option<MeshTime>,
+}
+
+/// What players say to each other about pauses of a match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PauseMessage {
+    /// To the host: pause the match.
+    AskHold,
+    /// To the host: let it go on.
+    AskGo,
+    /// From the host: this is the latest pause.
+    Agreed(Pause),
+}
+
 /// A message of channel 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
@@ -213,6 +239,8 @@ pub enum Control {
     Bye(ByeReason),
     /// About the start of a match.
     Start(StartMessage),
+    /// About pauses of a match.
+    Pause(PauseMessage),
 }
 
 impl StartMessage {
@@ -247,6 +275,46 @@ impl StartMessage {
     }
 }
 
+impl PauseMessage {
+    fn write(&self, out: &mut Vec<u8>) {
+        let pause = match self {
+            Self::AskHold => return out.extend_from_slice(&[TAG_PAUSE, 0]),
+            Self::AskGo => return out.extend_from_slice(&[TAG_PAUSE, 1]),
+            Self::Agreed(pause) => pause,
+        };
+        out.extend_from_slice(&[TAG_PAUSE, 2]);
+        let before = u64::try_from(pause.before.as_micros()).unwrap_or(u64::MAX);
+        out.extend_from_slice(&before.to_le_bytes());
+        out.extend_from_slice(&pause.from.as_micros().to_le_bytes());
+        out.push(u8::from(pause.until.is_some()));
+        if let Some(until) = pause.until {
+            out.extend_from_slice(&until.as_micros().to_le_bytes());
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
+        Ok(match reader.u8()? {
+            0 => Self::AskHold,
+            1 => Self::AskGo,
+            2 => {
+                let before = Duration::from_micros(reader.u64()?);
+                let from = MeshTime::from_micros(reader.u64()? as i64);
+                let until = match reader.u8()? {
+                    0 => None,
+                    1 => Some(MeshTime::from_micros(reader.u64()? as i64)),
+                    value => {
+                        return Err(ReadError::Unknown { what: "pause end", value: value.into() });
+                    }
+                };
+                Self::Agreed(Pause { before, from, until })
+            }
+            value => {
+                return Err(ReadError::Unknown { what: "pause message", value: value.into() });
+            }
+        })
+    }
+}
+
 impl Control {
     /// Appends the message.
     pub fn write(&self, out: &mut Vec<u8>) {
@@ -273,6 +341,7 @@ impl Control {
             }
             Self::Bye(reason) => out.extend_from_slice(&[TAG_BYE, *reason as u8]),
             Self::Start(message) => message.write(out),
+            Self::Pause(message) => message.write(out),
         }
     }
 
@@ -299,6 +368,7 @@ impl Control {
                     return Err(ReadError::Unknown { what: "bye reason", value: value.into() });
                 }
             }),
+            TAG_PAUSE => Self::Pause(PauseMessage::read(&mut reader)?),
             TAG_START => Self::Start(StartMessage::read(&mut reader)?),
             tag => {
                 return Err(ReadError::Unknown { what: "control message", value: tag.into() });
@@ -385,7 +455,7 @@ mod tests {
     #[test]
     fn golden_bytes_of_every_message() {
         let schema = Schema::new(vec![SchemaEntry { name: "m".into(), lane: Lane::Reliable }]);
-        let cases: [(Control, &[u8]); 9] = [
+        let cases: [(Control, &[u8]); 12] = [
             (
                 Control::Hello(hello()),
                 b"\x01NPLY\x01\x00\x01\x04game\x031.0\x08\x07\x06\x05\x04\x03\x02\x01\x04\x00\x00\x01\x01\x02\x02\x03\x04\x01",
@@ -407,6 +477,23 @@ mod tests {
                 b"\x07\x00\x05\x00\x00\x00\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
             ),
             (Control::Start(StartMessage::Committed { round: 1 }), b"\x07\x04\x01\x00\x00\x00"),
+            (Control::Pause(PauseMessage::AskGo), b"\x08\x01"),
+            (
+                Control::Pause(PauseMessage::Agreed(Pause {
+                    before: Duration::from_micros(2),
+                    from: MeshTime::from_micros(3),
+                    until: None,
+                })),
+                b"\x08\x02\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0",
+            ),
+            (
+                Control::Pause(PauseMessage::Agreed(Pause {
+                    before: Duration::ZERO,
+                    from: MeshTime::from_micros(3),
+                    until: Some(MeshTime::from_micros(4)),
+                })),
+                b"\x08\x02\0\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x01\x04\0\0\0\0\0\0\0",
+            ),
         ];
         for (message, bytes) in cases {
             assert_eq!(written(&message), bytes, "{message:?}");

@@ -6,7 +6,9 @@
 //! | [`MeshClock`] | one clock that all players agree on, from all pairs of them |
 //! | [`Pacer`] | follows that clock by running a little faster or slower, never backwards |
 //! | [`NetTick`], [`TickRate`] | the tick is that clock divided by the tick's length |
+//! | [`Timeline`] | the ticks of one match, with the pauses that all agreed on |
 //! | [`StartBarrier`] | one instant at which everybody begins with tick 0 |
+//! | [`SharedPause`] | a pause that begins and ends at the same tick for everybody |
 //! | [`InputDelay`] | the smallest delay with which inputs are seldom late |
 //!
 //! Guaranteed: no clock is read and nothing random is drawn; the same inputs give the same outputs on
@@ -21,13 +23,17 @@ mod delay;
 mod mesh;
 mod offset;
 mod pacer;
+mod pause;
 mod tick;
+mod timeline;
 
 pub use barrier::{BarrierEvent, StartBarrier, StartError};
 pub use delay::{DelayChange, InputDelay, InputDelayConfig};
 pub use mesh::{MeshClock, MeshStatus, OutOfSync, PairStatus, founder};
 pub use netplay_protocol::MeshTime;
-pub use netplay_protocol::control::StartMessage;
+pub use netplay_protocol::control::{Pause, PauseMessage, StartMessage};
 pub use offset::{Exchange, OffsetFilter, PathEstimate};
 pub use pacer::{Advance, Pacer, PacingProfile};
+pub use pause::{PauseEvent, SharedPause};
 pub use tick::{NetTick, TickRate};
+pub use timeline::Timeline;

@@ -5,7 +5,7 @@ use core::time::Duration;
 use netplay_peer::CloseReason;
 use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyState, LobbySummary};
 use netplay_protocol::{Lane, MeshTime, Now, PeerId};
-use netplay_tick::StartError;
+use netplay_tick::{Pause, StartError};
 use thiserror::Error;
 
 /// Something that happened; see [`Session::poll`](crate::Session::poll).
@@ -70,6 +70,8 @@ pub enum SessionEvent {
     },
     /// A match begins: tick 0 is at this instant of the clock that all share.
     MatchBegins(MeshTime),
+    /// All players agreed on a pause of the match, or on its end.
+    MatchPause(Pause),
     /// The match that we wanted to start does not begin.
     StartFailed(StartError),
     /// The session is over by itself.

@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Ping(PeerId),
     StartMatch,
     EndMatch,
+    Pause(bool),
     /// Boxed, because it is large and rare.
     Condition(PeerId, Option<Box<LinkConditioner>>),
 }
@@ -275,6 +276,15 @@ impl Session {
     /// As [`Self::join`].
     pub fn start_match(&self) -> Result<(), CommandError> {
         self.command(Command::StartMatch)
+    }
+
+    /// Asks for a pause of the match for all, or for its end. The host decides, which comes to all as
+    /// [`SessionEvent::MatchPause`].
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub fn pause_match(&self, pause: bool) -> Result<(), CommandError> {
+        self.command(Command::Pause(pause))
     }
 
     /// The match is over for us: another may start.

@@ -10,8 +10,9 @@ use netplay_peer::link::driver::Channel;
 use netplay_peer::link::{ClockSample, CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput};
 use netplay_peer::lobby_client::LobbyEvent;
 use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput};
+use netplay_protocol::control::PauseMessage;
 use netplay_protocol::{Lane, Now, PeerId};
-use netplay_tick::BarrierEvent;
+use netplay_tick::{BarrierEvent, PauseEvent};
 
 use crate::clock::SessionTime;
 use crate::conditioner::LinkConditioner;
@@ -191,6 +192,10 @@ impl SessionCore {
                     self.timekeeper.start(now);
                     self.keep_time(now);
                 }
+                Ok(Command::Pause(pause)) => {
+                    self.timekeeper.ask_pause(now, pause);
+                    self.keep_time(now);
+                }
                 Ok(Command::EndMatch) => self.timekeeper.end(),
                 Ok(Command::Condition(peer, conditioner)) => {
                     self.conditioners.push_back((peer, conditioner.map(|boxed| *boxed)));
@@ -256,12 +261,27 @@ impl SessionCore {
         self.drain();
     }
 
-    /// Corrects our copy of the shared clock, says where it stands, and does what the start of a match
-    /// wants done.
+    /// Corrects our copy of the shared clock, says where it stands, and does what the start and the
+    /// pauses of a match want done.
     fn keep_time(&mut self, now: Now) {
         if let Some(line) = self.timekeeper.tick(now) {
             self.shared.set_mesh(self.timekeeper.view(now));
             self.mesh.handle(now, MeshInput::Clock(line));
+        }
+        while let Some(event) = self.timekeeper.poll_pause() {
+            match event {
+                PauseEvent::TellHost(message) => {
+                    if let Some(host) = self.timekeeper.host() {
+                        self.say_of_pause(now, host, message);
+                    }
+                }
+                PauseEvent::TellAll(message) => {
+                    for i in 0..self.timekeeper.peers().len() {
+                        self.say_of_pause(now, self.timekeeper.peers()[i], message);
+                    }
+                }
+                PauseEvent::Agreed(pause) => self.tell(SessionEvent::MatchPause(pause)),
+            }
         }
         while let Some(event) = self.timekeeper.poll_event() {
             match event {
@@ -273,6 +293,10 @@ impl SessionCore {
                 BarrierEvent::Failed(error) => self.tell(SessionEvent::StartFailed(error)),
             }
         }
+    }
+
+    fn say_of_pause(&mut self, now: Now, peer: PeerId, message: PauseMessage) {
+        self.mesh.handle(now, MeshInput::Link { peer, input: LinkInput::Pause(message) });
     }
 
     fn clock_sample(&mut self, peer: PeerId, sample: &ClockSample) {
@@ -349,6 +373,10 @@ impl SessionCore {
             }
             LinkEvent::Match(message) => {
                 self.timekeeper.message(self.now, peer, message);
+                self.keep_time(self.now);
+            }
+            LinkEvent::Pause(message) => {
+                self.timekeeper.pause_message(self.now, peer, message);
                 self.keep_time(self.now);
             }
             LinkEvent::Pong(rtt) => {

@@ -1,16 +1,20 @@
-//! What a session's network half knows about time: the clock that all share, and the start of a match.
+//! What a session's network half knows about time: the clock that all share, the start of a match and
+//! its pauses.
 
 use core::time::Duration;
 
 use netplay_peer::link::ClockSample;
-use netplay_protocol::control::StartMessage;
+use netplay_protocol::control::{PauseMessage, StartMessage};
 use netplay_protocol::datagram::ClockLine;
 use netplay_protocol::{MeshTime, Now, PeerId};
-use netplay_tick::{BarrierEvent, Exchange, MeshClock, PairStatus, StartBarrier, StartError};
+use netplay_tick::{
+    BarrierEvent, Exchange, MeshClock, PairStatus, PauseEvent, SharedPause, StartBarrier,
+    StartError,
+};
 
 use crate::clock::MeshView;
 
-/// Messages about the start that a peer may send in a second; a start takes about ten.
+/// Messages about a start or a pause that a peer may send in a second; a start takes about ten.
 const MESSAGES_PER_SECOND: u32 = 50;
 
 #[derive(Debug, Default)]
@@ -24,7 +28,8 @@ pub(crate) struct Timekeeper {
     peers: Vec<PeerId>,
     barrier: StartBarrier,
     refused: Option<StartError>,
-    /// Since when, and how many messages about the start have come, of all peers together.
+    pause: SharedPause,
+    /// Since when, and how many messages about starts and pauses have come, of all peers together.
     messages: (Now, u32),
 }
 
@@ -40,6 +45,7 @@ impl Timekeeper {
     /// Who leads the lobby, and may start a match.
     pub(crate) fn set_host(&mut self, host: PeerId) {
         self.host = Some(host);
+        self.pause.set_hosting(self.me == Some(host));
     }
 
     pub(crate) fn connected(&mut self, peer: PeerId) {
@@ -84,8 +90,33 @@ impl Timekeeper {
         self.barrier.start(now, mesh, delay, self.peers.iter().copied());
     }
 
+    /// Our game wants the match paused, or going on.
+    pub(crate) fn ask_pause(&mut self, now: Now, hold: bool) {
+        let (mesh, delay) = (self.mesh(now), self.longest_delay(now));
+        self.pause.ask(now, mesh, delay, hold);
+    }
+
+    /// A peer's message about a pause.
+    pub(crate) fn pause_message(&mut self, now: Now, peer: PeerId, message: PauseMessage) {
+        if self.may_say_more(now) {
+            let (mesh, delay) = (self.mesh(now), self.longest_delay(now));
+            self.pause.message(now, mesh, delay, self.host == Some(peer), message);
+        }
+    }
+
+    /// Whether the peers have not said too much about the match in this second.
+    fn may_say_more(&mut self, now: Now) -> bool {
+        let (since, count) = &mut self.messages;
+        if now.since(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= MESSAGES_PER_SECOND * self.peers.len().max(1) as u32
+    }
+
     /// The match is over.
     pub(crate) fn end(&mut self) {
+        self.pause.end();
         self.barrier.end();
         if let Some(clock) = &mut self.clock {
             clock.set_playing(false);
@@ -94,15 +125,8 @@ impl Timekeeper {
 
     /// A peer's message about the start.
     pub(crate) fn message(&mut self, now: Now, peer: PeerId, message: StartMessage) {
-        let (since, count) = &mut self.messages;
-        if now.since(*since) >= Duration::from_secs(1) {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
         let asks = matches!(message, StartMessage::Propose { .. } | StartMessage::Commit { .. });
-        if *count > MESSAGES_PER_SECOND * self.peers.len().max(1) as u32
-            || (asks && self.host != Some(peer))
-        {
+        if !self.may_say_more(now) || (asks && self.host != Some(peer)) {
             return;
         }
         let (mesh, delay) = (self.mesh_in_sync(now), self.longest_delay(now));
@@ -110,7 +134,7 @@ impl Timekeeper {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Now> {
-        self.barrier.next_deadline()
+        [self.barrier.next_deadline(), self.pause.next_deadline()].into_iter().flatten().min()
     }
 
     /// Time passed: the copy is corrected. If it moved: what the links are to be told.
@@ -118,6 +142,10 @@ impl Timekeeper {
         if self.barrier.next_deadline().is_some_and(|at| now >= at) {
             let (mesh, delay) = (self.mesh_in_sync(now), self.longest_delay(now));
             self.barrier.tick(now, mesh, delay);
+        }
+        if self.pause.next_deadline().is_some_and(|at| now >= at) {
+            let (mesh, delay) = (self.mesh(now), self.longest_delay(now));
+            self.pause.tick(now, mesh, delay);
         }
         let clock = self.clock.as_mut()?;
         clock.update(now);
@@ -141,8 +169,28 @@ impl Timekeeper {
         let event = self.barrier.poll_output()?;
         if let (BarrierEvent::Begins(_), Some(clock)) = (&event, &mut self.clock) {
             clock.set_playing(true);
+            self.pause.begin();
         }
         Some(event)
+    }
+
+    /// What is to be done about a pause.
+    pub(crate) fn poll_pause(&mut self) -> Option<PauseEvent> {
+        self.pause.poll_output()
+    }
+
+    /// Whom all are.
+    pub(crate) fn peers(&self) -> &[PeerId] {
+        &self.peers
+    }
+
+    /// Who leads the lobby.
+    pub(crate) const fn host(&self) -> Option<PeerId> {
+        self.host
+    }
+
+    fn mesh(&self, now: Now) -> Option<MeshTime> {
+        self.clock.as_ref()?.show(now)
     }
 
     fn mesh_in_sync(&self, now: Now) -> Option<MeshTime> {

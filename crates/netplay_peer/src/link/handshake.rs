@@ -118,7 +118,9 @@ impl Handshake {
             Control::Refuse(text) => Outcome::RefusedByPeer(text),
             Control::Hello(_) => Outcome::Violation("a second hello"),
             Control::Schema(_) => Outcome::Violation("a schema that was not asked for"),
-            Control::Credit { .. } | Control::Bye(_) | Control::Start(_) => Outcome::Pending,
+            Control::Credit { .. } | Control::Bye(_) | Control::Start(_) | Control::Pause(_) => {
+                Outcome::Pending
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use netplay_protocol::control::{Hello, Mismatch, StartMessage};
+use netplay_protocol::control::{Hello, Mismatch, PauseMessage, StartMessage};
 use netplay_protocol::datagram::{ClockLine, ClockNote, Departure, HEADER_LEN};
 use netplay_protocol::lobby::Signal;
 use netplay_protocol::schema::Schema;
@@ -96,6 +96,8 @@ pub enum LinkInput {
     Clock(Option<ClockLine>),
     /// Say this about the start of a match.
     Match(StartMessage),
+    /// Say this about a pause of the match.
+    Pause(PauseMessage),
     /// The lobby server lost (`true`) or regained its connection to the member.
     Offline(bool),
     /// End the link, for this reason.
@@ -173,6 +175,8 @@ pub enum LinkEvent {
     Closed(CloseReason),
     /// The other side says this about the start of a match.
     Match(StartMessage),
+    /// The other side says this about a pause of the match.
+    Pause(PauseMessage),
     /// Game messages, checked.
     Deliver(Delivery),
     /// The answer to a ping.

@@ -199,11 +199,8 @@ impl Link {
                     self.send_control(&credit);
                 }
             }
-            LinkInput::Match(message) => {
-                if self.is_established() {
-                    self.send_control(&Control::Start(message));
-                }
-            }
+            LinkInput::Match(message) => self.say(&Control::Start(message)),
+            LinkInput::Pause(message) => self.say(&Control::Pause(message)),
             LinkInput::Clock(line) => self.traffic.set_clock(line),
             LinkInput::Offline(offline) => {
                 self.offline_since = offline.then(|| self.offline_since.unwrap_or(now));
@@ -359,6 +356,9 @@ impl Link {
             (Control::Start(message), Phase::Established { .. }) => {
                 self.outputs.push_back(LinkOutput::Event(LinkEvent::Match(message)));
             }
+            (Control::Pause(message), Phase::Established { .. }) => {
+                self.outputs.push_back(LinkOutput::Event(LinkEvent::Pause(message)));
+            }
             (message, Phase::Greeting { handshake, .. }) => {
                 let (outcome, answers) = handshake.handle(message);
                 for answer in &answers {
@@ -434,6 +434,13 @@ impl Link {
             self.transmit(Channel::Stream, Packet::Full(packet));
         } else {
             self.outputs.push_back(LinkOutput::Unused(packet));
+        }
+    }
+
+    /// Says something that only an established link says.
+    fn say(&mut self, message: &Control) {
+        if self.is_established() {
+            self.send_control(message);
         }
     }
 

@@ -256,7 +256,8 @@ impl Pair {
             }
             LinkEvent::Closed(reason) => of.ended.push((now, reason)),
             LinkEvent::Interrupted => of.interrupted.push(now),
-            LinkEvent::Resumed | LinkEvent::Pong(_) | LinkEvent::Match(_) => {}
+            LinkEvent::Resumed | LinkEvent::Pong(_) | LinkEvent::Match(_) | LinkEvent::Pause(_) => {
+            }
             LinkEvent::Deliver(delivery) => {
                 assert!(!of.established.is_empty(), "a game message before the handshake");
                 for frame in Frames::new(&delivery.packet[delivery.offset..]) {

@@ -124,6 +124,7 @@ fn describe_sync(sync: &SyncStatus, in_match: bool) -> (String, Color) {
         SyncState::Uncertain => ("clock uncertain", WARM),
         SyncState::Apart | SyncState::CatchingUp => ("catching up", WARM),
         SyncState::InSync => ("in sync", GOOD),
+        SyncState::Held => ("paused for all", WARM),
     };
     let known = sync.uncertainty.as_secs_f32() * 1e3;
     let tick =
