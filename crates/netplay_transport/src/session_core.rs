@@ -1,6 +1,7 @@
 //! The network's half of a session, without I/O: queues in, [`Mesh`] in the middle, outputs for a
 //! shell. The native shell and the in-memory one drive this same half.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +24,9 @@ use crate::queues::{
 use crate::session::{Command, GameEnds, Session, ToGame, Wake};
 use crate::stats::LinkStats;
 use crate::timekeeper::Timekeeper;
+
+/// The statistics of a link are this old at most, if anything happens on it.
+const STATS_EVERY: Duration = Duration::from_millis(20);
 
 /// A peer whose link is established.
 struct Peer {
@@ -55,6 +59,8 @@ pub(crate) struct SessionCore {
     /// What the shell last said.
     now: Now,
     timekeeper: Timekeeper,
+    /// When the statistics were last written for the game.
+    published: Now,
     leaving: bool,
     ring: bool,
 }
@@ -97,6 +103,7 @@ pub(crate) fn session(
         time,
         now: Now::ZERO,
         timekeeper: Timekeeper::default(),
+        published: Now::ZERO,
         leaving: false,
         ring: false,
     };
@@ -167,6 +174,9 @@ impl SessionCore {
             self.drain();
             self.keep_time(now);
             self.drain();
+            self.publish_stats(now);
+        } else if now.since(self.published) >= STATS_EVERY {
+            // A busy link puts its deadlines off again and again.
             self.publish_stats(now);
         }
         self.refill();
@@ -305,6 +315,7 @@ impl SessionCore {
     }
 
     fn publish_stats(&mut self, now: Now) {
+        self.published = now;
         for (peer, entry) in &mut self.peers {
             if let Some(link) = self.mesh.link(*peer) {
                 entry.stats.set_path(link.path());
