@@ -44,16 +44,17 @@
 //! [`LinkConditioner`] on a peer makes its link worse than it is, for trying a game.
 //!
 //! The network runs on a thread of its own, which answers pings and keeps links alive whatever the
-//! game does. The game's side is two places in the frame:
+//! game does. The game's side is three places in the frame:
 //!
 //! | schedule | set | what happens |
 //! |---|---|---|
 //! | `PreUpdate` | [`NetplaySystems::Receive`] | events are triggered, messages written |
-//! | `PostUpdate` | [`NetplaySystems::Send`] | what the frame's systems wrote leaves, one packet per peer if it fits |
+//! | `FixedLast`, in a match | [`NetplaySystems::Send`] | what was written up to the end of this tick leaves, one packet per peer if it fits |
+//! | `PostUpdate` | [`NetplaySystems::Send`] | what the frame's systems wrote leaves, unless a tick of a match begins within 8 ms: then it leaves with that tick |
 //!
 //! In a match, `FixedUpdate` runs on one clock that all players share: [`MatchTick`] is the tick it is in,
 //! [`Match`] and [`SyncStatus`] are on the lobby, and [`Pacing`] says how much the speed may differ. A local
-//! pause or speed changes what is shown, and no tick.
+//! pause or speed changes what is shown, and no tick; [`PauseMatch`] pauses the game of all.
 //!
 //! Which lane a message belongs on is in [`guide::which_lane`].
 //!
@@ -76,7 +77,7 @@ mod settings;
 pub mod test_kit;
 
 use bevy_app::{
-    App, FixedFirst, Plugin, PluginGroup, PluginGroupBuilder, PostUpdate, PreUpdate,
+    App, FixedFirst, FixedLast, Plugin, PluginGroup, PluginGroupBuilder, PostUpdate, PreUpdate,
     RunFixedMainLoop, RunFixedMainLoopSystems,
 };
 use bevy_ecs::prelude::*;
@@ -126,7 +127,7 @@ pub mod prelude {
 pub enum NetplaySystems {
     /// In `PreUpdate`: events are triggered, messages written.
     Receive,
-    /// In `PostUpdate`: what was written leaves.
+    /// In `PostUpdate`, and in a match in `FixedLast` too: what was written leaves.
     Send,
 }
 
@@ -214,10 +215,14 @@ impl Plugin for NetplayPlugin {
                 )
                     .run_if(resource_exists::<Time<Fixed>>),
             )
-            .add_systems(FixedFirst, match_time::count_tick)
+            .add_systems(FixedFirst, match_time::count_tick.run_if(match_time::in_tick))
+            .add_systems(
+                FixedLast,
+                receive::flush_tick.in_set(NetplaySystems::Send).run_if(match_time::in_tick),
+            )
             .add_systems(
                 PostUpdate,
-                (conditioner::condition, receive::flush, receive::refresh_stats)
+                (conditioner::condition, receive::flush_frame, receive::refresh_stats)
                     .chain()
                     .in_set(NetplaySystems::Send),
             );

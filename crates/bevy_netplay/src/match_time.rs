@@ -157,6 +157,23 @@ pub(crate) struct FixedLoop {
     next: NetTick,
     /// What `Time<Virtual>` was before, while a match drives the loop.
     held: Option<Time<Virtual>>,
+    /// When the tick after those begins, from this frame on.
+    due_in: Option<Duration>,
+}
+
+/// What a frame writes waits for a tick that begins within this time, and leaves with what it writes.
+const NEAR: Duration = Duration::from_millis(8);
+
+impl FixedLoop {
+    /// Whether a tick of a match begins soon.
+    pub(crate) fn tick_is_near(&self) -> bool {
+        self.due_in.is_some_and(|due| due <= NEAR)
+    }
+}
+
+/// Whether a match drives the run of `FixedMain` that we are in.
+pub(crate) fn in_tick(fixed_loop: Res<FixedLoop>) -> bool {
+    fixed_loop.held.is_some()
 }
 
 /// A match began: from here on it drives `FixedUpdate`.
@@ -269,6 +286,7 @@ pub(crate) fn drive(
     mut fixed: ResMut<Time<Fixed>>,
     mut fixed_loop: ResMut<FixedLoop>,
 ) {
+    fixed_loop.due_in = None;
     let Some((session, of, mut pacer, mut status)) = lobbies.iter_mut().next() else { return };
     fixed_loop.held = Some(*virtual_time);
     virtual_time.advance_by(Duration::ZERO);
@@ -302,6 +320,9 @@ pub(crate) fn drive(
         pacer.done = Some(tick);
     }
     fixed_loop.next = tick.plus(1 - runs as i32);
+    if !of.timeline.is_held(step.position) && tick == pacer.done.unwrap_or(tick) {
+        fixed_loop.due_in = Some(rate.tick_len().mul_f64(1.0 - fraction));
+    }
     let rest = timestep.mul_f64(fraction).min(timestep.saturating_sub(Duration::from_nanos(1)));
     fixed.accumulate_overstep(timestep * runs + rest);
 }

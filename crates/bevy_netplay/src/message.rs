@@ -250,7 +250,8 @@ pub struct SentTo {
     pub refused: usize,
 }
 
-/// Sends messages of one type. What is written in one frame leaves together at its end.
+/// Sends messages of one type. What is written in one frame leaves together at its end, or
+/// in a match with the tick that is next.
 ///
 /// Several systems may write at the same time.
 #[derive(SystemParam)]

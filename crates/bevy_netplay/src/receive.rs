@@ -261,10 +261,20 @@ pub(crate) fn peer_despawned(
     }
 }
 
-/// Hands over what was written in this frame.
-pub(crate) fn flush(lobbies: Query<&LobbySession>) {
-    for session in &lobbies {
-        session.lock().flush();
+/// Hands over what was written in this tick of a match, and in the frames before it.
+pub(crate) fn flush_tick(lobbies: Query<&LobbySession, With<Match>>) {
+    lobbies.iter().for_each(|session| session.lock().flush());
+}
+
+/// Hands over what was written in this frame, unless it can leave with a tick that is soon over.
+pub(crate) fn flush_frame(
+    lobbies: Query<(&LobbySession, Has<Match>)>,
+    fixed_loop: Res<match_time::FixedLoop>,
+) {
+    for (session, in_match) in &lobbies {
+        if !(in_match && fixed_loop.tick_is_near()) {
+            session.lock().flush();
+        }
     }
 }
 

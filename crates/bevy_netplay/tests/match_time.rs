@@ -7,7 +7,8 @@ use bevy_ecs::prelude::*;
 use bevy_netplay::prelude::*;
 use bevy_netplay::test_kit::{STEP, TestNet};
 use bevy_netplay::{Pacing, PacingProfile, PauseMatch, ResumeMatch, StartError};
-use bevy_time::{Fixed, Time, Virtual};
+use bevy_time::{Fixed, Time, TimeUpdateStrategy, Virtual};
+use serde::{Deserialize, Serialize};
 
 /// The ticks that `FixedUpdate` has run, and what went wrong.
 #[derive(Resource, Default)]
@@ -302,4 +303,95 @@ fn the_overstep_is_the_part_of_the_tick_that_has_passed() {
     assert!(fractions.iter().all(|fraction| (0.0..1.0).contains(fraction)));
     let mean = fractions.iter().sum::<f32>() / fractions.len() as f32;
     assert!((mean - 0.5).abs() < 0.05, "{mean}");
+}
+
+/// Says which frame it is, from where a game does that.
+#[derive(Serialize, Deserialize, Clone)]
+struct FromFrame(u32);
+
+/// The same from `FixedUpdate`.
+#[derive(Serialize, Deserialize, Clone)]
+struct FromTick(u32);
+
+#[derive(Resource, Default)]
+struct Frame(u32);
+
+/// What has arrived, and how many frames late it was at most.
+#[derive(Resource, Clone, Copy, Debug, Default)]
+struct Heard {
+    frames: u32,
+    ticks: u32,
+    latest: u32,
+}
+
+fn hear(
+    frame: Res<Frame>,
+    mut frames: MessageReader<Received<FromFrame>>,
+    mut ticks: MessageReader<Received<FromTick>>,
+    mut heard: ResMut<Heard>,
+) {
+    for message in frames.read() {
+        heard.frames += 1;
+        heard.latest = heard.latest.max(frame.0 - message.message.0);
+    }
+    for message in ticks.read() {
+        heard.ticks += 1;
+        heard.latest = heard.latest.max(frame.0 - message.message.0);
+    }
+}
+
+/// One frame of both apps, 240 of them a second.
+fn short_frame(net: &mut TestNet) {
+    for i in 0..2 {
+        net.app(i).world_mut().resource_mut::<Frame>().0 += 1;
+        net.app(i).update();
+    }
+    net.network.advance(Duration::from_micros(4_167));
+}
+
+#[test]
+fn in_a_match_what_frames_write_leaves_with_the_next_tick_in_one_packet() {
+    let mut net = TestNet::new(12, 2, |app| {
+        app.add_net_message::<FromFrame>(Lane::Unreliable)
+            .add_net_message::<FromTick>(Lane::Unreliable)
+            .init_resource::<Frame>()
+            .init_resource::<Log>()
+            .add_systems(Update, |frame: Res<Frame>, mut out: NetWriter<FromFrame>| {
+                out.to_all(FromFrame(frame.0));
+            })
+            .add_systems(FixedUpdate, |frame: Res<Frame>, mut out: NetWriter<FromTick>| {
+                out.to_all(FromTick(frame.0));
+            })
+            .init_resource::<Heard>()
+            .add_systems(FixedUpdate, count)
+            .add_systems(Update, hear);
+    });
+    net.connect_all();
+    for i in 0..2 {
+        let world = net.app(i).world_mut();
+        // Shorter than 8 ms, so that the next tick is always near.
+        world.resource_mut::<Time<Fixed>>().set_timestep_hz(128.0);
+        let frame = Duration::from_micros(4_167);
+        world.insert_resource(TimeUpdateStrategy::ManualDuration(frame));
+    }
+    (0..480).for_each(|_| short_frame(&mut net));
+    let second = |net: &mut TestNet| {
+        let sent = |net: &mut TestNet| {
+            let world = net.app(0).world_mut();
+            world.query::<&PeerStats>().single(world).expect("one peer").link.datagrams_sent
+        };
+        *net.app(1).world_mut().resource_mut::<Heard>() = Heard::default();
+        let before = sent(net);
+        (0..240).for_each(|_| short_frame(net));
+        (sent(net) - before, *net.app(1).world().resource::<Heard>())
+    };
+    let (packets, heard) = second(&mut net);
+    assert!(packets >= 235 && heard.frames >= 235, "outside of a match: {packets} {heard:?}");
+    let host = host(&mut net);
+    start(&mut net, host);
+    (0..480).for_each(|_| short_frame(&mut net));
+    let (packets, heard) = second(&mut net);
+    println!("in a match: {packets} packets, {heard:?}");
+    assert!((120..=150).contains(&packets), "one a tick: {packets}");
+    assert!(heard.frames >= 236 && heard.ticks >= 126 && heard.latest <= 4, "{heard:?}");
 }

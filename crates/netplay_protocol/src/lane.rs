@@ -132,7 +132,7 @@ pub struct LaneConfig {
     /// Messages that may wait for one peer; for [`LaneKind::Sequenced`] keys in use.
     pub queue_messages: u32,
     /// Whether a message leaves as soon as it is written, and takes what was written before it along;
-    /// otherwise with the flush at the end of the frame. Each costs a datagram and a wake.
+    /// otherwise with the flush at the end of the tick or frame. Each costs a datagram and a wake.
     pub immediate: bool,
     /// Bytes that may wait for one peer, not counting a single message. Beyond either limit an
     /// unreliable lane drops its oldest message, a sequenced one the state that was written the longest

@@ -513,18 +513,43 @@ mod tests {
         session
     }
 
+    /// Two players, and the other's id for each.
+    fn two_players(network: &MemoryNetwork) -> [(Session, PeerId); 2] {
+        let sessions = [open(network), open(network)];
+        network.advance(Duration::from_secs(1));
+        sessions.map(|mut session| {
+            let mut events = core::iter::from_fn(|| session.poll());
+            let peer = events.find_map(|polled| match polled {
+                Polled::Event(SessionEvent::PeerConnected(id)) => Some(id),
+                _ => None,
+            });
+            drop(events);
+            (session, peer.unwrap())
+        })
+    }
+
+    #[test]
+    fn the_statistics_of_a_link_that_is_always_busy_are_not_old() {
+        let network = MemoryNetwork::new(2);
+        let mut players = two_players(&network);
+        for _ in 0..500 {
+            for (session, peer) in &mut players {
+                session.send(*peer, Lane::Unreliable, MessageId(0), b"busy").unwrap();
+                session.flush();
+                while session.poll().is_some() {}
+            }
+            network.advance(Duration::from_millis(2));
+        }
+        for (session, peer) in &mut players {
+            let sent = session.stats(*peer).unwrap().datagrams_sent;
+            assert!(sent >= 480, "{sent}");
+        }
+    }
+
     #[test]
     fn a_message_on_an_immediate_lane_leaves_without_a_flush_and_others_wait_for_it() {
         let network = MemoryNetwork::new(1);
-        let (mut a, mut b) = (open(&network), open(&network));
-        network.advance(Duration::from_secs(1));
-        let mut peer = None;
-        while let Some(polled) = a.poll() {
-            if let Polled::Event(SessionEvent::PeerConnected(id)) = polled {
-                peer = Some(id);
-            }
-        }
-        let peer = peer.unwrap();
+        let [(mut a, peer), (mut b, _)] = two_players(&network);
         let mut arrived = |network: &MemoryNetwork| {
             network.advance(Duration::from_millis(100));
             let mut count = 0;
