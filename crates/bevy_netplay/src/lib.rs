@@ -116,9 +116,9 @@ pub mod prelude {
         AddNetMessage, Conditions, EndMatch, JoinLobby, Lane, LaneConfig, LaneKind,
         LinkConditioner, LinkState, Lobby, LobbyCode, LobbyFailed, LobbyJoined, LobbyOffline,
         LobbyPeers, Match, MatchBegins, MatchGoesOn, MatchHeld, MatchTick, NetTick, NetWriter,
-        NetplayPlugins, NetplaySettings, NetplaySystems, Peer, PeerConnected, PeerDisconnected,
-        PeerId, PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received, StartFailed, StartMatch,
-        SyncState, SyncStatus,
+        NetplayPlugins, NetplaySettings, NetplaySystems, PauseMatch, Peer, PeerConnected,
+        PeerDisconnected, PeerId, PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received,
+        ResumeMatch, StartFailed, StartMatch, SyncState, SyncStatus,
     };
 }
 

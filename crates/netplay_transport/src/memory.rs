@@ -523,7 +523,6 @@ mod tests {
                 Polled::Event(SessionEvent::PeerConnected(id)) => Some(id),
                 _ => None,
             });
-            drop(events);
             (session, peer.unwrap())
         })
     }

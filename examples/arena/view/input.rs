@@ -2,6 +2,7 @@
 
 use bevy::input::InputSystems;
 use bevy::prelude::*;
+use bevy_netplay::prelude::*;
 
 use crate::game::{Controls, Say};
 
@@ -23,7 +24,7 @@ struct Taps {
 pub fn plugin(app: &mut App) {
     // Before the ticks of the same frame.
     app.init_resource::<Taps>()
-        .add_systems(PreUpdate, (fly, talk, quit).after(InputSystems))
+        .add_systems(PreUpdate, (fly, talk, pause, quit).after(InputSystems))
         .add_systems(FixedLast, |mut taps: ResMut<Taps>| *taps = Taps::default());
 }
 
@@ -50,6 +51,23 @@ fn talk(keys: Res<ButtonInput<KeyCode>>, mut say: MessageWriter<Say>, mut next: 
     if keys.just_pressed(KeyCode::KeyT) {
         say.write(Say(LINES[*next % LINES.len()].into()));
         *next += 1;
+    }
+}
+
+/// A pause for all, or its end.
+fn pause(
+    keys: Res<ButtonInput<KeyCode>>,
+    lobby: Option<Single<(Entity, &Match)>>,
+    mut commands: Commands,
+) {
+    let Some((entity, of)) = lobby.map(Single::into_inner) else { return };
+    if !keys.just_pressed(KeyCode::KeyP) {
+        return;
+    }
+    if of.timeline.pause().is_some_and(|pause| pause.until.is_none()) {
+        commands.trigger(ResumeMatch { entity });
+    } else {
+        commands.trigger(PauseMatch { entity });
     }
 }
 

@@ -226,7 +226,7 @@ fn show_hint(
     mut texts: Query<(&mut Text, &mut TextColor)>,
     mut swatches: Query<&mut BackgroundColor>,
 ) {
-    let keys = "arrows or WASD fly | Space shoots | T talks | Esc quits";
+    let keys = "arrows or WASD fly | Space shoots | T talks | P pauses | Esc quits";
     let mut entries = vec![Entry { swatch: None, text: keys.into(), color: DIM }];
     if !controls.human && matches!(*phase, Phase::Playing { .. }) {
         let text = "a bot is flying - press a key to take over".into();
