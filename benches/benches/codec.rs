@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use netplay_protocol::codec::{Bincode, Codec};
-use netplay_protocol::control::{Control, Hello, carriers, lane_entries};
+use netplay_protocol::control::{Control, Hello, LinkPoint, carriers, lane_entries};
 use netplay_protocol::cursor::Reader;
 use netplay_protocol::datagram::{Acks, Departure, HEADER_LEN, Header, Sequence};
 use netplay_protocol::frame::{Body, Frame, Frames, MessageId};
@@ -104,6 +104,7 @@ fn control(c: &mut Criterion) {
         schema_hash: Schema::default().hash(),
         lanes: lane_entries(&LaneTable::default()),
         carriers: carriers::DATA_CHANNEL,
+        link: LinkPoint::default(),
     });
     let mut bytes = Vec::new();
     hello.write(&mut bytes);

@@ -89,13 +89,16 @@ pub struct PeerInterrupted {
     pub id: PeerId,
 }
 
-/// The peer was heard again.
+/// The peer was heard again, on the connection of before or on another one. No reliable message was
+/// lost.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct PeerResumed {
     /// The peer.
     pub entity: Entity,
     /// Its id.
     pub id: PeerId,
+    /// For how long nothing was heard.
+    pub silence: Duration,
 }
 
 /// The link to this peer is over, whether it was ever connected or not. The entity is despawned

@@ -172,9 +172,9 @@ fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
                 world.trigger(PeerInterrupted { entity, id });
             }
         }
-        SessionEvent::PeerResumed(id) => {
+        SessionEvent::PeerResumed { peer: id, silence } => {
             if let Some(entity) = set_link(world, lobby, id, LinkState::Connected) {
-                world.trigger(PeerResumed { entity, id });
+                world.trigger(PeerResumed { entity, id, silence });
             }
         }
         SessionEvent::PeerClosed { peer, reason } => closed(world, lobby, peer, reason),

@@ -28,6 +28,8 @@ const SEEN_EVERY: u64 = 16;
 /// Keep-alives in a row without a word from the server, after which the socket is given up. Counted
 /// and not timed, so that a process that was stopped does not take its own silence for the server's.
 const UNANSWERED_MAX: u32 = 3;
+/// A server that answers does so within this time; used when there is doubt about the socket.
+const DOUBT: Duration = Duration::from_secs(1);
 /// Messages kept for a socket that is away; a mesh of 16 connects with fewer.
 const UNSENT_MAX: usize = 256;
 
@@ -66,6 +68,8 @@ pub enum LobbyInput {
     SocketText(String),
     /// The socket closed or could not be opened; why, for people.
     SocketClosed(String),
+    /// A link is silent, or this machine has other addresses than before: the socket may be dead too.
+    Doubt,
     /// Time passed.
     Tick,
 }
@@ -216,6 +220,7 @@ impl LobbyClient {
             LobbyInput::SocketOpened => self.opened(),
             LobbyInput::SocketText(text) => self.text(now, &text),
             LobbyInput::SocketClosed(why) => self.closed(now, why),
+            LobbyInput::Doubt => self.doubt(now),
             LobbyInput::Tick => self.tick(now),
         }
     }
@@ -343,6 +348,19 @@ impl LobbyClient {
                 let (keep_alive_at, unanswered) = (now + keep_alive, unanswered + 1);
                 self.state = State::Online { keep_alive_at, keep_alive, unanswered };
             }
+            _ => {}
+        }
+    }
+
+    /// Asks the server for a sign of life, or tries again at once.
+    fn doubt(&mut self, now: Now) {
+        match &mut self.state {
+            State::Online { keep_alive_at, unanswered, .. } if *unanswered < UNANSWERED_MAX => {
+                *keep_alive_at = now + DOUBT;
+                *unanswered = UNANSWERED_MAX;
+                self.seen();
+            }
+            State::Pausing { .. } => self.connect(now),
             _ => {}
         }
     }

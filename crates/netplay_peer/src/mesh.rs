@@ -10,13 +10,19 @@
 //! | a signal from a member | hands it to its link; a fresh offer makes one if needed |
 //! | a member went offline | its link waits less long in silence |
 //! | a member left | closes its link |
+//!
+//! A link that is lost while its member is still in the lobby is made anew: at once if the other side
+//! began anew, else after a pause that doubles.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use netplay_protocol::datagram::ClockLine;
 use netplay_protocol::limits::LOBBY_MEMBERS_MAX;
 use netplay_protocol::lobby::{LobbyState, Signal, SignalBody};
 use netplay_protocol::{Now, PeerId};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
 
 use crate::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
 use crate::link::{
@@ -66,6 +72,8 @@ pub enum MeshInput {
         /// What.
         input: LinkInput,
     },
+    /// This machine has other addresses than before.
+    NetworkChanged,
     /// Time passed.
     Tick,
 }
@@ -137,6 +145,42 @@ struct Member {
     refused: bool,
     /// It left the lobby; only its link's last words remain.
     gone: bool,
+    again: Again,
+}
+
+/// When to make a link again, after one was lost.
+#[derive(Debug, Default)]
+struct Again {
+    at: Option<Now>,
+    /// Links that were lost, one after another.
+    losses: u32,
+}
+
+/// From the loss of a link to the next one, doubled after each that is not established.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+impl Member {
+    fn next_deadline(&self) -> Option<Now> {
+        let link = self.link.as_deref().and_then(Link::next_deadline);
+        let again = self.again.at.filter(|_| self.link.is_none());
+        link.into_iter().chain(again).min()
+    }
+}
+
+impl Again {
+    /// A link is over: is there to be another?
+    fn note_end(&mut self, now: Now, reason: &CloseReason) {
+        match reason {
+            CloseReason::Replaced => self.at = Some(now),
+            CloseReason::Lost | CloseReason::ConnectTimeout(_) => {
+                let pause = AGAIN * 2_u32.saturating_pow(self.losses.min(8));
+                self.losses += 1;
+                self.at = Some(now + pause.min(AGAIN_MAX));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The machine of one player.
@@ -146,6 +190,8 @@ pub struct Mesh {
     lobby: LobbyClient,
     me: Option<PeerId>,
     members: BTreeMap<PeerId, Member>,
+    /// Numbers of links.
+    rng: ChaCha8Rng,
     /// For links that begin, once somebody keeps a clock.
     clock: Option<Option<ClockLine>>,
     outputs: VecDeque<MeshOutput>,
@@ -160,6 +206,7 @@ impl Mesh {
             link_config,
             me: None,
             members: BTreeMap::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed ^ 0x6c69_6e6b),
             clock: None,
             outputs: VecDeque::new(),
         }
@@ -182,8 +229,8 @@ impl Mesh {
 
     /// When to send the next [`MeshInput::Tick`].
     pub fn next_deadline(&self) -> Option<Now> {
-        let links = self.members.values().filter_map(|member| member.link.as_deref());
-        links.filter_map(Link::next_deadline).chain(self.lobby.next_deadline()).min()
+        let members = self.members.values().filter_map(Member::next_deadline);
+        members.chain(self.lobby.next_deadline()).min()
     }
 
     /// Takes one input; then drain [`Self::poll_output`].
@@ -200,6 +247,7 @@ impl Mesh {
                 self.drive(now, peer, LinkInput::Packet { connection, channel, packet });
             }
             MeshInput::Clock(line) => self.set_clock(now, line),
+            MeshInput::NetworkChanged => self.network_changed(now),
             MeshInput::Link { peer, input } => self.drive(now, peer, input),
             MeshInput::Tick => self.tick(now),
         }
@@ -212,6 +260,14 @@ impl Mesh {
         }
     }
 
+    fn network_changed(&mut self, now: Now) {
+        self.lobby(now, LobbyInput::Doubt);
+        let peers: Vec<_> = self.members.keys().copied().collect();
+        for peer in peers {
+            self.drive(now, peer, LinkInput::NetworkChanged);
+        }
+    }
+
     fn event(&mut self, event: MeshEvent) {
         self.outputs.push_back(MeshOutput::Event(event));
     }
@@ -220,12 +276,22 @@ impl Mesh {
         if self.lobby.next_deadline().is_some_and(|deadline| now >= deadline) {
             self.lobby(now, LobbyInput::Tick);
         }
-        let due = |member: &Member| {
-            let deadline = member.link.as_deref().and_then(Link::next_deadline);
-            deadline.is_some_and(|deadline| now >= deadline)
-        };
+        let due = |member: &Member| member.next_deadline().is_some_and(|at| now >= at);
         while let Some(peer) = self.members.iter().find(|(_, m)| due(m)).map(|(peer, _)| *peer) {
-            self.drive(now, peer, LinkInput::Tick);
+            let member = self.members.get_mut(&peer);
+            if member.is_some_and(|member| member.again.at.take_if(|at| now >= *at).is_some()) {
+                self.make_again(now, peer);
+            } else {
+                self.drive(now, peer, LinkInput::Tick);
+            }
+        }
+    }
+
+    /// A link was lost some time ago.
+    fn make_again(&mut self, now: Now, peer: PeerId) {
+        let member = self.members.get(&peer);
+        if member.is_some_and(|m| m.link.is_none() && !m.offline && !m.refused && !m.gone) {
+            self.start(now, peer, LinkInput::Start);
         }
     }
 
@@ -304,7 +370,10 @@ impl Mesh {
         let (Some(me), Some(member)) = (self.me, self.members.get_mut(&peer)) else {
             return;
         };
-        let mut link = Link::new(self.link_config.clone(), me < peer, member.used);
+        member.again.at = None;
+        // Never zero, which stands for none.
+        let number = self.rng.next_u64() | 1;
+        let mut link = Link::new(self.link_config.clone(), me < peer, member.used, number);
         if !matches!(first, LinkInput::Start) {
             link.wait_for_offer(now);
         }
@@ -324,13 +393,6 @@ impl Mesh {
         let offers = matches!(signal.body, SignalBody::Offer { .. });
         let fresh = offers && signal.attempt > member.used.attempt;
         match &mut member.link {
-            // The other side began anew: what was in flight on the old connection is gone, so the
-            // game must hear that this link ended.
-            Some(link) if fresh && link.is_established() => {
-                link.handle(now, LinkInput::Close(CloseReason::Replaced));
-                self.drain(peer);
-                self.replace(now, peer, signal);
-            }
             Some(link) if fresh && link.is_closed() => self.replace(now, peer, signal),
             Some(_) => self.drive(now, peer, LinkInput::Signal(signal)),
             None if fresh && !member.refused => {
@@ -341,7 +403,7 @@ impl Mesh {
     }
 
     fn replace(&mut self, now: Now, peer: PeerId, signal: Signal) {
-        self.abandon(peer);
+        self.abandon(now, peer);
         let member = self.members.get(&peer);
         if member.is_some_and(|member| !member.refused) {
             self.start(now, peer, LinkInput::Signal(signal));
@@ -349,12 +411,12 @@ impl Mesh {
     }
 
     /// Drops a link at once, without its last words.
-    fn abandon(&mut self, peer: PeerId) {
+    fn abandon(&mut self, now: Now, peer: PeerId) {
         if let Some(member) = self.members.get_mut(&peer)
             && let Some(link) = &mut member.link
         {
             link.abandon();
-            self.drain(peer);
+            self.drain(now, peer);
         }
     }
 
@@ -362,7 +424,7 @@ impl Mesh {
         match self.members.get_mut(&peer).and_then(|member| member.link.as_deref_mut()) {
             Some(link) => {
                 link.handle(now, input);
-                self.drain(peer);
+                self.drain(now, peer);
             }
             None => {
                 if let LinkInput::Packet { packet, .. }
@@ -376,7 +438,7 @@ impl Mesh {
         }
     }
 
-    fn drain(&mut self, peer: PeerId) {
+    fn drain(&mut self, now: Now, peer: PeerId) {
         let Some(member) = self.members.get_mut(&peer) else {
             return;
         };
@@ -384,6 +446,7 @@ impl Mesh {
         member.used = link.used();
         let mut signals = Vec::new();
         let mut lost = false;
+        let established = link.is_established();
         while let Some(output) = link.poll_output() {
             self.outputs.push_back(match output {
                 LinkOutput::Driver(command) => MeshOutput::Driver { peer, command },
@@ -397,8 +460,12 @@ impl Mesh {
                     continue;
                 }
                 LinkOutput::Event(event) => {
+                    if event == LinkEvent::Established {
+                        member.again.losses = 0;
+                    }
                     if let LinkEvent::Closed(reason) = &event {
                         lost |= *reason == CloseReason::Lost;
+                        member.again.note_end(now, reason);
                         member.refused |= matches!(
                             reason,
                             CloseReason::Ended
@@ -419,20 +486,14 @@ impl Mesh {
         }
         // These go through the lobby client, whose outputs are ours.
         for signal in signals {
-            self.tell(LobbyInput::Signal { to: peer, signal });
+            // An established link offers because its path is in doubt; so may be that to the server.
+            if established && matches!(signal.body, SignalBody::Offer { .. }) {
+                self.lobby(now, LobbyInput::Doubt);
+            }
+            self.lobby(now, LobbyInput::Signal { to: peer, signal });
         }
         if lost {
-            self.tell(LobbyInput::ReportLost(peer));
-        }
-    }
-
-    /// Says something to the server; saying never depends on the time.
-    fn tell(&mut self, input: LobbyInput) {
-        self.lobby.handle(Now::ZERO, input);
-        while let Some(output) = self.lobby.poll_output() {
-            if let LobbyOutput::SendText(text) = output {
-                self.outputs.push_back(MeshOutput::SendText(text));
-            }
+            self.lobby(now, LobbyInput::ReportLost(peer));
         }
     }
 

@@ -18,7 +18,7 @@ use netplay_protocol::limits::{RELIABLE_WINDOW, STREAM_WINDOW};
 use netplay_simnet::Conditions;
 use rand_core::Rng;
 use support::config::config;
-use support::pair::{Pair, for_each_seed};
+use support::pair::{Pair, Path, for_each_seed};
 
 const MS: Duration = Duration::from_millis(1);
 /// A tick at 60 Hz.
@@ -372,11 +372,11 @@ fn after_an_outage_the_newest_state_of_every_key_arrives() {
     for value in 0..60 {
         tick(&mut pair, value);
     }
-    pair.is_cut = true;
+    pair.set_path(Path::Dead);
     for value in 60..115 {
         tick(&mut pair, value);
     }
-    pair.is_cut = false;
+    pair.set_path(Path::Carries);
     for value in 115..135 {
         tick(&mut pair, value);
     }

@@ -2,7 +2,7 @@
 //!
 //! | tag | message | content |
 //! |---|---|---|
-//! | 1 | `Hello` | `NPLY`, version 2, then: codec 1, game (text), build (text), schema hash 8, lane count 1, lanes (id 1, kind 1), carriers 1 |
+//! | 1 | `Hello` | `NPLY`, version 2, then: codec 1, game (text), build (text), schema hash 8, lane count 1, lanes (id 1, kind 1), carriers 1, the link: see [`LinkPoint`], 8, 8, 8, 4 |
 //! | 2 | `Accept` | nothing: your hello suits me |
 //! | 3 | `Schema` | the table of message types, sent when hashes differ |
 //! | 4 | `Refuse` | code 1, text: I will not play with you |
@@ -77,6 +77,21 @@ pub struct Hello {
     pub lanes: Vec<LaneEntry>,
     /// The [`carriers`] that it can use.
     pub carriers: u8,
+    /// For which link this connection is.
+    pub link: LinkPoint,
+}
+
+/// For which link a connection is, and where the link goes on if it had another connection before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkPoint {
+    /// The number that the speaker gave its link; no other link of its has it.
+    pub ours: u64,
+    /// The number that the listener gave to the link that goes on; 0 if this link is new.
+    pub theirs: u64,
+    /// What the speaker has received of channel 2 since the link was made, as credit counts it.
+    pub stream: u64,
+    /// How many messages about matches it has received on channel 0.
+    pub control: u32,
 }
 
 /// How two hellos differ. "Ours" is the side that reports.
@@ -399,8 +414,14 @@ impl Control {
             lanes.push(LaneEntry { id: reader.u8()?, kind: reader.u8()? });
         }
         let carriers = reader.u8()?;
+        let link = LinkPoint {
+            ours: reader.u64()?,
+            theirs: reader.u64()?,
+            stream: reader.u64()?,
+            control: reader.u32()?,
+        };
         reader.finish()?;
-        Ok(Self::Hello(Hello { version, codec, game, build, schema_hash, lanes, carriers }))
+        Ok(Self::Hello(Hello { version, codec, game, build, schema_hash, lanes, carriers, link }))
     }
 }
 
@@ -423,6 +444,10 @@ impl Hello {
             out.extend_from_slice(&[lane.id, lane.kind]);
         }
         out.push(self.carriers);
+        for number in [self.link.ours, self.link.theirs, self.link.stream] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.link.control.to_le_bytes());
     }
 }
 
@@ -443,6 +468,7 @@ mod tests {
             schema_hash: 0x0102_0304_0506_0708,
             lanes: lane_entries(&LaneTable::default()),
             carriers: carriers::DATA_CHANNEL,
+            link: LinkPoint { ours: 1, theirs: 2, stream: 3, control: 4 },
         }
     }
 
@@ -458,7 +484,7 @@ mod tests {
         let cases: [(Control, &[u8]); 12] = [
             (
                 Control::Hello(hello()),
-                b"\x01NPLY\x01\x00\x01\x04game\x031.0\x08\x07\x06\x05\x04\x03\x02\x01\x04\x00\x00\x01\x01\x02\x02\x03\x04\x01",
+                b"\x01NPLY\x01\x00\x01\x04game\x031.0\x08\x07\x06\x05\x04\x03\x02\x01\x04\x00\x00\x01\x01\x02\x02\x03\x04\x01\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0",
             ),
             (Control::HelloOfVersion(7), b"\x01NPLY\x07\x00"),
             (Control::Accept, b"\x02"),

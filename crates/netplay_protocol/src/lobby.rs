@@ -343,8 +343,10 @@ pub enum SignalBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mline: Option<u16>,
     },
-    /// I end this link.
+    /// I end this attempt, or this link.
     Bye,
+    /// I have given up the link that this attempt made: nothing was heard for too long.
+    Lost,
 }
 
 /// Why a JSON message was refused.

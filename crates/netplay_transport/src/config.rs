@@ -5,7 +5,7 @@ use core::time::Duration;
 use netplay_peer::LinkConfig;
 use netplay_peer::link::liveness::LivenessConfig;
 use netplay_protocol::codec::{Bincode, Codec};
-use netplay_protocol::control::{Hello, carriers, lane_entries};
+use netplay_protocol::control::{Hello, LinkPoint, carriers, lane_entries};
 use netplay_protocol::schema::Schema;
 use netplay_protocol::{BuildId, GameId, LaneTable, PROTOCOL_VERSION, lobby};
 
@@ -103,6 +103,7 @@ impl SessionConfig {
                 schema_hash: self.schema.hash(),
                 lanes: lane_entries(&self.lanes),
                 carriers: carriers::DATA_CHANNEL,
+                link: LinkPoint::default(),
             },
             schema: self.schema.clone(),
             lanes: self.lanes.clone(),

@@ -46,7 +46,12 @@ pub enum SessionEvent {
     /// Nothing was heard from this peer for a while.
     PeerInterrupted(PeerId),
     /// It was heard again.
-    PeerResumed(PeerId),
+    PeerResumed {
+        /// Who.
+        peer: PeerId,
+        /// For how long nothing was heard.
+        silence: Duration,
+    },
     /// The link to this peer is over; it was connected before or not.
     PeerClosed {
         /// Whose.

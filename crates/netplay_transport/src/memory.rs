@@ -73,6 +73,7 @@ impl MemoryNetwork {
             streams: BTreeMap::new(),
             pairs: BTreeMap::new(),
             opening: BTreeMap::new(),
+            unopened: Vec::new(),
             arrived: Vec::new(),
             delay: Duration::ZERO,
             conditioners: Conditioners::default(),
@@ -119,7 +120,11 @@ impl MemoryNetwork {
 
     /// Cuts or mends the path from one player to another, in one direction.
     pub fn block(&self, from: PeerId, to: PeerId, blocked: bool) {
-        self.world().paths.block(from, to, blocked);
+        let mut world = self.world();
+        world.paths.block(from, to, blocked);
+        for (mine, theirs) in core::mem::take(&mut world.unopened) {
+            world.find_path(mine, theirs);
+        }
     }
 
     /// Stops the lobby server (sockets close, its memory is gone) or starts it anew.
@@ -178,6 +183,8 @@ struct World {
     pairs: BTreeMap<End, End>,
     /// Ends whose channels open at this time.
     opening: BTreeMap<End, Now>,
+    /// Pairs of ends whose path is cut.
+    unopened: Vec<(End, End)>,
     /// Empty between turns; kept for its memory.
     arrived: Vec<(End, Channel, Vec<u8>)>,
     delay: Duration,
@@ -358,7 +365,6 @@ impl World {
         let Some(me) = node.me else {
             return;
         };
-        let now = self.now;
         self.conditioners.begin(me, peer, node.conditioner.as_ref());
         match command {
             DriverCommand::Offer { connection } => self.describe(id, peer, connection),
@@ -376,25 +382,33 @@ impl World {
                     return self.fail(id, peer, connection);
                 };
                 let theirs = (peer, me, theirs);
-                let cut = self.paths.is_blocked(me, peer) || self.paths.is_blocked(peer, me);
-                if self.pairs.get(&theirs) == Some(&mine) && !cut {
+                if self.pairs.get(&theirs) == Some(&mine) {
                     self.pairs.insert(mine, theirs);
-                    let at = now
-                        + 2 * self.delay
-                        + self.conditioners.delay(me, peer)
-                        + self.conditioners.delay(peer, me);
-                    self.opening.insert(mine, at);
-                    self.opening.insert(theirs, at);
+                    self.find_path(mine, theirs);
                 }
             }
             DriverCommand::AddCandidate { .. } => {}
             DriverCommand::Drop { connection } => {
                 let mine = (me, peer, connection);
                 self.opening.remove(&mine);
+                self.unopened.retain(|(a, b)| *a != mine && *b != mine);
                 self.pairs.remove(&mine);
                 self.streams.retain(|(from, to), _| *from != mine && *to != mine);
             }
         }
+    }
+
+    /// Both descriptions are known: the channels open, as soon as the path is there in both directions.
+    fn find_path(&mut self, mine: End, theirs: End) {
+        let (me, peer, _) = mine;
+        if self.paths.is_blocked(me, peer) || self.paths.is_blocked(peer, me) {
+            self.unopened.push((mine, theirs));
+            return;
+        }
+        let conditioned = self.conditioners.delay(me, peer) + self.conditioners.delay(peer, me);
+        let at = self.now + 2 * self.delay + conditioned;
+        self.opening.insert(mine, at);
+        self.opening.insert(theirs, at);
     }
 
     fn describe(&mut self, id: NodeId, peer: PeerId, connection: ConnectionId) {

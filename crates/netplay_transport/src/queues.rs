@@ -90,7 +90,8 @@ pub fn memory_per_peer(lanes: &LaneTable) -> usize {
         };
         bytes + messages * ENTRY + incoming * config.kind.message_max()
     };
-    let windows = 2 * RELIABLE_WINDOW as usize + STREAM_WINDOW as usize;
+    // What came of channel 2 and was not read, and what we keep of it to send it again.
+    let windows = 2 * RELIABLE_WINDOW as usize + 2 * STREAM_WINDOW as usize;
     let hand_over = LOSSY_TO_PEER * LOSSY_BATCH_MAX + LOSSY_BYTES_TO_GAME;
     let spare = SPARE_SMALL * SMALL + SPARE_LARGE * 2 * STREAM_PACKET_MAX;
     lanes.iter().map(|(_, config)| lane(config)).sum::<usize>() + windows + hand_over + spare

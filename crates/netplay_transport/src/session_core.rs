@@ -322,6 +322,7 @@ impl SessionCore {
                 entry.stats.bulk_incoming = link.bulk_progress();
                 entry.stats.clock = self.timekeeper.pair(now, *peer);
                 entry.stats.media = link.carrier() == Channel::Media;
+                entry.stats.moves = link.moves();
                 for (lane, _) in link.lanes().iter() {
                     entry.stats.lanes[lane.index()] = link.lane_stats(lane);
                 }
@@ -376,7 +377,9 @@ impl SessionCore {
                 self.tell(SessionEvent::PeerConnected(peer));
             }
             LinkEvent::Interrupted => self.tell(SessionEvent::PeerInterrupted(peer)),
-            LinkEvent::Resumed => self.tell(SessionEvent::PeerResumed(peer)),
+            LinkEvent::Resumed { silence } => {
+                self.tell(SessionEvent::PeerResumed { peer, silence });
+            }
             LinkEvent::Closed(reason) => {
                 self.peers.remove(&peer);
                 self.timekeeper.closed(self.now, peer);
@@ -430,7 +433,7 @@ impl SessionCore {
     /// The game does not look. An interruption that is over by the time it does is no news.
     fn keep(&mut self, item: ToGame) {
         if let ToGame::Event(event) = &item
-            && let SessionEvent::PeerResumed(resumed) = &**event
+            && let SessionEvent::PeerResumed { peer: resumed, .. } = &**event
         {
             let news = SessionEvent::PeerInterrupted(*resumed);
             let last = self

@@ -24,6 +24,8 @@ pub struct LinkStats {
     pub media: bool,
     /// Datagrams sent, bare acks included.
     pub datagrams_sent: u64,
+    /// How often the link has moved to another connection.
+    pub moves: u32,
     /// Datagrams received, bare acks included, duplicates not.
     pub datagrams_received: u64,
     /// Datagrams received again.

@@ -196,7 +196,7 @@ fn fitting(from: PeerId, signal: Signal) -> Result<ServerMessage, Refusal> {
         SignalBody::Candidate { candidate, mid, .. } => {
             candidate.len() + mid.as_ref().map_or(0, String::len)
         }
-        SignalBody::Bye => 0,
+        SignalBody::Bye | SignalBody::Lost => 0,
     };
     let message = ServerMessage::Signal { from, signal };
     if text <= SURELY {

@@ -6,8 +6,10 @@
 //! opens it (`webrtc` 0.21.1). A side is established when it has accepted *and* was accepted: so nobody
 //! receives a game message before it has checked the sender. Where the hashes of the message types
 //! differ, both send their tables first, so that both can name the difference.
+//!
+//! Each also says for which link the connection is: a new one, or one that goes on.
 
-use netplay_protocol::control::{Control, Hello, Mismatch};
+use netplay_protocol::control::{Control, Hello, LinkPoint, Mismatch};
 use netplay_protocol::schema::Schema;
 
 /// What came of a message.
@@ -21,6 +23,8 @@ pub enum Outcome {
     Refused(Mismatch),
     /// The other side refuses, and we do not see why.
     RefusedByPeer(String),
+    /// The link that we wanted to go on with is gone on the other side.
+    LinkGone,
     /// A message that cannot come now.
     Violation(&'static str),
 }
@@ -35,11 +39,15 @@ pub struct Handshake {
     was_accepted: bool,
     awaiting_schema: bool,
     their_carriers: u8,
+    /// The number of the other side's link, if this connection is to go on with one.
+    goes_on_with: Option<u64>,
+    their_link: LinkPoint,
 }
 
 impl Handshake {
-    /// A handshake for a game with these message types; `hello` carries their hash.
-    pub const fn new(hello: Hello, schema: Schema) -> Self {
+    /// A handshake for a game with these message types; `hello` carries their hash. `goes_on_with` is
+    /// the number of the other side's link, if ours had another connection before.
+    pub const fn new(hello: Hello, schema: Schema, goes_on_with: Option<u64>) -> Self {
         Self {
             hello,
             schema,
@@ -48,7 +56,19 @@ impl Handshake {
             was_accepted: false,
             awaiting_schema: false,
             their_carriers: 0,
+            goes_on_with,
+            their_link: LinkPoint { ours: 0, theirs: 0, stream: 0, control: 0 },
         }
+    }
+
+    /// What the other side's hello says of its link.
+    pub const fn their_link(&self) -> LinkPoint {
+        self.their_link
+    }
+
+    /// Whether our hello is out.
+    pub const fn has_spoken(&self) -> bool {
+        self.said_hello
     }
 
     /// What the side says that speaks first.
@@ -94,6 +114,16 @@ impl Handshake {
                     return Outcome::Refused(mismatch);
                 }
                 self.their_carriers = theirs.carriers;
+                self.their_link = theirs.link;
+                let knows_ours = [0, self.hello.link.ours].contains(&theirs.link.theirs);
+                match self.goes_on_with {
+                    Some(number) if number != theirs.link.ours || !knows_ours => {
+                        return Outcome::LinkGone;
+                    }
+                    // It learns from our hello that its link has no other end any more.
+                    None if !knows_ours => return Outcome::Pending,
+                    _ => {}
+                }
                 if theirs.schema_hash == self.hello.schema_hash {
                     self.accepted = true;
                     answers.push(Control::Accept);
@@ -150,8 +180,16 @@ mod tests {
             schema_hash: schema.hash(),
             lanes: lane_entries(&LaneTable::default()),
             carriers: carriers::DATA_CHANNEL,
+            link: LinkPoint::default(),
         };
-        Handshake::new(hello, schema)
+        Handshake::new(hello, schema, None)
+    }
+
+    /// The same game with a link of this number that goes on with the one of that number.
+    fn goes_on(ours: u64, theirs: u64) -> Handshake {
+        let Handshake { mut hello, schema, .. } = side("1", &["m"]);
+        hello.link = LinkPoint { ours, theirs, stream: ours, control: 0 };
+        Handshake::new(hello, schema, (theirs != 0).then_some(theirs))
     }
 
     /// Runs both sides to the end and returns their last outcomes.
@@ -236,5 +274,32 @@ mod tests {
         let mut a = side("1", &[]);
         a.handle(side("1", &[]).speak_first());
         assert_eq!(a.game_packet(), Outcome::Established);
+    }
+
+    #[test]
+    fn both_ends_of_a_link_go_on_with_it() {
+        let (mut a, mut b) = (goes_on(1, 2), goes_on(2, 1));
+        assert_eq!(run(&mut a, &mut b), (Outcome::Established, Outcome::Established));
+        assert_eq!((a.their_link().stream, b.their_link().stream), (2, 1));
+    }
+
+    #[test]
+    fn a_side_that_was_never_sure_goes_on_too() {
+        // Ours was established, theirs waited for our last word: it knows no number of ours yet.
+        let (mut a, mut b) = (goes_on(1, 2), goes_on(2, 0));
+        assert_eq!(run(&mut a, &mut b), (Outcome::Established, Outcome::Established));
+    }
+
+    #[test]
+    fn a_link_whose_other_end_is_gone_is_told_so() {
+        for (mut a, mut b) in [
+            (goes_on(1, 2), goes_on(3, 0)),
+            (goes_on(1, 2), goes_on(3, 4)),
+            (goes_on(1, 2), goes_on(2, 4)),
+        ] {
+            let (end_a, end_b) = run(&mut a, &mut b);
+            assert_eq!(end_a, Outcome::LinkGone);
+            assert!(matches!(end_b, Outcome::LinkGone | Outcome::Pending), "{end_b:?}");
+        }
     }
 }

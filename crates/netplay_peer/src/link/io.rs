@@ -98,6 +98,8 @@ pub enum LinkInput {
     Match(StartMessage),
     /// Say this about a pause of the match.
     Pause(PauseMessage),
+    /// This machine has other addresses than before.
+    NetworkChanged,
     /// The lobby server lost (`true`) or regained its connection to the member.
     Offline(bool),
     /// End the link, for this reason.
@@ -169,8 +171,11 @@ pub enum LinkEvent {
     Established,
     /// Nothing heard for a while.
     Interrupted,
-    /// Heard again.
-    Resumed,
+    /// Heard again, perhaps on another connection.
+    Resumed {
+        /// After so long.
+        silence: Duration,
+    },
     /// Over.
     Closed(CloseReason),
     /// The other side says this about the start of a match.

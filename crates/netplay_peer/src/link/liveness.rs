@@ -61,6 +61,16 @@ impl Liveness {
         Self { config, heard: now, driven: now, offline_since: None, interrupted: false }
     }
 
+    /// When the other side was last heard.
+    pub const fn heard_at(&self) -> Now {
+        self.heard
+    }
+
+    /// For how long it has been silent.
+    pub const fn silence(&self, now: Now) -> Duration {
+        now.since(self.heard)
+    }
+
     /// A valid packet arrived.
     pub fn heard(&mut self, now: Now) -> Option<Change> {
         self.heard = self.heard.max(now);

@@ -19,6 +19,7 @@ mod io;
 pub mod liveness;
 pub mod negotiation;
 pub mod pace;
+mod renewal;
 pub mod stream;
 mod traffic;
 
@@ -26,7 +27,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use netplay_protocol::control::{ByeReason, Control, carriers};
-use netplay_protocol::lobby::{Signal, SignalBody};
+use netplay_protocol::lobby::Signal;
 use netplay_protocol::{Lane, LaneTable, Now};
 
 use datagrams::PathStats;
@@ -38,6 +39,7 @@ pub use io::{
 use liveness::{Change, Liveness};
 pub use negotiation::{LINK_DEADLINE, Previous, Step};
 use negotiation::{Negotiation, Output as Negotiated, Role};
+use renewal::{Arrived, Renewal};
 use traffic::Traffic;
 
 use crate::lanes::{LaneStats, Violation};
@@ -72,20 +74,29 @@ pub struct Link {
     phase: Phase,
     negotiation: Negotiation,
     traffic: Traffic,
+    renewal: Renewal,
+    /// The last numbers used in negotiations.
+    used: Previous,
+    /// Names this link among all that we make.
+    number: u64,
     /// Since when the lobby server has no connection to the member.
     offline_since: Option<Now>,
     outputs: VecDeque<LinkOutput>,
 }
 
 impl Link {
-    /// A link that has not started; see [`Negotiation::new`] for the arguments.
-    pub fn new(config: LinkConfig, offers_first: bool, previous: Previous) -> Self {
+    /// A link that has not started; see [`Negotiation::new`] for the arguments. `number` names it:
+    /// never zero, and of no other link that this player ever makes.
+    pub fn new(config: LinkConfig, offers_first: bool, previous: Previous, number: u64) -> Self {
         let traffic = Traffic::new(&config.lanes);
         Self {
             config,
             traffic,
             phase: Phase::Negotiating,
             negotiation: Negotiation::new(offers_first, previous),
+            renewal: Renewal::default(),
+            used: previous,
+            number,
             offline_since: None,
             outputs: VecDeque::new(),
         }
@@ -108,7 +119,12 @@ impl Link {
 
     /// The numbers in use, for the next link with this member.
     pub const fn used(&self) -> Previous {
-        self.negotiation.used()
+        self.used
+    }
+
+    /// How often it has moved to another connection.
+    pub const fn moves(&self) -> u32 {
+        self.renewal.moves
     }
 
     /// Whether a packet of channel 2 with `len` bytes may be sent now.
@@ -159,6 +175,7 @@ impl Link {
             Phase::Lingering { until } => Some(*until),
             Phase::Established { liveness, keep_alive_at } => {
                 let own = liveness.next_deadline().min(*keep_alive_at);
+                let own = own.min(self.renewal.next_deadline(liveness));
                 Some(self.traffic.next_deadline().map_or(own, |traffic| traffic.min(own)))
             }
             Phase::Ended => None,
@@ -199,9 +216,10 @@ impl Link {
                     self.send_control(&credit);
                 }
             }
-            LinkInput::Match(message) => self.say(&Control::Start(message)),
-            LinkInput::Pause(message) => self.say(&Control::Pause(message)),
+            LinkInput::Match(message) => self.say(Control::Start(message)),
+            LinkInput::Pause(message) => self.say(Control::Pause(message)),
             LinkInput::Clock(line) => self.traffic.set_clock(line),
+            LinkInput::NetworkChanged => self.network_changed(now),
             LinkInput::Offline(offline) => {
                 self.offline_since = offline.then(|| self.offline_since.unwrap_or(now));
                 if let Phase::Established { liveness, .. } = &mut self.phase {
@@ -235,17 +253,14 @@ impl Link {
     /// Ends the link at once, without its last words; it reports nothing more.
     pub fn abandon(&mut self) {
         if !matches!(self.phase, Phase::Ended) {
-            self.drop_connection();
+            self.drop_connections(negotiation::Input::Close);
         }
     }
 
     fn signal(&mut self, now: Now, signal: Signal) {
         match self.phase {
             Phase::Lingering { .. } | Phase::Ended => {}
-            // Its last word may overtake messages on the path; the path says goodbye too. And who
-            // wants a fresh link while this one lives has to be answered by another.
-            Phase::Established { .. }
-                if matches!(signal.body, SignalBody::Bye | SignalBody::Offer { .. }) => {}
+            Phase::Established { .. } => self.renewal_signal(now, signal),
             _ => self.negotiate(now, negotiation::Input::Signal(signal)),
         }
     }
@@ -255,6 +270,7 @@ impl Link {
         let current = event.connection() == self.negotiation.connection();
         match self.phase {
             Phase::Lingering { .. } | Phase::Ended => {}
+            Phase::Established { .. } => self.renewal_driver(now, event),
             Phase::Greeting { .. } if failed && current => self.retry(now),
             _ => self.negotiate(now, negotiation::Input::Driver(event)),
         }
@@ -268,6 +284,9 @@ impl Link {
     fn negotiate(&mut self, now: Now, input: negotiation::Input) {
         let attempt = self.negotiation.attempt();
         self.negotiation.handle(now, input);
+        if !self.is_established() {
+            self.used = self.negotiation.used();
+        }
         if self.negotiation.attempt() != attempt && matches!(self.phase, Phase::Greeting { .. }) {
             self.phase = Phase::Negotiating;
         }
@@ -276,7 +295,7 @@ impl Link {
                 Negotiated::Driver(command) => self.outputs.push_back(LinkOutput::Driver(command)),
                 Negotiated::Signal(signal) => self.outputs.push_back(LinkOutput::Signal(signal)),
                 Negotiated::Opened => self.greet(now),
-                Negotiated::Broken => self.end(CloseReason::Lost),
+                Negotiated::Broken | Negotiated::GivenUp => self.end(CloseReason::Lost),
                 Negotiated::Bye => self.end(CloseReason::Left),
                 Negotiated::TimedOut(step) => self.end(CloseReason::ConnectTimeout(step)),
                 Negotiated::TooManyOffers => {
@@ -287,7 +306,9 @@ impl Link {
     }
 
     fn greet(&mut self, now: Now) {
-        let mut handshake = Handshake::new(self.config.hello.clone(), self.config.schema.clone());
+        let mut hello = self.config.hello.clone();
+        hello.link = self.point();
+        let mut handshake = Handshake::new(hello, self.config.schema.clone(), None);
         let speaks_first = self.negotiation.role() == Some(Role::Answerer);
         let hello = speaks_first.then(|| handshake.speak_first());
         self.phase = Phase::Greeting { handshake, until: now + HANDSHAKE };
@@ -297,10 +318,11 @@ impl Link {
     }
 
     fn establish(&mut self, now: Now) {
-        if let Phase::Greeting { handshake, .. } = &self.phase
-            && handshake.both_have(carriers::RTP)
-        {
-            self.traffic.offer_media();
+        if let Phase::Greeting { handshake, .. } = &self.phase {
+            self.renewal.theirs = handshake.their_link().ours;
+            if handshake.both_have(carriers::RTP) {
+                self.traffic.offer_media();
+            }
         }
         let mut liveness = Liveness::new(self.config.liveness, now);
         liveness.set_offline(now, self.offline_since.is_some());
@@ -311,8 +333,20 @@ impl Link {
     }
 
     fn packet(&mut self, now: Now, connection: ConnectionId, channel: Channel, packet: Vec<u8>) {
-        let current = connection == self.negotiation.connection();
-        if !current || !matches!(self.phase, Phase::Greeting { .. } | Phase::Established { .. }) {
+        let alive = matches!(self.phase, Phase::Greeting { .. } | Phase::Established { .. });
+        let current = self.negotiation.connection();
+        let counts = alive
+            && match self.renewal.where_from(current, connection) {
+                Arrived::Current => true,
+                Arrived::Next => self.packet_on_next(now, channel, &packet),
+                Arrived::Old => match channel {
+                    Channel::Datagrams | Channel::Media => true,
+                    Channel::Control => matches!(Control::read(&packet), Ok(Control::Bye(_))),
+                    Channel::Stream => false,
+                },
+                Arrived::Nowhere => false,
+            };
+        if !counts {
             self.outputs.push_back(LinkOutput::Unused(packet));
             return;
         }
@@ -327,11 +361,7 @@ impl Link {
                 return;
             }
         }
-        if let Phase::Established { liveness, .. } = &mut self.phase
-            && liveness.heard(now) == Some(Change::Resumed)
-        {
-            self.outputs.push_back(LinkOutput::Event(LinkEvent::Resumed));
-        }
+        self.heard(now);
         match channel {
             Channel::Control => {
                 match Control::read(&packet) {
@@ -354,10 +384,14 @@ impl Link {
                 }
             }
             (Control::Start(message), Phase::Established { .. }) => {
-                self.outputs.push_back(LinkOutput::Event(LinkEvent::Match(message)));
+                if self.renewal.hear() {
+                    self.outputs.push_back(LinkOutput::Event(LinkEvent::Match(message)));
+                }
             }
             (Control::Pause(message), Phase::Established { .. }) => {
-                self.outputs.push_back(LinkOutput::Event(LinkEvent::Pause(message)));
+                if self.renewal.hear() {
+                    self.outputs.push_back(LinkOutput::Event(LinkEvent::Pause(message)));
+                }
             }
             (message, Phase::Greeting { handshake, .. }) => {
                 let (outcome, answers) = handshake.handle(message);
@@ -378,6 +412,7 @@ impl Link {
             Outcome::Established => self.establish(now),
             Outcome::Refused(mismatch) => self.linger(now, CloseReason::Refused(mismatch)),
             Outcome::RefusedByPeer(text) => self.end(CloseReason::RefusedByPeer(text)),
+            Outcome::LinkGone => self.end(CloseReason::Replaced),
             Outcome::Violation(what) => self.violation(now, what),
         }
     }
@@ -404,6 +439,10 @@ impl Link {
     }
 
     fn stream_packet(&mut self, now: Now, packet: Vec<u8>) {
+        if !self.renewal.takes_reliable() {
+            self.outputs.push_back(LinkOutput::Unused(packet));
+            return;
+        }
         match self.traffic.stream.receive(packet) {
             Ok(None) => {}
             Ok(Some(complete)) => {
@@ -430,17 +469,18 @@ impl Link {
 
     fn send_stream(&mut self, packet: Vec<u8>) {
         if self.is_established() {
-            self.traffic.stream.note_sent(packet.len());
+            self.traffic.stream.note_sent(&packet);
             self.transmit(Channel::Stream, Packet::Full(packet));
         } else {
             self.outputs.push_back(LinkOutput::Unused(packet));
         }
     }
 
-    /// Says something that only an established link says.
-    fn say(&mut self, message: &Control) {
+    /// Says something about a match.
+    fn say(&mut self, message: Control) {
         if self.is_established() {
-            self.send_control(message);
+            self.renewal.say(&message);
+            self.send_control(&message);
         }
     }
 
@@ -477,6 +517,7 @@ impl Link {
                     }
                     Some(Change::Resumed) | None => {}
                 }
+                self.tick_renewal(now);
                 self.traffic.tick(now);
                 self.drain(now);
                 if keep_alive && self.keep_alive_is_due(now) {
@@ -485,7 +526,7 @@ impl Link {
             }
             Phase::Lingering { until } => {
                 if now >= *until {
-                    self.drop_connection();
+                    self.drop_connections(negotiation::Input::Close);
                 }
             }
             Phase::Ended => {}
@@ -522,13 +563,18 @@ impl Link {
     }
 
     fn end(&mut self, reason: CloseReason) {
+        let last_word = match reason {
+            CloseReason::Lost => negotiation::Input::GiveUp,
+            _ => negotiation::Input::Close,
+        };
         self.outputs.push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
-        self.drop_connection();
+        self.drop_connections(last_word);
     }
 
-    fn drop_connection(&mut self) {
+    fn drop_connections(&mut self, last_word: negotiation::Input) {
         self.phase = Phase::Ended;
-        self.negotiation.handle(Now::ZERO, negotiation::Input::Close);
+        self.drop_others();
+        self.negotiation.handle(Now::ZERO, last_word);
         while let Some(output) = self.negotiation.poll_output() {
             match output {
                 Negotiated::Driver(command) => self.outputs.push_back(LinkOutput::Driver(command)),

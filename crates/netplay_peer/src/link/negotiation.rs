@@ -19,7 +19,8 @@
 //! | `Open` | – | newer: answer | – | – | – | – | broken | – |
 //! | `Ended` | – | – | – | – | – | – | – | – |
 //!
-//! The whole-link deadline ends every state but `Open`; `Close` and a remote `Bye` end every state.
+//! The whole-link deadline ends every state but `Open`; `Close`, `GiveUp` and a remote `Bye` or `Lost`
+//! end every state. A link that is open and gets into trouble runs a second negotiation beside the first.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -149,6 +150,10 @@ pub enum Input {
     Retry,
     /// End it.
     Close,
+    /// End it, because nothing was heard for too long.
+    GiveUp,
+    /// End it without a word: another negotiation of the link has taken its place.
+    Discard,
     /// Time passed.
     Tick,
 }
@@ -166,6 +171,8 @@ pub enum Output {
     Broken,
     /// The other member ended it.
     Bye,
+    /// The other member has given it up.
+    GivenUp,
     /// Time ran out while waiting for this.
     TimedOut(Step),
     /// The member sent more offers than any honest one.
@@ -189,6 +196,8 @@ pub struct Negotiation {
     /// Whether our side offers first; also: whether our offer stands in a glare.
     offers_first: bool,
     started: Now,
+    /// The number before our first attempt.
+    before: u32,
     attempt: u32,
     /// Names the driver's current connection; events of an earlier one are ignored.
     connection: ConnectionId,
@@ -207,6 +216,7 @@ impl Negotiation {
             state: State::Idle,
             offers_first,
             started: Now::ZERO,
+            before: previous.attempt,
             attempt: previous.attempt,
             connection: previous.connection,
             connected: false,
@@ -238,6 +248,11 @@ impl Negotiation {
         self.role
     }
 
+    /// Whether our side offers first.
+    pub const fn offers_first(&self) -> bool {
+        self.offers_first
+    }
+
     /// The driver's current connection.
     pub const fn connection(&self) -> ConnectionId {
         self.connection
@@ -258,7 +273,9 @@ impl Negotiation {
             Input::Signal(signal) => self.signal(now, signal),
             Input::Driver(event) => self.driver(now, event),
             Input::Retry => self.retry(now),
-            Input::Close => self.close(true),
+            Input::Close => self.close(Some(SignalBody::Bye)),
+            Input::Discard => self.close(None),
+            Input::GiveUp => self.close(Some(SignalBody::Lost)),
             Input::Tick => self.tick(now),
         }
     }
@@ -295,7 +312,7 @@ impl Negotiation {
 
     fn deadline(&self, now: Now, step: Duration) -> Now {
         let extra = if self.offers_first { Duration::ZERO } else { YIELD };
-        now + for_attempt(step, self.attempt) + extra
+        now + for_attempt(step, self.attempt.saturating_sub(self.before)) + extra
     }
 
     /// Drops the current connection and offers on a new one.
@@ -309,7 +326,7 @@ impl Negotiation {
     fn answer(&mut self, now: Now, attempt: u32, sdp: String) {
         self.remote_offers += 1;
         if self.remote_offers > REMOTE_OFFERS_MAX {
-            self.close(false);
+            self.close(None);
             self.outputs.push_back(Output::TooManyOffers);
             return;
         }
@@ -369,10 +386,14 @@ impl Negotiation {
                 }
             }
             // The end of an earlier attempt says nothing about this one.
-            SignalBody::Bye if signal.attempt < self.attempt => {}
+            SignalBody::Bye | SignalBody::Lost if signal.attempt < self.attempt => {}
             SignalBody::Bye => {
-                self.close(false);
+                self.close(None);
                 self.outputs.push_back(Output::Bye);
+            }
+            SignalBody::Lost => {
+                self.close(None);
+                self.outputs.push_back(Output::GivenUp);
             }
         }
     }
@@ -440,7 +461,7 @@ impl Negotiation {
                 self.outputs.push_back(Output::Opened);
             }
             (DriverEvent::Failed { .. }, State::Open) => {
-                self.close(false);
+                self.close(None);
                 self.outputs.push_back(Output::Broken);
             }
             (DriverEvent::Failed { .. }, _) => {
@@ -462,19 +483,19 @@ impl Negotiation {
             return;
         }
         if now.since(self.started) >= LINK_DEADLINE {
-            self.close(true);
+            self.close(Some(SignalBody::Bye));
             self.outputs.push_back(Output::TimedOut(Step::Handshake));
         } else {
             self.fresh_attempt(now);
         }
     }
 
-    fn close(&mut self, tell: bool) {
+    fn close(&mut self, last_word: Option<SignalBody>) {
         if self.state == State::Ended {
             return;
         }
-        if tell && self.state != State::Idle {
-            self.send(SignalBody::Bye);
+        if let Some(word) = last_word.filter(|_| self.state != State::Idle) {
+            self.send(word);
         }
         self.drop_connection();
         self.state = State::Ended;
@@ -499,7 +520,7 @@ impl Negotiation {
             State::Connecting { phase: Phase::OpeningChannels, .. } => Step::Channels,
             State::Idle | State::Waiting { .. } | State::Open | State::Ended => Step::Offer,
         };
-        self.close(true);
+        self.close(Some(SignalBody::Bye));
         self.outputs.push_back(Output::TimedOut(step));
     }
 }

@@ -4,6 +4,11 @@
 //! channels of the connection too. Instead the *game* gives credit: a sender may have at most
 //! [`STREAM_WINDOW`] bytes on their way or unread. So a game that stops reading stops its senders,
 //! who get a typed error, and nobody's memory grows.
+//!
+//! A sender keeps what is not consumed, at most a window of it: on another connection it goes again
+//! from where the other side says that it has received everything.
+
+use std::collections::VecDeque;
 
 use netplay_protocol::cursor::ReadError;
 use netplay_protocol::limits::STREAM_WINDOW;
@@ -38,6 +43,8 @@ pub struct Complete {
 #[derive(Debug, Default)]
 pub struct StreamFlow {
     sent: u64,
+    /// Packets that are not consumed, each with what was sent up to its end.
+    kept: VecDeque<(u64, Vec<u8>)>,
     their_consumed: u64,
     received: u64,
     consumed: u64,
@@ -59,17 +66,37 @@ impl StreamFlow {
     }
 
     /// Notes a packet that goes out.
-    pub const fn note_sent(&mut self, len: usize) {
-        self.sent += cost(len);
+    pub fn note_sent(&mut self, packet: &[u8]) {
+        self.sent += cost(packet.len());
+        self.kept.push_back((self.sent, packet.to_vec()));
+    }
+
+    /// What we have received since the link was made.
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The packets after what the other side has received; `None` if it cannot have received that.
+    pub fn after(&self, received: u64) -> Option<impl Iterator<Item = &[u8]>> {
+        let possible =
+            received == self.their_consumed || self.kept.iter().any(|(end, _)| *end == received);
+        let after = self.kept.iter().filter(move |(end, _)| *end > received);
+        possible.then(|| after.map(|(_, packet)| &packet[..]))
     }
 
     /// Takes the other side's credit; false if it claims what was never sent.
     #[must_use]
-    pub const fn credit(&mut self, consumed: u64) -> bool {
+    pub fn credit(&mut self, consumed: u64) -> bool {
         if consumed > self.sent || consumed < self.their_consumed {
             return false;
         }
         self.their_consumed = consumed;
+        while self.kept.front().is_some_and(|(end, _)| *end <= consumed) {
+            self.kept.pop_front();
+        }
+        if self.kept.is_empty() {
+            self.kept = VecDeque::new();
+        }
         true
     }
 
@@ -169,7 +196,7 @@ mod tests {
         let packet = whole(1000);
         let mut held = 0;
         while a.can_send(packet.len()) {
-            a.note_sent(packet.len());
+            a.note_sent(&packet);
             held += b.receive(packet.clone()).unwrap().unwrap().packet.len();
         }
         assert!(held as u64 <= STREAM_WINDOW, "{held}");
@@ -226,9 +253,34 @@ mod tests {
     #[test]
     fn credit_for_what_was_never_sent_is_refused() {
         let mut flow = StreamFlow::default();
-        flow.note_sent(100);
+        flow.note_sent(&[0; 100]);
         assert!(!flow.credit(1000));
         assert!(flow.credit(100));
         assert!(!flow.credit(50), "credit never shrinks");
+    }
+
+    #[test]
+    fn another_connection_goes_on_behind_what_was_received() {
+        let mut flow = StreamFlow::default();
+        let packets: Vec<_> = (0..4).map(|i| whole(100 * i)).collect();
+        packets.iter().for_each(|packet| flow.note_sent(packet));
+        let ends: Vec<u64> = packets
+            .iter()
+            .scan(0, |sum, packet| {
+                *sum += cost(packet.len());
+                Some(*sum)
+            })
+            .collect();
+        let after = |flow: &StreamFlow, received| {
+            flow.after(received).map(|packets| packets.map(<[u8]>::len).collect::<Vec<_>>())
+        };
+        let lens: Vec<_> = packets.iter().map(Vec::len).collect();
+        assert_eq!(after(&flow, 0), Some(lens.clone()));
+        assert_eq!(after(&flow, ends[1]), Some(lens[2..].to_vec()));
+        assert_eq!(after(&flow, ends[3]), Some(vec![]));
+        assert_eq!(after(&flow, ends[1] + 1), None, "no packet ends there");
+        assert!(flow.credit(ends[2]));
+        assert_eq!(after(&flow, ends[2]), Some(lens[3..].to_vec()));
+        assert_eq!(after(&flow, ends[1]), None, "it said itself that it has more");
     }
 }

@@ -137,6 +137,20 @@ impl Traffic {
         self.media = Media::Probing { left: PROBES, probes: [None; PROBES as usize / 2] };
     }
 
+    /// Another connection carries us: nothing is known of its path, and of its media track.
+    pub(super) fn moved(&mut self, media: bool) {
+        self.pace = Pace::default();
+        self.media = Media::None;
+        if media {
+            self.offer_media();
+        }
+    }
+
+    /// What our game has consumed, as it was last announced.
+    pub(super) const fn credit(&self) -> Control {
+        Control::Credit { stream: self.stream.announced(), reliable: self.lanes.announced() }
+    }
+
     /// What carries our datagrams.
     pub(super) const fn carrier(&self) -> Channel {
         if matches!(self.media, Media::InUse) { Channel::Media } else { Channel::Datagrams }
@@ -362,10 +376,7 @@ impl Traffic {
     /// Our game has consumed so much in all; the credit to announce, if it is worth a message.
     pub(super) fn consumed(&mut self, stream: u64, reliable: u64) -> Option<Control> {
         let announces = [self.stream.consumed(stream), self.lanes.consumed(reliable)];
-        announces.iter().any(Option::is_some).then(|| Control::Credit {
-            stream: self.stream.announced(),
-            reliable: self.lanes.announced(),
-        })
+        announces.iter().any(Option::is_some).then(|| self.credit())
     }
 
     /// Takes the other side's credit.

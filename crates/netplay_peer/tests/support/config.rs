@@ -2,7 +2,7 @@
 
 use netplay_peer::LinkConfig;
 use netplay_peer::link::liveness::LivenessConfig;
-use netplay_protocol::control::{Hello, carriers, lane_entries};
+use netplay_protocol::control::{Hello, LinkPoint, carriers, lane_entries};
 use netplay_protocol::schema::{Schema, SchemaEntry};
 use netplay_protocol::{BuildId, GameId, Lane, LaneTable, PROTOCOL_VERSION};
 
@@ -20,6 +20,7 @@ pub fn config_with(messages: &[&str]) -> LinkConfig {
             schema_hash: schema.hash(),
             lanes: lane_entries(&LaneTable::default()),
             carriers: carriers::DATA_CHANNEL,
+            link: LinkPoint::default(),
         },
         schema,
         lanes: LaneTable::default(),

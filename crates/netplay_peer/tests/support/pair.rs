@@ -1,15 +1,18 @@
 //! Two links over a virtual path: datagrams with any conditions, reliable channels with a delay,
-//! signals without loss, and connections that open as soon as both descriptions are known.
+//! signals without loss, and connections that open as soon as both descriptions are known and the
+//! path carries something. While it carries nothing, datagrams are lost, and what was sent reliably
+//! waits: long, as SCTP does. A connection may also die for good, as after a change of address.
 //!
 //! Checked all the time: a link ends at most once and says nothing afterwards, it is established at
 //! most once, and no input makes more than a few outputs.
 
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netplay_peer::LinkConfig;
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
 use netplay_peer::link::{CloseReason, Link, LinkEvent, LinkInput, LinkOutput, Previous};
-use netplay_protocol::control::Control;
+use netplay_protocol::control::{Control, PauseMessage};
 use netplay_protocol::frame::Frames;
 use netplay_protocol::lobby::Signal;
 use netplay_protocol::{Lane, Now};
@@ -17,8 +20,9 @@ use netplay_simnet::{Conditions, OrderedPipe, Pipe};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-/// No input has a reason to make more outputs than this: a window of datagrams.
-const OUTPUTS_MAX: usize = 256;
+/// No input has a reason to make more outputs than this: a window of datagrams, or what a window of
+/// channel 2 holds of the smallest packets when it is sent again.
+const OUTPUTS_MAX: usize = 1300;
 /// Packets kept for tests that repeat and damage them.
 const RECORDED: usize = 200;
 
@@ -27,11 +31,18 @@ type Packet = (ConnectionId, Channel, Vec<u8>);
 /// Whether a control message from this side is lost.
 type Loses = dyn FnMut(usize, &Control) -> bool;
 
+/// Changes control messages of side 0.
+type Forges = dyn FnMut(&mut Control);
+
 /// One of the two.
 pub struct Side {
     pub link: Link,
     pub established: Vec<Now>,
     pub interrupted: Vec<Now>,
+    /// When it was heard again, and after what silence.
+    pub resumed: Vec<(Now, Duration)>,
+    /// What the other side said about pauses.
+    pub pauses: Vec<PauseMessage>,
     pub ended: Vec<(Now, CloseReason)>,
     /// Game messages in the order of their arrival.
     pub received: Vec<(Lane, Vec<u8>)>,
@@ -43,10 +54,26 @@ pub struct Side {
     pub consumed: [u64; 2],
     /// Whether the game reads what arrives reliably.
     pub reads: bool,
-    connection: Option<ConnectionId>,
+    /// Offers that its driver was asked for.
+    pub offers: usize,
+    /// Connections that were not dropped, and the other ends of those that know it.
+    pub connections: BTreeMap<ConnectionId, Option<ConnectionId>>,
+    open: BTreeSet<ConnectionId>,
     datagrams: Pipe<Packet>,
-    ordered: OrderedPipe<Packet>,
+    /// What was sent reliably, by connection: one waits for no other.
+    ordered: BTreeMap<ConnectionId, OrderedPipe<Packet>>,
     signals: OrderedPipe<Signal>,
+}
+
+/// What the path does with what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    Carries,
+    /// Nothing from either side arrives.
+    Dead,
+    /// Nothing from this side arrives.
+    #[allow(dead_code, reason = "each test file uses its own part")]
+    DeadFrom(usize),
 }
 
 pub struct Pair {
@@ -56,13 +83,27 @@ pub struct Pair {
     pub recorded: Vec<(Channel, Vec<u8>)>,
     /// Loses control messages: who sends it, and what.
     pub loses: Box<Loses>,
+    /// Whether the connection that loses one dies by it.
+    pub loss_kills: bool,
+    /// Changes what side 0 says.
+    pub forges: Option<Box<Forges>>,
+    /// Signals until one is lost, that one included.
+    signals_until_loss: Option<u32>,
     /// Whether media tracks carry anything.
     pub media_carries: bool,
     /// Packets sent on media tracks.
     pub on_media: usize,
-    connected: bool,
-    /// Whether nothing that is sent arrives.
-    pub is_cut: bool,
+    delay: Duration,
+    path: Path,
+    path_since: Now,
+    /// Whether signals arrive.
+    pub signals_pass: bool,
+    /// Connections of side 0 that carry nothing any more.
+    dead: BTreeSet<ConnectionId>,
+    /// Descriptions are exchanged, and the path was dead: connections of side 0.
+    waiting: BTreeSet<ConnectionId>,
+    /// Sent reliably while the path was dead: to whom, and what.
+    stalled: Vec<(usize, Packet)>,
 }
 
 #[allow(dead_code, reason = "each test file uses its own part")]
@@ -75,18 +116,22 @@ impl Pair {
             offers = !offers;
             seed = seed.wrapping_add(1 << 32);
             Side {
-                link: Link::new(config, offers, Previous::default()),
+                link: Link::new(config, offers, Previous::default(), seed | 1),
                 established: Vec::new(),
                 interrupted: Vec::new(),
+                resumed: Vec::new(),
+                pauses: Vec::new(),
                 ended: Vec::new(),
                 received: Vec::new(),
                 times: Vec::new(),
                 datagrams_sent: [0; 2],
                 consumed: [0; 2],
                 reads: true,
-                connection: None,
+                offers: 0,
+                connections: BTreeMap::new(),
+                open: BTreeSet::new(),
                 datagrams: Pipe::new(conditions.clone(), seed),
-                ordered: OrderedPipe::new(conditions.delay),
+                ordered: BTreeMap::new(),
                 signals: OrderedPipe::new(Duration::from_millis(5)),
             }
         });
@@ -95,10 +140,18 @@ impl Pair {
             sides,
             recorded: Vec::new(),
             loses: Box::new(|_, _| false),
+            loss_kills: false,
+            forges: None,
+            signals_until_loss: None,
             media_carries: true,
             on_media: 0,
-            connected: false,
-            is_cut: false,
+            delay: conditions.delay,
+            path: Path::Carries,
+            path_since: Now::ZERO,
+            signals_pass: true,
+            dead: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            stalled: Vec::new(),
         }
     }
 
@@ -133,12 +186,12 @@ impl Pair {
 
     fn next(&self) -> Option<Now> {
         let sides = self.sides.iter().flat_map(|side| {
-            [
+            let own = [
                 side.link.next_deadline(),
                 side.datagrams.next_deadline(),
-                side.ordered.next_deadline(),
                 side.signals.next_deadline(),
-            ]
+            ];
+            own.into_iter().chain(side.ordered.values().map(OrderedPipe::next_deadline))
         });
         sides.flatten().min()
     }
@@ -149,7 +202,8 @@ impl Pair {
             if let Some(signal) = self.sides[side].signals.poll(now) {
                 self.handle(side, LinkInput::Signal(signal));
             }
-            if let Some(packet) = self.sides[side].ordered.poll(now) {
+            let arrived = self.sides[side].ordered.values_mut().find_map(|pipe| pipe.poll(now));
+            if let Some(packet) = arrived {
                 self.arrive(side, packet);
             }
             if let Some(packet) = self.sides[side].datagrams.poll(now) {
@@ -164,15 +218,22 @@ impl Pair {
     }
 
     fn arrive(&mut self, side: usize, (connection, channel, packet): Packet) {
-        if self.connected && self.sides[side].connection == Some(connection) {
+        if self.sides[side].connections.contains_key(&connection) {
             self.handle(side, LinkInput::Packet { connection, channel, packet });
         }
     }
 
     /// Gives a side a packet that its peer's link did not make.
     pub fn forge(&mut self, side: usize, channel: Channel, packet: Vec<u8>) {
-        let connection = self.sides[side].connection.unwrap_or_default();
+        let connection = self.current(side);
         self.handle(side, LinkInput::Packet { connection, channel, packet });
+    }
+
+    /// The newest connection of a side whose channels are open.
+    pub fn current(&self, side: usize) -> ConnectionId {
+        let Side { open, connections, .. } = &self.sides[side];
+        let newest = open.iter().rev().find(|connection| connections.contains_key(connection));
+        newest.copied().unwrap_or_default()
     }
 
     pub fn forge_control(&mut self, side: usize, message: &Control) {
@@ -196,14 +257,19 @@ impl Pair {
         match output {
             LinkOutput::Driver(command) => self.command(side, command),
             LinkOutput::Signal(signal) => {
-                if !self.is_cut {
+                let lost = self.signals_until_loss.as_mut().is_some_and(|left| {
+                    let this = *left == 0;
+                    *left = left.wrapping_sub(1);
+                    this
+                });
+                if self.signals_pass && !lost {
                     self.sides[1 - side].signals.send(self.now, signal);
                 }
             }
             LinkOutput::Transmit { connection, channel, packet } => {
                 assert!(!ended, "sent after the end");
-                assert_eq!(Some(connection), self.sides[side].connection);
-                self.transmit(side, channel, packet.as_ref().to_vec());
+                assert!(self.sides[side].connections.contains_key(&connection), "it was dropped");
+                self.transmit(side, connection, channel, packet.as_ref().to_vec());
             }
             LinkOutput::Event(event) => {
                 assert!(!ended, "{event:?} after the end");
@@ -213,7 +279,13 @@ impl Pair {
         }
     }
 
-    fn transmit(&mut self, from: usize, channel: Channel, packet: Vec<u8>) {
+    fn transmit(
+        &mut self,
+        from: usize,
+        connection: ConnectionId,
+        channel: Channel,
+        mut packet: Vec<u8>,
+    ) {
         if self.recorded.len() < RECORDED {
             self.recorded.push((channel, packet.clone()));
         }
@@ -229,21 +301,82 @@ impl Pair {
             self.sides[from].datagrams_sent[1] += packet.len();
         }
         if channel == Channel::Control {
-            let message = Control::read(&packet).expect("our own control messages are well-formed");
+            let mut message =
+                Control::read(&packet).expect("our own control messages are well-formed");
+            if let Some(forges) = self.forges.as_mut().filter(|_| from == 0) {
+                forges(&mut message);
+                packet.clear();
+                message.write(&mut packet);
+            }
             if (self.loses)(from, &message) {
+                let other = self.sides[from].connections.get(&connection).copied().flatten();
+                if self.loss_kills
+                    && let Some(other) = other
+                {
+                    self.dead.insert(if from == 0 { connection } else { other });
+                }
                 return;
             }
         }
         let now = self.now;
-        let to = &mut self.sides[1 - from];
-        let Some(connection) = to.connection.filter(|_| self.connected && !self.is_cut) else {
+        let other = self.sides[from].connections.get(&connection).copied().flatten();
+        let Some(other) = other.filter(|_| self.sides[from].open.contains(&connection)) else {
             return;
         };
-        if lossy {
-            to.datagrams.send(now, packet.len(), (connection, channel, packet));
-        } else {
-            to.ordered.send(now, (connection, channel, packet));
+        if self.dead.contains(if from == 0 { &connection } else { &other }) {
+            return;
         }
+        let to = &mut self.sides[1 - from];
+        match (lossy, self.path) {
+            (true, Path::Carries) => {
+                to.datagrams.send(now, packet.len(), (other, channel, packet));
+            }
+            (true, Path::DeadFrom(side)) if side != from => {
+                to.datagrams.send(now, packet.len(), (other, channel, packet));
+            }
+            (true, _) => {}
+            (false, Path::Carries) => {
+                let pipe = to.ordered.entry(other).or_insert_with(|| OrderedPipe::new(self.delay));
+                pipe.send(now, (other, channel, packet));
+            }
+            (false, _) => self.stalled.push((1 - from, (other, channel, packet))),
+        }
+    }
+
+    /// Loses the signal after so many others.
+    pub fn lose_signal(&mut self, after: u32) {
+        self.signals_until_loss = Some(after);
+    }
+
+    /// From now on the path is like this.
+    pub fn set_path(&mut self, path: Path) {
+        // What SCTP has not got through it tries again after twice as long each time.
+        let stalled_for = self.now.since(core::mem::replace(&mut self.path_since, self.now));
+        self.path = path;
+        if path != Path::Carries {
+            return;
+        }
+        for (to, packet) in core::mem::take(&mut self.stalled) {
+            let pipe = self.sides[to].ordered.entry(packet.0);
+            let pipe = pipe.or_insert_with(|| OrderedPipe::new(self.delay));
+            pipe.send(self.now + stalled_for, packet);
+        }
+        for connection in core::mem::take(&mut self.waiting) {
+            self.open(connection);
+        }
+    }
+
+    /// The connections that there are now carry nothing any more, whatever the path does.
+    pub fn kill_connections(&mut self) {
+        self.dead.extend(self.sides[0].connections.keys().copied());
+        self.sides.iter_mut().for_each(|side| side.ordered.clear());
+    }
+
+    /// The driver of a side says that its newest connection failed.
+    pub fn fail_connection(&mut self, side: usize) {
+        let connection = self.current(side);
+        let event = DriverEvent::Failed { connection, why: "test".into() };
+        self.handle(side, LinkInput::Driver(event));
     }
 
     fn event(&mut self, side: usize, event: LinkEvent) {
@@ -256,8 +389,9 @@ impl Pair {
             }
             LinkEvent::Closed(reason) => of.ended.push((now, reason)),
             LinkEvent::Interrupted => of.interrupted.push(now),
-            LinkEvent::Resumed | LinkEvent::Pong(_) | LinkEvent::Match(_) | LinkEvent::Pause(_) => {
-            }
+            LinkEvent::Resumed { silence } => of.resumed.push((now, silence)),
+            LinkEvent::Pause(message) => of.pauses.push(message),
+            LinkEvent::Pong(_) | LinkEvent::Match(_) => {}
             LinkEvent::Deliver(delivery) => {
                 assert!(!of.established.is_empty(), "a game message before the handshake");
                 for frame in Frames::new(&delivery.packet[delivery.offset..]) {
@@ -275,30 +409,47 @@ impl Pair {
     }
 
     fn command(&mut self, side: usize, command: DriverCommand) {
-        let described = |connection| {
-            let sdp = "stand-in".to_owned();
-            LinkInput::Driver(DriverEvent::Described { connection, sdp })
-        };
+        let parse = |sdp: String| Some(ConnectionId(sdp.parse().ok()?));
         match command {
-            DriverCommand::Offer { connection } | DriverCommand::Answer { connection, .. } => {
-                self.connected = false;
-                self.sides[side].connection = Some(connection);
-                self.handle(side, described(connection));
+            DriverCommand::Offer { connection } => {
+                self.sides[side].offers += 1;
+                self.begin(side, connection, None);
             }
-            DriverCommand::SetAnswer { .. } => {
-                self.connected = true;
-                for of in [1 - side, side] {
-                    if let Some(connection) = self.sides[of].connection {
-                        let event = DriverEvent::ChannelsOpen { connection };
-                        self.handle(of, LinkInput::Driver(event));
-                    }
-                }
+            DriverCommand::Answer { connection, sdp } => self.begin(side, connection, parse(sdp)),
+            DriverCommand::SetAnswer { connection, sdp } => {
+                let other = parse(sdp);
+                self.sides[side].connections.insert(connection, other);
+                let first = if side == 0 { Some(connection) } else { other };
+                self.open(first.expect("an answer names its connection"));
             }
             DriverCommand::AddCandidate { .. } => {}
-            DriverCommand::Drop { .. } => {
-                self.connected = false;
-                self.sides[side].connection = None;
+            DriverCommand::Drop { connection } => {
+                self.sides[side].ordered.remove(&connection);
+                self.sides[side].connections.remove(&connection);
             }
+        }
+    }
+
+    fn begin(&mut self, side: usize, connection: ConnectionId, other: Option<ConnectionId>) {
+        self.sides[side].connections.insert(connection, other);
+        let sdp = connection.0.to_string();
+        self.handle(side, LinkInput::Driver(DriverEvent::Described { connection, sdp }));
+    }
+
+    /// Opens the channels of side 0's connection and of its other end, if the path carries.
+    fn open(&mut self, first: ConnectionId) {
+        if self.path != Path::Carries {
+            self.waiting.insert(first);
+            return;
+        }
+        let Some(Some(second)) = self.sides[0].connections.get(&first).copied() else { return };
+        if self.sides[1].connections.get(&second) != Some(&Some(first)) {
+            return;
+        }
+        self.sides[0].open.insert(first);
+        self.sides[1].open.insert(second);
+        for (side, connection) in [(1, second), (0, first)] {
+            self.handle(side, LinkInput::Driver(DriverEvent::ChannelsOpen { connection }));
         }
     }
 
@@ -306,10 +457,11 @@ impl Pair {
     pub fn cut(&mut self) {
         for side in &mut self.sides {
             side.datagrams.cut();
-            side.ordered.cut();
+            side.ordered.clear();
             side.signals.cut();
         }
-        self.is_cut = true;
+        self.set_path(Path::Dead);
+        self.signals_pass = false;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The native shell: tokio, WebSocket, WebRTC.
 
+mod addresses;
 mod conditioner;
 mod driver;
 mod media;

@@ -14,6 +14,7 @@ use netplay_protocol::{Now, PeerId};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use super::addresses::AddressWatch;
 use super::conditioner::Conditioners;
 use super::driver::{self, Begin, Channels, ConnectionCommand};
 use super::media::MediaSender;
@@ -87,7 +88,6 @@ impl Wake for Notify {
 }
 
 struct Connection {
-    id: ConnectionId,
     commands: mpsc::Sender<ConnectionCommand>,
     channels: Option<(Channels, MediaSender)>,
     /// One bit per channel.
@@ -105,8 +105,10 @@ pub(super) struct SessionTask {
     arrivals: mpsc::Receiver<Inbox>,
     socket: Option<mpsc::Sender<String>>,
     generation: u64,
-    connections: BTreeMap<PeerId, Connection>,
+    /// A link has two while it moves from one to the other.
+    connections: BTreeMap<(PeerId, ConnectionId), Connection>,
     conditioners: Conditioners,
+    address_watch: AddressWatch,
     tasks: JoinSet<()>,
 }
 
@@ -131,6 +133,7 @@ impl SessionTask {
             generation: 0,
             connections: BTreeMap::new(),
             conditioners: Conditioners::new(config.conditioner.clone()),
+            address_watch: AddressWatch::new(config.addresses, Instant::now()),
             tasks: JoinSet::new(),
         }
     }
@@ -147,6 +150,11 @@ impl SessionTask {
     pub(super) async fn run(mut self, stop: Arc<Notify>) {
         let mut leave_by = None;
         loop {
+            if self.address_watch.changed(Instant::now()) {
+                tracing::info!("this machine has another address");
+                let now = self.now();
+                self.core.handle(now, MeshInput::NetworkChanged);
+            }
             let now = self.now();
             self.core.pump(now);
             while let Some((peer, conditioner)) = self.core.poll_conditioner() {
@@ -164,7 +172,8 @@ impl SessionTask {
             }
             let deadline =
                 self.core.next_deadline().and_then(|deadline| self.time.instant(deadline));
-            let deadline = [deadline, leave_by].into_iter().flatten().min();
+            let look = self.address_watch.next_look();
+            let deadline = [deadline, leave_by, look].into_iter().flatten().min();
             tokio::select! {
                 Some(item) = self.arrivals.recv() => {
                     self.take(item);
@@ -255,7 +264,7 @@ impl SessionTask {
     }
 
     fn connection(&mut self, peer: PeerId, id: ConnectionId) -> Option<&mut Connection> {
-        self.connections.get_mut(&peer).filter(|connection| connection.id == id)
+        self.connections.get_mut(&(peer, id))
     }
 
     async fn perform(&mut self) {
@@ -319,9 +328,7 @@ impl SessionTask {
                 self.pass(peer, connection, ConnectionCommand::AddCandidate(candidate));
             }
             DriverCommand::Drop { connection } => {
-                if self.connection(peer, connection).is_some() {
-                    self.connections.remove(&peer);
-                }
+                self.connections.remove(&(peer, connection));
             }
         }
     }
@@ -331,7 +338,7 @@ impl SessionTask {
         let inbox = self.inbox.clone();
         let line = self.conditioners.line(peer, id);
         self.tasks.spawn(driver::run(peer, id, begin, self.addresses, line, queue, inbox));
-        self.connections.insert(peer, Connection { id, commands, channels: None, open: 0 });
+        self.connections.insert((peer, id), Connection { commands, channels: None, open: 0 });
     }
 
     fn pass(&mut self, peer: PeerId, id: ConnectionId, command: ConnectionCommand) {

@@ -168,7 +168,7 @@ impl Relay {
             SignalBody::Candidate { candidate, .. } => {
                 *candidate = self.rewrite_candidate(candidate);
             }
-            SignalBody::Bye => {}
+            SignalBody::Bye | SignalBody::Lost => {}
         }
         Some(frame.to_json())
     }

@@ -30,6 +30,10 @@ fn bye(attempt: u32) -> Input {
     Input::Signal(Signal { attempt, body: SignalBody::Bye })
 }
 
+fn lost(attempt: u32) -> Input {
+    Input::Signal(Signal { attempt, body: SignalBody::Lost })
+}
+
 fn described(connection: ConnectionId) -> Input {
     Input::Driver(DriverEvent::Described { connection, sdp: "d".into() })
 }
@@ -114,10 +118,12 @@ fn output_name(output: &Output) -> String {
             SignalBody::Answer { .. } => format!("send-answer({attempt})"),
             SignalBody::Candidate { .. } => format!("send-candidate({attempt})"),
             SignalBody::Bye => format!("send-bye({attempt})"),
+            SignalBody::Lost => format!("send-lost({attempt})"),
         },
         Output::Opened => "OPENED".into(),
         Output::Broken => "BROKEN".into(),
         Output::Bye => "BYE".into(),
+        Output::GivenUp => "GIVEN-UP".into(),
         Output::TimedOut(step) => format!("TIMED-OUT({step:?})"),
         Output::TooManyOffers => "TOO-MANY-OFFERS".into(),
     }
@@ -139,6 +145,8 @@ fn event_named(event: &str, n: &Negotiation) -> (Now, Input) {
         "candidate-same" => (NOW, candidate(2)),
         "bye-older" => (NOW, bye(1)),
         "bye-same" => (NOW, bye(2)),
+        "lost-older" => (NOW, lost(1)),
+        "lost-same" => (NOW, lost(2)),
         "described" => (NOW, described(connection)),
         "candidate" => {
             let candidate = candidate_body();
@@ -152,6 +160,8 @@ fn event_named(event: &str, n: &Negotiation) -> (Now, Input) {
         "stale-failed" => (NOW, failed(stale)),
         "retry" => (NOW, Input::Retry),
         "close" => (NOW, Input::Close),
+        "give-up" => (NOW, Input::GiveUp),
+        "discard" => (NOW, Input::Discard),
         "tick-early" => (step - Duration::from_micros(1), Input::Tick),
         "tick-step" => (step, Input::Tick),
         _ => (NOW + LINK_DEADLINE, Input::Tick),
@@ -184,6 +194,8 @@ fn the_whole_transition_table_is_as_committed() {
         "candidate-same",
         "bye-older",
         "bye-same",
+        "lost-older",
+        "lost-same",
         "described",
         "candidate",
         "securing",
@@ -194,6 +206,8 @@ fn the_whole_transition_table_is_as_committed() {
         "stale-failed",
         "retry",
         "close",
+        "give-up",
+        "discard",
         "tick-early",
         "tick-step",
         "tick-link",

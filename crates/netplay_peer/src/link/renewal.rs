@@ -1,0 +1,453 @@
+//! Another connection for a link that lives on.
+//!
+//! | what happens | what the link does |
+//! |---|---|
+//! | nothing heard for [`SUSPECT`]; the connection failed; the network changed; the other side offers | negotiates another connection, beside the one in use |
+//! | heard again within [`STALE`] | stays, and withdraws the offer |
+//! | the other connection opens | says hello on it: which link this is, and what it has received |
+//! | hello accepted on both sides | moves: sends again what the other side lacks, and drops the old connection a little later |
+//! | no connection in time | tries again after a pause that doubles |
+//!
+//! Datagrams are numbered by the link and count wherever they arrive. What rides reliably on a
+//! connection does so again on the next one from where the other side's hello says, so nothing of it
+//! is taken from the old one once our hello is out.
+//!
+//! Guaranteed: no reliable message is lost, doubled or reordered by a move; one negotiation at a time.
+//! Not guaranteed: that datagrams under way survive; lanes repair that.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use netplay_protocol::Now;
+use netplay_protocol::control::{Control, LinkPoint, carriers};
+use netplay_protocol::lobby::{Signal, SignalBody};
+
+use super::driver::{Channel, ConnectionId, DriverEvent};
+use super::handshake::{Handshake, Outcome};
+use super::io::{CloseReason, LinkEvent, LinkOutput, Packet};
+use super::liveness::{Change, Liveness};
+use super::negotiation::{self, Negotiation, Output as Negotiated, Role};
+use super::{HANDSHAKE, LINGER, Link, Phase};
+
+/// Silence after which another connection is tried: fourteen keep-alives. Sooner than the game is told,
+/// because trying costs little.
+pub const SUSPECT: Duration = Duration::from_millis(700);
+/// After a silence this long the connection in use is given up even if it is heard again: SCTP waits
+/// longer after each try, so its channels would stay silent for as long as the path was.
+pub const STALE: Duration = Duration::from_secs(2);
+/// Between two renewals of our own, doubled after each that came to nothing.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// After so long without a renewal the pause is the first again.
+const CALM: Duration = Duration::from_secs(10);
+/// The other side's offers are taken this often: more is an attack on our CPU.
+const THEIRS_EVERY: Duration = Duration::from_millis(200);
+/// Messages about matches that are kept for another connection. A start takes about ten.
+const SAID_KEPT: usize = 64;
+
+/// Why another connection is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Silence,
+    Broken,
+    Network,
+    Theirs,
+}
+
+/// A connection that is being made.
+#[derive(Debug)]
+struct Attempt {
+    negotiation: Negotiation,
+    cause: Cause,
+    greeting: Option<Greeting>,
+}
+
+#[derive(Debug)]
+struct Greeting {
+    handshake: Handshake,
+    until: Now,
+}
+
+/// On which connection a packet arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrived {
+    /// The one in use.
+    Current,
+    /// The one that is being made.
+    Next,
+    /// The one that was in use before.
+    Old,
+    /// None that we know.
+    Nowhere,
+}
+
+/// What a link knows of its other connections.
+#[derive(Debug, Default)]
+pub(super) struct Renewal {
+    attempt: Option<Box<Attempt>>,
+    /// The connection before, until it is dropped.
+    old: Option<(Box<Negotiation>, Now)>,
+    /// The connection in use carries nothing any more.
+    broken: bool,
+    /// The other side was told what we have received: what rides reliably on the connection in use
+    /// comes again.
+    told: bool,
+    failures: u32,
+    last: Option<Now>,
+    not_before: Now,
+    /// Moves to another connection.
+    pub(super) moves: u32,
+    /// The number of the other side's link.
+    pub(super) theirs: u64,
+    /// Messages about matches that we have heard.
+    heard: u32,
+    /// Those that we have said, the newest with this number.
+    said: VecDeque<Control>,
+    said_count: u32,
+}
+
+impl Renewal {
+    /// When to call [`Link::tick_renewal`], while the link is established.
+    pub(super) fn next_deadline(&self, liveness: &Liveness) -> Now {
+        let own = match &self.attempt {
+            Some(attempt) => match &attempt.greeting {
+                Some(greeting) => Some(greeting.until),
+                None => attempt.negotiation.next_deadline(),
+            },
+            None => Some(self.suspect_at(liveness)),
+        };
+        let old = self.old.as_ref().map(|(_, until)| *until);
+        own.into_iter().chain(old).min().unwrap_or_else(|| self.suspect_at(liveness))
+    }
+
+    fn suspect_at(&self, liveness: &Liveness) -> Now {
+        if self.broken || self.told {
+            self.not_before
+        } else {
+            self.not_before.max(liveness.heard_at() + SUSPECT)
+        }
+    }
+
+    /// Notes a message about a match that we say.
+    pub(super) fn say(&mut self, message: &Control) {
+        if self.said.len() == SAID_KEPT {
+            self.said.pop_front();
+        }
+        self.said.push_back(message.clone());
+        self.said_count = self.said_count.wrapping_add(1);
+    }
+
+    /// Notes one that we hear; false if it comes again on another connection.
+    pub(super) fn hear(&mut self) -> bool {
+        if self.told {
+            return false;
+        }
+        self.heard = self.heard.wrapping_add(1);
+        true
+    }
+
+    /// Whether what rides reliably on the connection in use still counts.
+    pub(super) const fn takes_reliable(&self) -> bool {
+        !self.told
+    }
+
+    pub(super) fn where_from(&self, current: ConnectionId, connection: ConnectionId) -> Arrived {
+        let is = |negotiation: &Negotiation| negotiation.connection() == connection;
+        if connection == current {
+            Arrived::Current
+        } else if self.attempt.as_ref().is_some_and(|attempt| is(&attempt.negotiation)) {
+            Arrived::Next
+        } else if self.old.as_ref().is_some_and(|(old, _)| is(old)) {
+            Arrived::Old
+        } else {
+            Arrived::Nowhere
+        }
+    }
+
+    /// It came to nothing.
+    fn failed(&mut self, now: Now) {
+        self.attempt = None;
+        self.not_before = now + (PAUSE * 2_u32.saturating_pow(self.failures)).min(PAUSE_MAX);
+        self.failures = (self.failures + 1).min(8);
+    }
+}
+
+impl Link {
+    /// For which link a connection is, in our hello.
+    pub(super) fn point(&self) -> LinkPoint {
+        LinkPoint {
+            ours: self.number,
+            theirs: self.renewal.theirs,
+            stream: self.traffic.stream.received(),
+            control: self.renewal.heard,
+        }
+    }
+
+    /// The network changed: the path that the connection takes may be gone.
+    pub(super) fn network_changed(&mut self, now: Now) {
+        if self.is_established() && self.renewal.attempt.is_none() && now >= self.renewal.not_before
+        {
+            self.renew(now, Cause::Network);
+        }
+    }
+
+    fn renew(&mut self, now: Now, cause: Cause) {
+        let calm = self.renewal.last.is_none_or(|last| now.since(last) >= CALM);
+        if calm {
+            self.renewal.failures = 0;
+        }
+        self.renewal.last = Some(now);
+        let mut negotiation = Negotiation::new(self.negotiation.offers_first(), self.used);
+        if cause == Cause::Theirs {
+            negotiation.wait_for_offer(now);
+        }
+        self.renewal.attempt = Some(Box::new(Attempt { negotiation, cause, greeting: None }));
+        if cause != Cause::Theirs {
+            self.negotiate_renewal(now, negotiation::Input::Start);
+        }
+    }
+
+    /// A signal for an established link.
+    pub(super) fn renewal_signal(&mut self, now: Now, signal: Signal) {
+        let current = self.negotiation.attempt();
+        match signal.body {
+            SignalBody::Lost if signal.attempt >= current => self.end(CloseReason::Lost),
+            SignalBody::Candidate { .. } if signal.attempt == current => {
+                self.negotiate(now, negotiation::Input::Signal(signal));
+            }
+            // Its last word may overtake messages on the path; the path says goodbye too.
+            _ if signal.attempt <= current => {}
+            SignalBody::Offer { .. } if self.renewal.attempt.is_none() => {
+                let often = self.renewal.last.is_some_and(|at| now.since(at) < THEIRS_EVERY);
+                if signal.attempt > self.used.attempt && !often {
+                    self.renew(now, Cause::Theirs);
+                    self.negotiate_renewal(now, negotiation::Input::Signal(signal));
+                }
+            }
+            _ => self.negotiate_renewal(now, negotiation::Input::Signal(signal)),
+        }
+    }
+
+    /// From the driver, for an established link.
+    pub(super) fn renewal_driver(&mut self, now: Now, event: DriverEvent) {
+        let failed = matches!(event, DriverEvent::Failed { .. });
+        match self.renewal.where_from(self.negotiation.connection(), event.connection()) {
+            Arrived::Current if failed => {
+                self.renewal.broken = true;
+                if self.renewal.attempt.is_none() && now >= self.renewal.not_before {
+                    self.renew(now, Cause::Broken);
+                }
+            }
+            Arrived::Current => self.negotiate(now, negotiation::Input::Driver(event)),
+            Arrived::Next if failed && self.is_greeting_again() => self.retry_renewal(now),
+            Arrived::Next => self.negotiate_renewal(now, negotiation::Input::Driver(event)),
+            Arrived::Old | Arrived::Nowhere => {}
+        }
+    }
+
+    fn is_greeting_again(&self) -> bool {
+        self.renewal.attempt.as_ref().is_some_and(|attempt| attempt.greeting.is_some())
+    }
+
+    fn retry_renewal(&mut self, now: Now) {
+        if let Some(attempt) = &mut self.renewal.attempt {
+            attempt.greeting = None;
+        }
+        self.negotiate_renewal(now, negotiation::Input::Retry);
+    }
+
+    fn negotiate_renewal(&mut self, now: Now, input: negotiation::Input) {
+        let Some(attempt) = &mut self.renewal.attempt else { return };
+        let before = attempt.negotiation.attempt();
+        attempt.negotiation.handle(now, input);
+        self.used = attempt.negotiation.used();
+        if self.used.attempt != before {
+            attempt.greeting = None;
+        }
+        while let Some(output) =
+            self.renewal.attempt.as_mut().and_then(|attempt| attempt.negotiation.poll_output())
+        {
+            match output {
+                Negotiated::Driver(command) => self.outputs.push_back(LinkOutput::Driver(command)),
+                Negotiated::Signal(signal) => self.outputs.push_back(LinkOutput::Signal(signal)),
+                Negotiated::Opened => self.greet_again(now),
+                Negotiated::Broken
+                | Negotiated::Bye
+                | Negotiated::GivenUp
+                | Negotiated::TimedOut(_) => self.renewal.failed(now),
+                Negotiated::TooManyOffers => {
+                    self.violation(now, "more offers than any honest player makes");
+                }
+            }
+        }
+    }
+
+    fn greet_again(&mut self, now: Now) {
+        let mut hello = self.config.hello.clone();
+        hello.link = self.point();
+        let schema = self.config.schema.clone();
+        let Some(attempt) = &mut self.renewal.attempt else { return };
+        let mut handshake = Handshake::new(hello, schema, Some(self.renewal.theirs));
+        let speaks_first = attempt.negotiation.role() == Some(Role::Answerer);
+        let hello = speaks_first.then(|| handshake.speak_first());
+        attempt.greeting = Some(Greeting { handshake, until: now + HANDSHAKE });
+        self.renewal.told |= speaks_first;
+        if let Some(hello) = hello {
+            self.say_on_next(&hello);
+        }
+    }
+
+    /// Says something on the connection that is being made.
+    fn say_on_next(&mut self, message: &Control) {
+        let Some(attempt) = &self.renewal.attempt else { return };
+        let connection = attempt.negotiation.connection();
+        let mut packet = self.traffic.buffer();
+        message.write(&mut packet);
+        let packet = Packet::Full(packet);
+        let channel = Channel::Control;
+        self.outputs.push_back(LinkOutput::Transmit { connection, channel, packet });
+    }
+
+    /// A packet on the connection that is being made; false if the link has not moved to it by that.
+    pub(super) fn packet_on_next(&mut self, now: Now, channel: Channel, packet: &[u8]) -> bool {
+        let Some(greeting) =
+            self.renewal.attempt.as_mut().and_then(|attempt| attempt.greeting.as_mut())
+        else {
+            return false;
+        };
+        let outcome = if channel == Channel::Control {
+            let Ok(message) = Control::read(packet) else {
+                self.violation(now, "a malformed control message");
+                return false;
+            };
+            let (outcome, answers) = greeting.handshake.handle(message);
+            self.renewal.told |= greeting.handshake.has_spoken();
+            for answer in &answers {
+                self.say_on_next(answer);
+            }
+            outcome
+        } else {
+            greeting.handshake.game_packet()
+        };
+        match outcome {
+            Outcome::Pending => false,
+            Outcome::Established => {
+                self.move_over(now);
+                channel != Channel::Control
+            }
+            Outcome::LinkGone => {
+                self.end(CloseReason::Replaced);
+                false
+            }
+            Outcome::Refused(mismatch) => {
+                self.linger(now, CloseReason::Refused(mismatch));
+                false
+            }
+            Outcome::RefusedByPeer(text) => {
+                self.end(CloseReason::RefusedByPeer(text));
+                false
+            }
+            Outcome::Violation(what) => {
+                self.violation(now, what);
+                false
+            }
+        }
+    }
+
+    /// The link goes on with the other connection.
+    fn move_over(&mut self, now: Now) {
+        let Some(attempt) = self.renewal.attempt.take() else { return };
+        let Attempt { negotiation, greeting, .. } = *attempt;
+        let Some(Greeting { handshake, .. }) = greeting else { return };
+        let old = core::mem::replace(&mut self.negotiation, negotiation);
+        self.drop_old();
+        self.renewal.old = Some((Box::new(old), now + LINGER));
+        self.renewal.broken = false;
+        self.renewal.told = false;
+        self.renewal.moves += 1;
+        self.renewal.failures = 0;
+        self.renewal.last = Some(now);
+        self.renewal.not_before = now + PAUSE;
+        self.traffic.moved(handshake.both_have(carriers::RTP));
+        self.heard(now);
+        self.say_again(now, handshake.their_link());
+    }
+
+    /// Sends again what the other side has not received on the connection before.
+    fn say_again(&mut self, now: Now, point: LinkPoint) {
+        let lacks = self.renewal.said_count.wrapping_sub(point.control) as usize;
+        let skip = self.renewal.said.len().saturating_sub(lacks);
+        let said: Vec<_> = self.renewal.said.iter().skip(skip).cloned().collect();
+        said.iter().for_each(|message| self.send_control(message));
+        let credit = self.traffic.credit();
+        self.send_control(&credit);
+        let Some(packets) = self.traffic.stream.after(point.stream) else {
+            return self.violation(now, "it has received what was never sent");
+        };
+        let connection = self.negotiation.connection();
+        for packet in packets {
+            let packet = Packet::Full(packet.to_vec());
+            let channel = Channel::Stream;
+            self.outputs.push_back(LinkOutput::Transmit { connection, channel, packet });
+        }
+        self.send_bare(now, true);
+    }
+
+    /// The other side was heard on a connection that is in use.
+    pub(super) fn heard(&mut self, now: Now) {
+        let Phase::Established { liveness, .. } = &mut self.phase else { return };
+        let silence = liveness.silence(now);
+        if liveness.heard(now) == Some(Change::Resumed) {
+            self.outputs.push_back(LinkOutput::Event(LinkEvent::Resumed { silence }));
+        }
+        let needless = self.renewal.attempt.as_ref().is_some_and(|a| a.cause == Cause::Silence);
+        if needless && !self.renewal.told && silence < STALE {
+            self.negotiate_renewal(now, negotiation::Input::Close);
+            self.renewal.failed(now);
+        }
+    }
+
+    /// Time passed, for an established link.
+    pub(super) fn tick_renewal(&mut self, now: Now) {
+        if self.renewal.old.as_ref().is_some_and(|(_, until)| now >= *until) {
+            self.drop_old();
+        }
+        let Phase::Established { liveness, .. } = &self.phase else { return };
+        match &self.renewal.attempt {
+            Some(attempt) => match &attempt.greeting {
+                Some(greeting) if now >= greeting.until => self.retry_renewal(now),
+                Some(_) => {}
+                None => self.negotiate_renewal(now, negotiation::Input::Tick),
+            },
+            None if now >= self.renewal.suspect_at(liveness) => {
+                let broken = self.renewal.broken || self.renewal.told;
+                self.renew(now, if broken { Cause::Broken } else { Cause::Silence });
+            }
+            None => {}
+        }
+    }
+
+    /// Drops the connection that was in use before.
+    fn drop_old(&mut self) {
+        if let Some((mut old, _)) = self.renewal.old.take() {
+            self.discard(&mut old);
+        }
+    }
+
+    fn discard(&mut self, negotiation: &mut Negotiation) {
+        negotiation.handle(Now::ZERO, negotiation::Input::Discard);
+        while let Some(output) = negotiation.poll_output() {
+            if let Negotiated::Driver(command) = output {
+                self.outputs.push_back(LinkOutput::Driver(command));
+            }
+        }
+    }
+
+    /// Drops all connections but the one in use.
+    pub(super) fn drop_others(&mut self) {
+        self.drop_old();
+        if let Some(mut attempt) = self.renewal.attempt.take() {
+            self.discard(&mut attempt.negotiation);
+        }
+    }
+}
