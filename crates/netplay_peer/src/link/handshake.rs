@@ -66,6 +66,13 @@ impl Handshake {
         self.their_link
     }
 
+    /// Where our link stands, for a hello that is not out yet.
+    pub const fn set_link(&mut self, link: LinkPoint) {
+        if !self.said_hello {
+            self.hello.link = link;
+        }
+    }
+
     /// Whether our hello is out.
     pub const fn has_spoken(&self) -> bool {
         self.said_hello

@@ -59,6 +59,8 @@ enum Cause {
 struct Attempt {
     negotiation: Negotiation,
     cause: Cause,
+    /// The longest silence while it is made.
+    silence: Duration,
     greeting: Option<Greeting>,
 }
 
@@ -201,7 +203,8 @@ impl Link {
         if cause == Cause::Theirs {
             negotiation.wait_for_offer(now);
         }
-        self.renewal.attempt = Some(Box::new(Attempt { negotiation, cause, greeting: None }));
+        self.renewal.attempt =
+            Some(Box::new(Attempt { negotiation, cause, silence: Duration::ZERO, greeting: None }));
         if cause != Cause::Theirs {
             self.negotiate_renewal(now, negotiation::Input::Start);
         }
@@ -310,6 +313,7 @@ impl Link {
 
     /// A packet on the connection that is being made; false if the link has not moved to it by that.
     pub(super) fn packet_on_next(&mut self, now: Now, channel: Channel, packet: &[u8]) -> bool {
+        let point = self.point();
         let Some(greeting) =
             self.renewal.attempt.as_mut().and_then(|attempt| attempt.greeting.as_mut())
         else {
@@ -320,6 +324,8 @@ impl Link {
                 self.violation(now, "a malformed control message");
                 return false;
             };
+            // What has come since the channels opened is in it too.
+            greeting.handshake.set_link(point);
             let (outcome, answers) = greeting.handshake.handle(message);
             self.renewal.told |= greeting.handshake.has_spoken();
             for answer in &answers {
@@ -400,8 +406,11 @@ impl Link {
         if liveness.heard(now) == Some(Change::Resumed) {
             self.outputs.push_back(LinkOutput::Event(LinkEvent::Resumed { silence }));
         }
-        let needless = self.renewal.attempt.as_ref().is_some_and(|a| a.cause == Cause::Silence);
-        if needless && !self.renewal.told && silence < STALE {
+        let needless = self.renewal.attempt.as_mut().is_some_and(|attempt| {
+            attempt.silence = attempt.silence.max(silence);
+            attempt.cause == Cause::Silence && attempt.silence < STALE
+        });
+        if needless && !self.renewal.told {
             self.negotiate_renewal(now, negotiation::Input::Close);
             self.renewal.failed(now);
         }

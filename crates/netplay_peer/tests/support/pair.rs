@@ -102,6 +102,8 @@ pub struct Pair {
     dead: BTreeSet<ConnectionId>,
     /// Descriptions are exchanged, and the path was dead: connections of side 0.
     waiting: BTreeSet<ConnectionId>,
+    /// Channels that open then: connections of side 0.
+    opening: Vec<(Now, ConnectionId)>,
     /// Sent reliably while the path was dead: to whom, and what.
     stalled: Vec<(usize, Packet)>,
 }
@@ -151,6 +153,7 @@ impl Pair {
             signals_pass: true,
             dead: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            opening: Vec::new(),
             stalled: Vec::new(),
         }
     }
@@ -193,11 +196,15 @@ impl Pair {
             ];
             own.into_iter().chain(side.ordered.values().map(OrderedPipe::next_deadline))
         });
-        sides.flatten().min()
+        sides.flatten().chain(self.opening.iter().map(|(at, _)| *at)).min()
     }
 
     fn turn(&mut self) {
         let now = self.now;
+        if let Some(due) = self.opening.iter().position(|(at, _)| *at <= now) {
+            let (_, connection) = self.opening.remove(due);
+            self.open(connection);
+        }
         for side in 0..2 {
             if let Some(signal) = self.sides[side].signals.poll(now) {
                 self.handle(side, LinkInput::Signal(signal));
@@ -362,7 +369,7 @@ impl Pair {
             pipe.send(self.now + stalled_for, packet);
         }
         for connection in core::mem::take(&mut self.waiting) {
-            self.open(connection);
+            self.find_path(connection);
         }
     }
 
@@ -420,7 +427,7 @@ impl Pair {
                 let other = parse(sdp);
                 self.sides[side].connections.insert(connection, other);
                 let first = if side == 0 { Some(connection) } else { other };
-                self.open(first.expect("an answer names its connection"));
+                self.find_path(first.expect("an answer names its connection"));
             }
             DriverCommand::AddCandidate { .. } => {}
             DriverCommand::Drop { connection } => {
@@ -436,7 +443,11 @@ impl Pair {
         self.handle(side, LinkInput::Driver(DriverEvent::Described { connection, sdp }));
     }
 
-    /// Opens the channels of side 0's connection and of its other end, if the path carries.
+    /// Opens the channels of side 0's connection and of its other end after three exchanges.
+    fn find_path(&mut self, first: ConnectionId) {
+        self.opening.push((self.now + 6 * self.delay, first));
+    }
+
     fn open(&mut self, first: ConnectionId) {
         if self.path != Path::Carries {
             self.waiting.insert(first);
