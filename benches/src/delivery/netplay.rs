@@ -52,7 +52,7 @@ pub async fn connect(site: &Site<'_>, lane: Lane) -> Result<Ends> {
     }
     let [a, b] = <[Session; 2]>::try_from(sessions).map_err(|_| "there are two ends")?;
     let (mut a, mut b) = (a, b);
-    let options = LobbyOptions { capacity: 2, public: false, name: String::new() };
+    let options = LobbyOptions::private(2);
     a.join(JoinRequest::Create(options))?;
     let code = until(&mut a, |event| match event {
         SessionEvent::Joined(lobby) => Some(lobby.code),

@@ -187,7 +187,7 @@ impl NetplayPinger {
 
     /// A session in a lobby of its own, and the lobby's code.
     fn enter(&self) -> Result<(Session, String)> {
-        let options = LobbyOptions { capacity: 2, public: false, name: String::new() };
+        let options = LobbyOptions::private(2);
         let mut session = open(&self.network, &self.url, JoinRequest::Create(options))?;
         let code = wait_for(&mut session, "the lobby", ENTER, |polled| match polled {
             Polled::Event(SessionEvent::Joined(lobby)) => Some(lobby.code.to_string()),

@@ -26,6 +26,13 @@ pub struct Config {
     /// How long a session outlives its connection: a phone that changes networks or a laptop that
     /// wakes up is back within seconds.
     pub grace: Duration,
+    /// How long a seat may be kept at most, whatever a lobby wants: it holds a session.
+    pub seat_max: Duration,
+    /// After a restart, how long a lobby waits for its members before others may enter: they come back
+    /// within 7.5 s.
+    pub returning: Duration,
+    /// How long a resume token is good for. Longer than anybody plays.
+    pub token_lifetime: Duration,
     /// Connections at most, those without a session included.
     pub max_connections: usize,
     /// Sessions at most. More than connections, because a session outlives its connection.
@@ -58,6 +65,9 @@ impl Default for Config {
             keep_alive: Duration::from_secs(5),
             keep_alives_missed: 3,
             grace: Duration::from_secs(30),
+            seat_max: Duration::from_secs(3600),
+            returning: Duration::from_secs(10),
+            token_lifetime: Duration::from_secs(24 * 3600),
             max_connections: 20_000,
             max_sessions: 40_000,
             max_lobbies: 40_000,

@@ -12,6 +12,7 @@
 //! | `rate` | token buckets |
 //! | `log` | the numbered frames that a resume replays |
 //! | `lobby` | one lobby, and the index of open lobbies of one game |
+//! | `token` | resume tokens, which outlive a server |
 //! | `directory` | the rules: greeting, sessions, lobbies, signals |
 //!
 //! Guaranteed: the same seed and the same inputs give the same outputs. No input makes it panic.
@@ -20,8 +21,11 @@
 //! none. Frame number 0 belongs to the connection and not to the session: `welcome`, errors before
 //! it, and the error that precedes a [`Output::Close`].
 //!
+//! A directory with the key of the one before ([`Directory::with_key`]) takes up that one's players: each
+//! brings a token that says what it was, and a lobby is back with the first of its members.
+//!
 //! Not guaranteed: that a client is who it says it is (a session is whoever holds its token), that
-//! what it reports about another is true, or that anything survives the process.
+//! what it reports about another is true, or that anything but that survives the process.
 
 #![forbid(unsafe_code)]
 
@@ -31,7 +35,9 @@ mod io;
 mod lobby;
 mod log;
 mod rate;
+mod token;
 
 pub use config::{Config, RateLimit};
 pub use directory::Directory;
 pub use io::{ConnectionId, Input, Output, Stats};
+pub use token::Key;

@@ -6,13 +6,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use netplay_protocol::lobby::{LobbyOptions, LobbyState, LobbySummary, Member};
 use netplay_protocol::{GameId, LobbyCode, PeerId};
 
-/// One lobby. It has a member and at most `options.capacity`; its host is one of them.
+use crate::token::Seat;
+
+/// One lobby. It has a member and at most `options.capacity`; its host is one of them, unless it is
+/// coming back.
 #[derive(Clone, Debug)]
 pub(crate) struct Lobby {
+    /// No other lobby ever has it, whatever its code.
+    pub(crate) id: u64,
     pub(crate) game: GameId,
     pub(crate) options: LobbyOptions,
     pub(crate) host: PeerId,
+    /// How often the host has changed.
+    pub(crate) term: u32,
+    /// It is coming back after a restart of the server: only those may enter who were in it, and the
+    /// host may not be back.
+    pub(crate) returning: bool,
+    /// In the order in which they joined.
     members: Vec<Member>,
+    /// The numbers of the members, in the same order.
+    numbers: Vec<u32>,
+    next_number: u32,
     /// Who was reported lost, and by whom.
     reports: BTreeSet<(PeerId, PeerId)>,
     /// Older lobbies have smaller numbers.
@@ -36,27 +50,66 @@ impl Lobby {
         &self.members
     }
 
-    pub(crate) fn add(&mut self, peer: PeerId) {
-        self.members.push(Member { peer, online: true });
+    pub(crate) fn add(&mut self, peer: PeerId, epoch: u32) {
+        self.put(peer, epoch, self.next_number);
     }
 
-    /// Removes a member. If it was the host, gives the new one: whoever is here longest, if
-    /// possible among those that are online.
-    pub(crate) fn remove(&mut self, peer: PeerId) -> Option<PeerId> {
-        self.members.retain(|member| member.peer != peer);
-        self.reports.retain(|(lost, by)| *lost != peer && *by != peer);
-        if self.host != peer {
-            return None;
+    /// Puts a member where it was before.
+    pub(crate) fn put_back(&mut self, peer: PeerId, epoch: u32, seat: &Seat) {
+        self.put(peer, epoch, seat.number);
+        if seat.term > self.term {
+            (self.term, self.host) = (seat.term, seat.host);
         }
+    }
+
+    fn put(&mut self, peer: PeerId, epoch: u32, number: u32) {
+        let place = self.numbers.partition_point(|other| *other <= number);
+        self.members.insert(place, Member { peer, online: true, epoch });
+        self.numbers.insert(place, number);
+        self.next_number = self.next_number.max(number.saturating_add(1));
+    }
+
+    /// What a member's token says of its place.
+    pub(crate) fn seat(&self, code: LobbyCode, peer: PeerId) -> Option<Seat> {
+        let place = self.members.iter().position(|member| member.peer == peer)?;
+        Some(Seat {
+            lobby: self.id,
+            code,
+            options: self.options.clone(),
+            number: self.numbers[place],
+            host: self.host,
+            term: self.term,
+        })
+    }
+
+    /// The lobby is back as far as it will be. Gives the new host if the old one is missing.
+    pub(crate) fn returned(&mut self) -> Option<PeerId> {
+        self.returning = false;
+        if self.has(self.host) { None } else { self.elect() }
+    }
+
+    /// Whoever is here longest leads, if possible among those that are online.
+    fn elect(&mut self) -> Option<PeerId> {
         let host = self.members.iter().find(|member| member.online).or(self.members.first())?;
         self.host = host.peer;
+        self.term = self.term.saturating_add(1);
         Some(self.host)
     }
 
+    /// Removes a member. If it was the host, gives the new one.
+    pub(crate) fn remove(&mut self, peer: PeerId) -> Option<PeerId> {
+        if let Some(place) = self.members.iter().position(|member| member.peer == peer) {
+            self.members.remove(place);
+            self.numbers.remove(place);
+        }
+        self.reports.retain(|(lost, by)| *lost != peer && *by != peer);
+        if self.host == peer { self.elect() } else { None }
+    }
+
     /// A member that comes back is lost to nobody.
-    pub(crate) fn set_online(&mut self, peer: PeerId, online: bool) {
+    pub(crate) fn set_online(&mut self, peer: PeerId, online: bool, epoch: u32) {
         if let Some(member) = self.members.iter_mut().find(|member| member.peer == peer) {
-            member.online = online;
+            (member.online, member.epoch) = (online, epoch);
         }
         if online {
             self.reports.retain(|(lost, _)| *lost != peer);
@@ -69,9 +122,10 @@ impl Lobby {
         }
     }
 
-    /// An offline member that every online member has lost; nobody online means nobody knows.
+    /// An offline member that every online member has lost, unless its seat is kept; nobody online
+    /// means nobody knows.
     pub(crate) fn lost(&self) -> Option<PeerId> {
-        if !self.members.iter().any(|member| member.online) {
+        if self.options.seat_secs > 0 || !self.members.iter().any(|member| member.online) {
             return None;
         }
         let lost_to_all = |lost: PeerId| {
@@ -95,6 +149,7 @@ impl Lobby {
     /// lobby of players that all dropped would keep the next ones from meeting.
     fn place(&self) -> Option<Place> {
         let found = self.options.public
+            && !self.returning
             && !self.is_full()
             && self.members.iter().any(|member| member.online);
         found.then_some((self.options.capacity, Reverse(self.len()), self.created))
@@ -125,15 +180,42 @@ impl Lobbies {
     pub(crate) fn create(
         &mut self,
         code: LobbyCode,
+        id: u64,
         game: GameId,
         options: LobbyOptions,
         host: PeerId,
+        epoch: u32,
     ) {
-        self.created += 1;
-        let members = vec![Member { peer: host, online: true }];
-        let reports = BTreeSet::new();
-        let lobby = Lobby { game, options, host, members, reports, created: self.created };
+        let mut lobby = self.empty(id, game, options, host);
+        lobby.add(host, epoch);
         self.put(code, lobby);
+    }
+
+    /// Makes a lobby anew that the server had before it was restarted, for the first of its members that
+    /// is back.
+    pub(crate) fn bring_back(&mut self, game: GameId, seat: &Seat, peer: PeerId, epoch: u32) {
+        let mut lobby = self.empty(seat.lobby, game, seat.options.clone(), seat.host);
+        lobby.term = seat.term;
+        lobby.returning = true;
+        lobby.put_back(peer, epoch, seat);
+        self.put(seat.code, lobby);
+    }
+
+    fn empty(&mut self, id: u64, game: GameId, options: LobbyOptions, host: PeerId) -> Lobby {
+        self.created += 1;
+        Lobby {
+            id,
+            game,
+            options,
+            host,
+            term: 0,
+            returning: false,
+            members: Vec::new(),
+            numbers: Vec::new(),
+            next_number: 0,
+            reports: BTreeSet::new(),
+            created: self.created,
+        }
     }
 
     /// Changes a lobby, keeps the index right, and frees the lobby if nobody is left.

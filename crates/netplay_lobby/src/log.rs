@@ -76,6 +76,7 @@ fn weight(frame: &ServerFrame) -> usize {
         ServerMessage::Joined { lobby, .. } => lobby.members.len() * 64 + lobby.options.name.len(),
         ServerMessage::Lobbies { lobbies, .. } => lobbies.len() * 128,
         ServerMessage::Error { text, .. } => text.len(),
+        ServerMessage::Token { token } => token.0.len(),
         _ => 0,
     };
     content + 192

@@ -13,7 +13,8 @@ use crate::limits::{CANDIDATE_MAX, LOBBY_MEMBERS_MAX, LOBBY_MESSAGE_MAX, LOBBY_N
 /// The path of the lobby's WebSocket.
 pub const PATH: &str = "/netplay/v1";
 
-/// The secret with which a dropped session is taken up again. Never logged.
+/// The secret with which a session is taken up again: after a dropped socket, after a restart of the
+/// game, and after a restart of the server, which reads in it what it has to know. Never logged.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ResumeToken(pub String);
@@ -33,6 +34,9 @@ pub struct Resume {
     pub token: ResumeToken,
     /// The number of the last frame that arrived.
     pub seen: u64,
+    /// The game was started anew: it knows nothing of the session but this.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub restart: bool,
 }
 
 /// What a new lobby is like.
@@ -45,6 +49,10 @@ pub struct LobbyOptions {
     /// What lists show; may be empty.
     #[serde(default)]
     pub name: String,
+    /// Seconds for which the seat of a member that vanished is kept, at least the server's grace time. 0:
+    /// for that, and not at all once everybody has lost it.
+    #[serde(default)]
+    pub seat_secs: u16,
 }
 
 /// What a player says to the server.
@@ -121,6 +129,21 @@ pub struct Member {
     pub peer: PeerId,
     /// Whether the server has a connection to it now.
     pub online: bool,
+    /// Which start of its game this is; counts up.
+    pub epoch: u32,
+}
+
+/// Which session a player has after its hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionKind {
+    /// A new one, with another id than any before.
+    New,
+    /// The one that was asked for; the missed frames follow.
+    Continued,
+    /// The one that was asked for, as far as it is known: the game or the server was started anew.
+    /// Frames count from 1 again, and the lobby is in the welcome.
+    Restored,
 }
 
 /// A lobby as its members see it.
@@ -196,6 +219,9 @@ pub enum ErrorCode {
     /// The server is at one of its limits.
     #[error("the server is full")]
     ServerFull,
+    /// The lobby is coming back after a restart of the server: its members first.
+    #[error("the lobby is coming back: its members first")]
+    NotYet,
     /// The session cannot be resumed: start a new one.
     #[error("the session cannot be resumed")]
     SessionGone,
@@ -221,8 +247,11 @@ pub enum ServerMessage {
         peer: PeerId,
         /// The secret for a resume.
         token: ResumeToken,
-        /// Whether this is the session that was asked for. If so, the missed frames follow.
-        resumed: bool,
+        /// Whether this is the session that was asked for.
+        session: SessionKind,
+        /// Of a restored session: the lobby that the player is in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lobby: Option<LobbyState>,
         /// How long a session outlives its connection, in milliseconds.
         grace_ms: u32,
         /// How often the server wants to hear from the player at least, in milliseconds.
@@ -251,6 +280,8 @@ pub enum ServerMessage {
     MemberJoined {
         /// Who.
         peer: PeerId,
+        /// Which start of its game this is.
+        epoch: u32,
     },
     /// Another member is gone.
     MemberLeft {
@@ -264,10 +295,12 @@ pub enum ServerMessage {
         /// Who.
         peer: PeerId,
     },
-    /// The member's connection is back.
+    /// The member's connection is back, or its game was started anew.
     MemberOnline {
         /// Who.
         peer: PeerId,
+        /// Which start of its game this is.
+        epoch: u32,
     },
     /// Another member leads the lobby now.
     HostChanged {
@@ -280,6 +313,11 @@ pub enum ServerMessage {
         from: PeerId,
         /// As it was sent.
         signal: Signal,
+    },
+    /// The secret for a resume from now on; the ones before stay valid for a while.
+    Token {
+        /// The secret.
+        token: ResumeToken,
     },
     /// Answer to `keep_alive`, so that a player notices a server that has gone silent. Its frame has
     /// number 0.
@@ -368,6 +406,22 @@ pub enum MessageError {
 }
 
 impl LobbyOptions {
+    /// A lobby that quick join and lists find, without a name, where seats are not kept.
+    pub const fn public(capacity: u8) -> Self {
+        Self { capacity, public: true, name: String::new(), seat_secs: 0 }
+    }
+
+    /// A lobby that is joined by code, without a name, where seats are not kept.
+    pub const fn private(capacity: u8) -> Self {
+        Self { capacity, public: false, name: String::new(), seat_secs: 0 }
+    }
+
+    /// The seat of a member that vanished is kept for so long.
+    #[must_use]
+    pub fn keep_seats(self, seconds: u16) -> Self {
+        Self { seat_secs: seconds, ..self }
+    }
+
     /// Checks capacity and name.
     ///
     /// # Errors
@@ -444,7 +498,8 @@ impl ServerFrame {
     pub fn from_json(text: &str) -> Result<Self, MessageError> {
         let frame: Self = parse(text)?;
         match &frame.message {
-            ServerMessage::Joined { lobby, .. } => {
+            ServerMessage::Joined { lobby, .. }
+            | ServerMessage::Welcome { lobby: Some(lobby), .. } => {
                 lobby.options.check()?;
                 if lobby.members.len() > usize::from(LOBBY_MEMBERS_MAX) {
                     return Err(MessageError::Range { field: "members" });

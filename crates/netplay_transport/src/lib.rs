@@ -12,7 +12,7 @@
 //! let network = Network::start()?;
 //! let config = SessionConfig::new(GameId::new("my-game")?, BuildId::new("1")?, Schema::default());
 //! let mut session = network.open(&config)?;
-//! session.join(JoinRequest::Quick(LobbyOptions { capacity: 2, public: true, name: String::new() }))?;
+//! session.join(JoinRequest::Quick(LobbyOptions::public(2)))?;
 //! loop {
 //!     while let Some(polled) = session.poll() {
 //!         match polled {

@@ -522,7 +522,7 @@ mod tests {
         let mut config = SessionConfig::new(game, build, schema);
         config.lanes.set(AT_ONCE, LaneConfig::new(LaneKind::Reliable).immediate());
         let session = network.open(&config).unwrap();
-        let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+        let options = LobbyOptions::public(2);
         session.join(JoinRequest::Quick(options)).unwrap();
         session
     }

@@ -109,7 +109,7 @@ impl Game {
         let build = BuildId::new("1").expect("a valid id");
         let config = SessionConfig::new(game, build, schema);
         let session = network.open(&config).expect("the default server address is valid");
-        let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+        let options = LobbyOptions::public(2);
         session.join(JoinRequest::Quick(options)).expect("the session has just begun");
         Self { session, peer: None, messages: 0, bytes: 0 }
     }

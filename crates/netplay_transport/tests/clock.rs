@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_nanos(1_000_000_000 / 60);
 /// Players whose clocks are wrong; the first one's links are as bad as this.
 fn players(network: &Network, url: &str, count: usize, bad: &Conditions) -> Vec<Player> {
     let capacity = u8::try_from(count).unwrap();
-    let options = LobbyOptions { capacity, public: true, name: String::new() };
+    let options = LobbyOptions::public(capacity);
     let open = |i: usize| {
         let mut config = config(url);
         let drift_ppb = [200_000, -200_000][i % 2];
@@ -132,7 +132,7 @@ fn child() {
     config.clock_error =
         Some(ClockError { ahead, drift_ppb: next().parse::<i32>().unwrap() * 1000 });
     let network = Network::start().unwrap();
-    let options = LobbyOptions { capacity: 3, public: true, name: String::new() };
+    let options = LobbyOptions::public(3);
     let mut player = Player::open(&network, &config, JoinRequest::Quick(options));
     until(&mut [&mut player], "the others", |players| players[0].peers.len() == 2);
     until(&mut [&mut player], "a clock", |players| players[0].session.mesh().is_some());

@@ -30,7 +30,7 @@ fn conditioned_pair(network: &Network, server: &str, conditions: &Conditions) ->
         let mut config = config(server);
         let conditioner = LinkConditioner::outgoing(conditions.clone());
         config.conditioner = Some(conditioner.with_seed(seed));
-        let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+        let options = LobbyOptions::public(2);
         Player::open(network, &config, JoinRequest::Quick(options))
     });
     connect(&mut [&mut a, &mut b]);

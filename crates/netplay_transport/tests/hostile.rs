@@ -34,7 +34,7 @@ impl Hostile {
         let mut this = Self { socket, me: PeerId::from_u128(0) };
         let game = GameId::new("test").unwrap();
         this.say(&ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume: None });
-        let options = LobbyOptions { capacity: 3, public: true, name: String::new() };
+        let options = LobbyOptions::public(3);
         this.say(&ClientMessage::QuickJoin { request: 1, options });
         this.me = this.hear(|message| match message {
             ServerMessage::Welcome { peer, .. } => Some(peer),

@@ -28,7 +28,7 @@ fn ages(media: bool, len: usize) -> Vec<Duration> {
     config.schema = Schema::new(vec![SchemaEntry { name: "state".into(), lane: Lane::Sequenced }])
         .expect("one name");
     config.media = media;
-    let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+    let options = LobbyOptions::public(2);
     let open = || Player::open(&network, &config, JoinRequest::Quick(options.clone()));
     let (mut a, mut b) = (open(), open());
     connect(&mut [&mut a, &mut b]);

@@ -136,7 +136,7 @@ fn connect(network: &Network, forwarder: &Forwarder, pair: usize) -> Connect {
 /// Two players in one lobby, and since when both are.
 fn meet(network: &Network, config: &SessionConfig) -> (Player, Player, Instant) {
     let join = || {
-        let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+        let options = LobbyOptions::public(2);
         let mut player = Player::open(network, config, JoinRequest::Quick(options));
         until(&mut [&mut player], "a lobby", |players| players[0].code.is_some());
         player

@@ -55,7 +55,7 @@ fn config() -> SessionConfig {
 
 fn open(network: &MemoryNetwork, config: &SessionConfig) -> Session {
     let session = network.open(config).expect("the default server address is valid");
-    let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+    let options = LobbyOptions::public(2);
     session.join(JoinRequest::Quick(options)).expect("the session has just begun");
     session
 }

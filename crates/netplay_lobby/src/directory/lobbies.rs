@@ -1,5 +1,7 @@
 //! What an open session may ask for: lobbies and signals.
 
+use core::time::Duration;
+
 use netplay_protocol::limits::{LOBBY_LIST_MAX, LOBBY_MESSAGE_MAX};
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LeaveReason, LobbyOptions, MessageError, ServerFrame, ServerMessage,
@@ -9,7 +11,19 @@ use netplay_protocol::{LobbyCode, PeerId};
 use rand_core::Rng;
 
 use super::sessions::Presence;
-use super::{Directory, Refusal};
+use super::{Directory, Refusal, Timer};
+use crate::lobby::Lobby;
+use crate::token::Seat;
+
+/// Where a member has taken its place again.
+pub(super) struct Seated {
+    code: LobbyCode,
+    /// Who led the lobby before, if it was there.
+    host_before: Option<PeerId>,
+}
+
+/// When who wants to enter a lobby that is coming back may try again.
+const NOT_YET: Duration = Duration::from_secs(1);
 
 impl Directory {
     pub(super) fn command(&mut self, peer: PeerId, message: ClientMessage) -> Result<(), Refusal> {
@@ -37,6 +51,7 @@ impl Directory {
                     session.lobby = None;
                 }
                 self.tell(peer, ServerMessage::Left { request });
+                self.tell_token(peer);
                 self.leave(code, peer, LeaveReason::Left);
                 Ok(())
             }
@@ -89,7 +104,8 @@ impl Directory {
             }
         };
         session.lobby = Some(code);
-        self.lobbies.create(code, session.game.clone(), options, peer);
+        let (game, epoch, id) = (session.game.clone(), session.epoch, self.rng.next_u64());
+        self.lobbies.create(code, id, game, options, peer, epoch);
         self.tell_joined(peer, request, code);
         Ok(())
     }
@@ -122,14 +138,66 @@ impl Directory {
             let text = format!("no lobby has the code {code}");
             return Err(Refusal::new(ErrorCode::NoSuchLobby, text));
         };
+        if lobby.returning {
+            return Err(Refusal::plain(ErrorCode::NotYet).retry(NOT_YET));
+        }
         if lobby.is_full() {
             return Err(Refusal::plain(ErrorCode::LobbyFull));
         }
         session.lobby = Some(code);
-        self.lobbies.change(code, |lobby| lobby.add(peer));
+        let epoch = session.epoch;
+        self.lobbies.change(code, |lobby| lobby.add(peer, epoch));
         self.tell_joined(peer, request, code);
-        self.tell_others(code, peer, &ServerMessage::MemberJoined { peer });
+        self.tell_others(code, peer, &ServerMessage::MemberJoined { peer, epoch });
         Ok(())
+    }
+
+    /// A member of a lobby of the server before takes its place again, if it can.
+    pub(super) fn take_seat(&mut self, peer: PeerId, epoch: u32, seat: &Seat) -> Option<Seated> {
+        let session = self.sessions.get_mut(&peer)?;
+        let code = seat.code;
+        let host_before = match self.lobbies.get(code) {
+            None if self.lobbies.len() < self.config.max_lobbies => {
+                self.lobbies.bring_back(session.game.clone(), seat, peer, epoch);
+                self.timers.insert((self.now + self.config.returning, Timer::Returned(code)));
+                None
+            }
+            Some(lobby) if lobby.id == seat.lobby && !lobby.is_full() => {
+                let host = lobby.host;
+                self.lobbies.change(code, |lobby| lobby.put_back(peer, epoch, seat));
+                Some(host)
+            }
+            _ => return None,
+        };
+        session.lobby = Some(code);
+        Some(Seated { code, host_before })
+    }
+
+    /// Tells the others of it.
+    pub(super) fn tell_seated(&mut self, peer: PeerId, epoch: u32, seated: Seated) {
+        let Seated { code, host_before } = seated;
+        self.tell_others(code, peer, &ServerMessage::MemberJoined { peer, epoch });
+        let host = self.lobbies.get(code).map(|lobby| lobby.host);
+        if let Some(host) = host.filter(|host| host_before.is_some_and(|before| before != *host)) {
+            self.tell_host(code, peer, host);
+        }
+    }
+
+    /// A lobby has waited long enough for its members.
+    pub(super) fn returned(&mut self, code: LobbyCode) {
+        let host = self.lobbies.change(code, Lobby::returned).flatten();
+        if let Some(host) = host {
+            // Nobody is left out: no member has this id.
+            self.tell_host(code, PeerId::from_u128(0), host);
+        }
+    }
+
+    /// Another host: members hear of it, and have it in their tokens.
+    fn tell_host(&mut self, code: LobbyCode, but: PeerId, host: PeerId) {
+        self.tell_others(code, but, &ServerMessage::HostChanged { host });
+        let Some(lobby) = self.lobbies.get(code) else { return };
+        let members: Vec<_> = lobby.members().iter().map(|member| member.peer).collect();
+        members.into_iter().for_each(|peer| self.tell_token(peer));
     }
 
     fn tell_joined(&mut self, peer: PeerId, request: u32, code: LobbyCode) {
@@ -138,6 +206,7 @@ impl Directory {
         };
         let lobby = lobby.state(code);
         self.tell(peer, ServerMessage::Joined { request, lobby });
+        self.tell_token(peer);
     }
 
     fn signal(&mut self, from: PeerId, to: PeerId, signal: Signal) -> Result<(), Refusal> {
@@ -162,7 +231,7 @@ impl Directory {
         let host = self.lobbies.change(code, |lobby| lobby.remove(peer)).flatten();
         self.tell_others(code, peer, &ServerMessage::MemberLeft { peer, reason });
         if let Some(host) = host {
-            self.tell_others(code, peer, &ServerMessage::HostChanged { host });
+            self.tell_host(code, peer, host);
         }
     }
 

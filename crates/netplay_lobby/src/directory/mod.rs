@@ -8,7 +8,11 @@
 //! | a session is | its connection closes | it is resumed | time passes |
 //! |---|---|---|---|
 //! | online | offline | online, the older connection is closed | – |
-//! | offline | – | online | ended after `grace` |
+//! | offline | – | online | ended after `grace`, or as long as its lobby keeps seats |
+//! | of the server before | – | online, as its token says; its lobby is back | – |
+//!
+//! A game that was started anew takes its session up as of another epoch: with its lobby, and without
+//! the frames of before.
 
 mod lobbies;
 mod sessions;
@@ -17,20 +21,28 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use netplay_protocol::lobby::{ClientMessage, ErrorCode, ServerFrame, ServerMessage};
-use netplay_protocol::{Now, PeerId};
+use netplay_protocol::{LobbyCode, Now, PeerId};
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
 
 use crate::config::{Config, millis};
 use crate::io::{ConnectionId, Input, Output, Stats};
 use crate::lobby::Lobbies;
 use crate::rate::{Bucket, Verdict};
+use crate::token::Key;
 use sessions::Session;
 
 /// All sessions and lobbies of one node. See the crate's page for what it guarantees.
 pub struct Directory {
     config: Config,
     rng: ChaCha20Rng,
+    key: Key,
+    /// Which start of the server this is.
+    boot: u64,
+    /// Unix time at time zero, in seconds.
+    epoch_unix: u64,
+    /// Of the input that is being handled.
+    now: Now,
     connections: BTreeMap<ConnectionId, Connection>,
     sessions: BTreeMap<PeerId, Session>,
     lobbies: Lobbies,
@@ -44,6 +56,8 @@ pub struct Directory {
 enum Timer {
     Connection(ConnectionId),
     Session(PeerId),
+    /// A lobby has waited long enough for its members.
+    Returned(LobbyCode),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,9 +116,16 @@ impl Directory {
     /// An empty node. The seed gives all ids, tokens and codes, so it must come from the operating
     /// system's random numbers: who knows it can take over every session.
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut key = [0; 32];
+        rng.fill_bytes(&mut key);
         Self {
             config,
-            rng: ChaCha20Rng::from_seed(seed),
+            key: Key(key),
+            boot: rng.next_u64(),
+            epoch_unix: 0,
+            now: Now::ZERO,
+            rng,
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
             lobbies: Lobbies::default(),
@@ -114,8 +135,18 @@ impl Directory {
         }
     }
 
+    /// Signs tokens with this key, so that another server with it takes up our players. `unix_secs` is
+    /// the Unix time at time zero, by which tokens expire.
+    #[must_use]
+    pub const fn with_key(mut self, key: Key, unix_secs: u64) -> Self {
+        self.key = key;
+        self.epoch_unix = unix_secs;
+        self
+    }
+
     /// Takes one input. Take all outputs before the next one.
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.now = now;
         match input {
             Input::Connected { connection } => self.connected(now, connection),
             Input::Message { connection, message } => self.message(now, connection, message),
@@ -300,6 +331,7 @@ impl Directory {
             match timer {
                 Timer::Connection(connection) => self.silent(now, connection),
                 Timer::Session(peer) => self.grace_is_over(peer),
+                Timer::Returned(code) => self.returned(code),
             }
         }
     }

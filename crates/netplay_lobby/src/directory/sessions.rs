@@ -1,7 +1,9 @@
 //! Greeting, resuming and ending sessions.
 
+use core::time::Duration;
+
 use netplay_protocol::lobby::{
-    ErrorCode, LeaveReason, Resume, ResumeToken, ServerFrame, ServerMessage,
+    ErrorCode, LeaveReason, Resume, ResumeToken, ServerFrame, ServerMessage, SessionKind,
 };
 use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
 use rand_core::Rng;
@@ -10,14 +12,18 @@ use super::{Directory, Output, Phase, Refusal, Timer};
 use crate::config::millis;
 use crate::io::ConnectionId;
 use crate::log::FrameLog;
+use crate::token::Statement;
 
 /// One player, with or without a connection.
 pub(super) struct Session {
     pub(super) game: GameId,
-    token: ResumeToken,
+    /// Which start of the player's game this is.
+    pub(super) epoch: u32,
     pub(super) presence: Presence,
     pub(super) lobby: Option<LobbyCode>,
     pub(super) log: FrameLog,
+    /// Names the count of the frames in the log.
+    count: u64,
 }
 
 /// Whether a session has a connection.
@@ -43,43 +49,88 @@ impl Directory {
             );
             return self.fail(now, connection, Refusal::new(ErrorCode::Version, text));
         }
-        if let Some(resume) = resume
-            && let Some(session) = self.sessions.get(&resume.peer)
-            && session.game == game
-            && same_secret(&session.token, &resume.token)
-        {
-            if session.log.after(resume.seen).is_some() {
-                return self.take_up(now, connection, resume);
-            }
-            // Its owner is here, but frames that it needs are gone: it starts anew.
-            self.supersede(resume.peer);
-            self.end(resume.peer, LeaveReason::TimedOut);
+        let known = resume.and_then(|resume| Some((self.statement(&game, &resume)?, resume)));
+        match known {
+            Some((statement, resume)) => self.resume(now, connection, statement, &resume),
+            None => self.begin(now, connection, game),
         }
-        self.begin(now, connection, game);
+    }
+
+    /// What the token of a resume says, if it counts.
+    fn statement(&self, game: &GameId, resume: &Resume) -> Option<Statement> {
+        let statement = self.key.read(&resume.token)?;
+        let counts = statement.peer == resume.peer
+            && statement.game == *game
+            && statement.expires > self.unix_secs();
+        counts.then_some(statement)
+    }
+
+    fn unix_secs(&self) -> u64 {
+        self.epoch_unix.saturating_add(self.now.since(Now::ZERO).as_secs())
+    }
+
+    fn resume(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        statement: Statement,
+        resume: &Resume,
+    ) {
+        let peer = resume.peer;
+        match self.sessions.get(&peer) {
+            // The game was started anew meanwhile, and the newest start counts.
+            Some(session) if statement.epoch < session.epoch && !resume.restart => {
+                self.fail(now, connection, Refusal::plain(ErrorCode::Superseded));
+            }
+            Some(session)
+                if !resume.restart
+                    && statement.count == session.count
+                    && session.log.after(resume.seen).is_some() =>
+            {
+                self.take_up(now, connection, resume);
+            }
+            // The frames of before are of no use, or no longer there.
+            Some(_) => self.restore(now, connection, peer, resume.restart),
+            None if statement.boot != self.boot => {
+                self.bring_back(now, connection, statement, resume.restart);
+            }
+            // It ended here.
+            None => self.begin(now, connection, statement.game),
+        }
     }
 
     fn begin(&mut self, now: Now, connection: ConnectionId, game: GameId) {
-        if self.sessions.len() >= self.config.max_sessions {
-            return self.fail(now, connection, self.full());
-        }
         let peer = loop {
             let peer = PeerId::from_u128(self.random());
             if !self.sessions.contains_key(&peer) {
                 break peer;
             }
         };
-        let session = Session {
-            game,
-            token: ResumeToken(format!("{:032x}", self.random())),
-            presence: Presence::Online(connection),
-            lobby: None,
-            log: FrameLog::default(),
-        };
-        self.sessions.insert(peer, session);
-        self.welcome(now, connection, peer, false);
+        if self.add_session(now, connection, peer, game, 0) {
+            self.welcome(now, connection, peer, SessionKind::New);
+        }
     }
 
-    fn take_up(&mut self, now: Now, connection: ConnectionId, resume: Resume) {
+    fn add_session(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        peer: PeerId,
+        game: GameId,
+        epoch: u32,
+    ) -> bool {
+        if self.sessions.len() >= self.config.max_sessions {
+            self.fail(now, connection, self.full());
+            return false;
+        }
+        let presence = Presence::Online(connection);
+        let (log, count) = (FrameLog::default(), self.rng.next_u64());
+        let session = Session { game, epoch, presence, lobby: None, log, count };
+        self.sessions.insert(peer, session);
+        true
+    }
+
+    fn take_up(&mut self, now: Now, connection: ConnectionId, resume: &Resume) {
         let peer = resume.peer;
         let was_offline = !self.supersede(peer);
         self.confirm(peer, resume.seen);
@@ -87,21 +138,95 @@ impl Directory {
             return;
         };
         session.presence = Presence::Online(connection);
-        let lobby = session.lobby;
-        self.welcome(now, connection, peer, true);
+        self.welcome(now, connection, peer, SessionKind::Continued);
         if let Some(session) = self.sessions.get(&peer)
             && let Some(missed) = session.log.after(resume.seen)
         {
             let send = |frame: &ServerFrame| Output::Send { connection, frame: frame.clone() };
             self.outputs.extend(missed.map(send));
         }
-        if let Some(code) = lobby
-            && was_offline
-        {
-            self.lobbies.change(code, |lobby| lobby.set_online(peer, true));
-            self.tell_others(code, peer, &ServerMessage::MemberOnline { peer });
+        if was_offline {
+            self.online(peer);
+        }
+    }
+
+    /// Takes a session up without its frames.
+    fn restore(&mut self, now: Now, connection: ConnectionId, peer: PeerId, restart: bool) {
+        let was_offline = !self.supersede(peer);
+        self.confirm(peer, u64::MAX);
+        let count = self.rng.next_u64();
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return;
+        };
+        session.presence = Presence::Online(connection);
+        (session.log, session.count) = (FrameLog::default(), count);
+        session.epoch = session.epoch.saturating_add(u32::from(restart));
+        // The welcome comes first, and tells of the lobby as it is then.
+        self.mark_online(peer);
+        self.welcome(now, connection, peer, SessionKind::Restored);
+        if was_offline || restart {
+            self.online(peer);
+        }
+    }
+
+    /// Takes up a session of the server before.
+    fn bring_back(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        statement: Statement,
+        restart: bool,
+    ) {
+        let Statement { peer, game, seat, .. } = statement;
+        let epoch = statement.epoch.saturating_add(u32::from(restart));
+        if self.add_session(now, connection, peer, game, epoch) {
+            let seated = seat.and_then(|seat| self.take_seat(peer, epoch, &seat));
+            self.welcome(now, connection, peer, SessionKind::Restored);
+            if let Some(seated) = seated {
+                self.tell_seated(peer, epoch, seated);
+            }
+        }
+    }
+
+    fn mark_online(&mut self, peer: PeerId) {
+        let Some(session) = self.sessions.get(&peer) else { return };
+        let epoch = session.epoch;
+        if let Some(code) = session.lobby {
+            self.lobbies.change(code, |lobby| lobby.set_online(peer, true, epoch));
+        }
+    }
+
+    /// A member's connection is back.
+    fn online(&mut self, peer: PeerId) {
+        self.mark_online(peer);
+        let Some(session) = self.sessions.get(&peer) else { return };
+        let epoch = session.epoch;
+        if let Some(code) = session.lobby {
+            self.tell_others(code, peer, &ServerMessage::MemberOnline { peer, epoch });
             // Its report may be the only one that counts now.
             self.drop_lost(code);
+        }
+    }
+
+    /// What a player needs to be taken up again.
+    fn token(&self, peer: PeerId) -> Option<ResumeToken> {
+        let session = self.sessions.get(&peer)?;
+        let seat = session.lobby.and_then(|code| self.lobbies.get(code)?.seat(code, peer));
+        Some(self.key.sign(&Statement {
+            peer,
+            game: session.game.clone(),
+            boot: self.boot,
+            epoch: session.epoch,
+            count: session.count,
+            expires: self.unix_secs().saturating_add(self.config.token_lifetime.as_secs()),
+            seat,
+        }))
+    }
+
+    /// Its place has changed.
+    pub(super) fn tell_token(&mut self, peer: PeerId) {
+        if let Some(token) = self.token(peer) {
+            self.tell(peer, ServerMessage::Token { token });
         }
     }
 
@@ -124,20 +249,23 @@ impl Directory {
         }
     }
 
-    fn welcome(&mut self, now: Now, connection: ConnectionId, peer: PeerId, resumed: bool) {
+    fn welcome(&mut self, now: Now, connection: ConnectionId, peer: PeerId, session: SessionKind) {
         if let Some(state) = self.connections.get_mut(&connection) {
             state.phase = Phase::Open(peer);
             self.timers.remove(&(state.timer, Timer::Connection(connection)));
             state.timer = now + self.config.silence();
             self.timers.insert((state.timer, Timer::Connection(connection)));
         }
-        let Some(session) = self.sessions.get(&peer) else {
+        let Some(token) = self.token(peer) else {
             return;
         };
+        let code = self.sessions.get(&peer).and_then(|session| session.lobby);
+        let code = code.filter(|_| session == SessionKind::Restored);
         let message = ServerMessage::Welcome {
             peer,
-            token: session.token.clone(),
-            resumed,
+            token,
+            session,
+            lobby: code.and_then(|code| Some(self.lobbies.get(code)?.state(code))),
             grace_ms: millis(self.config.grace),
             keep_alive_ms: millis(self.config.keep_alive),
         };
@@ -153,16 +281,21 @@ impl Directory {
         self.outputs.push_back(Output::Close { connection, code: ErrorCode::SessionGone, text });
     }
 
-    /// A session has lost its connection; it may come back within the grace time.
+    /// A session has lost its connection; it may come back within the grace time, or as long as its
+    /// lobby keeps seats.
     pub(super) fn offline(&mut self, now: Now, peer: PeerId) {
-        let until = now + self.config.grace;
         let Some(session) = self.sessions.get_mut(&peer) else {
             return;
         };
+        let lobby = session.lobby.and_then(|code| self.lobbies.get(code));
+        let seat = lobby.map_or(0, |lobby| lobby.options.seat_secs);
+        let seat = Duration::from_secs(seat.into()).min(self.config.seat_max);
+        let until = now + self.config.grace.max(seat);
         session.presence = Presence::Offline { until };
         self.timers.insert((until, Timer::Session(peer)));
+        let epoch = session.epoch;
         if let Some(code) = session.lobby {
-            self.lobbies.change(code, |lobby| lobby.set_online(peer, false));
+            self.lobbies.change(code, |lobby| lobby.set_online(peer, false, epoch));
             self.tell_others(code, peer, &ServerMessage::MemberOffline { peer });
             self.drop_lost(code);
         }
@@ -218,10 +351,4 @@ impl Directory {
     pub(super) fn random(&mut self) -> u128 {
         u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
     }
-}
-
-/// Compares in a time that does not depend on where two secrets differ.
-fn same_secret(ours: &ResumeToken, theirs: &ResumeToken) -> bool {
-    let (ours, theirs) = (ours.0.as_bytes(), theirs.0.as_bytes());
-    ours.len() == theirs.len() && ours.iter().zip(theirs).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
 }

@@ -3,6 +3,7 @@
 mod limits;
 mod node;
 mod random;
+mod restart;
 mod sessions;
 
 use netplay_protocol::PeerId;
@@ -19,7 +20,7 @@ fn a_lobby_is_created_and_joined_by_code() {
     assert_eq!((created.host, members(&created)), (a, vec![(a, true)]));
     let joined = node.join(2, created.code);
     assert_eq!((joined.host, members(&joined)), (a, vec![(a, true), (b, true)]));
-    assert_eq!(node.take(1), [ServerMessage::MemberJoined { peer: b }]);
+    assert_eq!(node.take(1), [ServerMessage::MemberJoined { peer: b, epoch: 0 }]);
 }
 
 #[test]

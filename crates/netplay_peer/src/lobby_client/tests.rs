@@ -28,7 +28,7 @@ fn welcome(resumed: bool) -> LobbyInput {
 }
 
 fn joined(seq: u64, request: u32) -> LobbyInput {
-    let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+    let options = LobbyOptions::public(2);
     let members = vec![Member { peer: ME, online: true }];
     let lobby = LobbyState { code: code(), options, host: ME, members };
     frame(seq, ServerMessage::Joined { request, lobby })

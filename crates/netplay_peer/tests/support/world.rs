@@ -143,7 +143,7 @@ impl World {
     /// Both players want the same lobby.
     pub fn join(&mut self) {
         for player in 0..2 {
-            let options = LobbyOptions { capacity: 2, public: true, name: String::new() };
+            let options = LobbyOptions::public(2);
             self.input(player, MeshInput::Join(JoinRequest::Quick(options)));
         }
     }

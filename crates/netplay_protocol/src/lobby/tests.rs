@@ -11,7 +11,7 @@ fn code() -> LobbyCode {
 }
 
 fn options() -> LobbyOptions {
-    LobbyOptions { capacity: 4, public: true, name: "friends".into() }
+    LobbyOptions { capacity: 4, public: true, name: "friends".into(), seat_secs: 30 }
 }
 
 fn candidate() -> Signal {
@@ -26,12 +26,20 @@ fn candidate() -> Signal {
 #[test]
 fn golden_json_of_every_client_message() {
     let p = "00000000-0000-0000-0000-000000000007";
-    let resume = Resume { peer: peer(7), token: ResumeToken("t".into()), seen: 3 };
+    let token = ResumeToken("t".into());
+    let resume = Resume { peer: peer(7), token: token.clone(), seen: 3, restart: false };
+    let restart = Resume { peer: peer(7), token, seen: 0, restart: true };
     let game = GameId::new("g").unwrap();
     let cases = [
         (
             ClientMessage::Hello { protocol: 1, game: game.clone(), resume: None },
             r#"{"type":"hello","protocol":1,"game":"g"}"#.to_owned(),
+        ),
+        (
+            ClientMessage::Hello { protocol: 1, game: game.clone(), resume: Some(restart) },
+            format!(
+                r#"{{"type":"hello","protocol":1,"game":"g","resume":{{"peer":"{p}","token":"t","seen":0,"restart":true}}}}"#
+            ),
         ),
         (
             ClientMessage::Hello { protocol: 1, game, resume: Some(resume) },
@@ -41,7 +49,7 @@ fn golden_json_of_every_client_message() {
         ),
         (
             ClientMessage::Create { request: 1, options: options() },
-            r#"{"type":"create","request":1,"options":{"capacity":4,"public":true,"name":"friends"}}"#
+            r#"{"type":"create","request":1,"options":{"capacity":4,"public":true,"name":"friends","seat_secs":30}}"#
                 .to_owned(),
         ),
         (
@@ -50,7 +58,7 @@ fn golden_json_of_every_client_message() {
         ),
         (
             ClientMessage::QuickJoin { request: 2, options: options() },
-            r#"{"type":"quick_join","request":2,"options":{"capacity":4,"public":true,"name":"friends"}}"#
+            r#"{"type":"quick_join","request":2,"options":{"capacity":4,"public":true,"name":"friends","seat_secs":30}}"#
                 .to_owned(),
         ),
         (ClientMessage::List { request: 9 }, r#"{"type":"list","request":9}"#.to_owned()),
@@ -82,7 +90,7 @@ fn golden_json_of_every_server_message() {
         code: code(),
         options: options(),
         host: peer(7),
-        members: vec![Member { peer: peer(7), online: true }],
+        members: vec![Member { peer: peer(7), online: true, epoch: 2 }],
     };
     let summary = LobbySummary { code: code(), name: "friends".into(), members: 1, capacity: 4 };
     let offer = Signal { attempt: 1, body: SignalBody::Offer { sdp: "v=0".into() } };
@@ -91,18 +99,19 @@ fn golden_json_of_every_server_message() {
             ServerMessage::Welcome {
                 peer: peer(7),
                 token: ResumeToken("t".into()),
-                resumed: false,
+                session: SessionKind::New,
+                lobby: None,
                 grace_ms: 30_000,
                 keep_alive_ms: 5_000,
             },
             format!(
-                r#"{{"type":"welcome","peer":"{p}","token":"t","resumed":false,"grace_ms":30000,"keep_alive_ms":5000}}"#
+                r#"{{"type":"welcome","peer":"{p}","token":"t","session":"new","grace_ms":30000,"keep_alive_ms":5000}}"#
             ),
         ),
         (
             ServerMessage::Joined { request: 1, lobby },
             format!(
-                r#"{{"type":"joined","request":1,"lobby":{{"code":"7K4Q-M2XA","options":{{"capacity":4,"public":true,"name":"friends"}},"host":"{p}","members":[{{"peer":"{p}","online":true}}]}}}}"#
+                r#"{{"type":"joined","request":1,"lobby":{{"code":"7K4Q-M2XA","options":{{"capacity":4,"public":true,"name":"friends","seat_secs":30}},"host":"{p}","members":[{{"peer":"{p}","online":true,"epoch":2}}]}}}}"#
             ),
         ),
         (
@@ -111,10 +120,14 @@ fn golden_json_of_every_server_message() {
                 .to_owned(),
         ),
         (ServerMessage::Alive, r#"{"type":"alive"}"#.to_owned()),
+        (
+            ServerMessage::Token { token: ResumeToken("t".into()) },
+            r#"{"type":"token","token":"t"}"#.to_owned(),
+        ),
         (ServerMessage::Left { request: 3 }, r#"{"type":"left","request":3}"#.to_owned()),
         (
-            ServerMessage::MemberJoined { peer: peer(7) },
-            format!(r#"{{"type":"member_joined","peer":"{p}"}}"#),
+            ServerMessage::MemberJoined { peer: peer(7), epoch: 0 },
+            format!(r#"{{"type":"member_joined","peer":"{p}","epoch":0}}"#),
         ),
         (
             ServerMessage::MemberLeft { peer: peer(7), reason: LeaveReason::TimedOut },
@@ -125,8 +138,8 @@ fn golden_json_of_every_server_message() {
             format!(r#"{{"type":"member_offline","peer":"{p}"}}"#),
         ),
         (
-            ServerMessage::MemberOnline { peer: peer(7) },
-            format!(r#"{{"type":"member_online","peer":"{p}"}}"#),
+            ServerMessage::MemberOnline { peer: peer(7), epoch: 1 },
+            format!(r#"{{"type":"member_online","peer":"{p}","epoch":1}}"#),
         ),
         (
             ServerMessage::HostChanged { host: peer(7) },
@@ -159,7 +172,7 @@ fn golden_json_of_every_server_message() {
 #[test]
 fn out_of_range_fields_are_refused_by_name() {
     let create = |capacity, name: &str| {
-        let options = LobbyOptions { capacity, public: true, name: name.into() };
+        let options = LobbyOptions { name: name.into(), ..LobbyOptions::public(capacity) };
         ClientMessage::from_json(&ClientMessage::Create { request: 1, options }.to_json())
     };
     assert!(create(LOBBY_MEMBERS_MAX, "").is_ok());

@@ -156,7 +156,7 @@ impl Client {
     }
 
     pub async fn create(&mut self, capacity: u8) -> LobbyState {
-        let options = LobbyOptions { capacity, public: true, name: String::new() };
+        let options = LobbyOptions::public(capacity);
         self.say(&ClientMessage::Create { request: 1, options }).await;
         self.joined().await
     }

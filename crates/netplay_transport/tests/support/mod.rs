@@ -55,7 +55,7 @@ impl Player {
     }
 
     pub fn quick(network: &Network, server: &str, capacity: u8) -> Self {
-        let options = LobbyOptions { capacity, public: true, name: String::new() };
+        let options = LobbyOptions::public(capacity);
         Self::open(network, &config(server), JoinRequest::Quick(options))
     }
 

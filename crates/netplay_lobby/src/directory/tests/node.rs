@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LobbyOptions, LobbyState, LobbySummary, Resume, ResumeToken,
-    ServerFrame, ServerMessage, Signal, SignalBody,
+    ServerFrame, ServerMessage, SessionKind, Signal, SignalBody,
 };
 use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
 
-use crate::{Config, ConnectionId, Directory, Input, Output};
+use crate::{Config, ConnectionId, Directory, Input, Key, Output};
 
 pub(super) struct Node {
     pub(super) directory: Directory,
@@ -17,10 +17,18 @@ pub(super) struct Node {
     frames: BTreeMap<u64, Vec<ServerFrame>>,
     closed: BTreeMap<u64, ErrorCode>,
     sessions: BTreeMap<u64, (PeerId, ResumeToken)>,
+    /// From the welcome of a restored session.
+    lobbies: BTreeMap<u64, LobbyState>,
+    config: Config,
+    boots: u8,
+}
+
+fn directory(config: &Config, boot: u8, key: u8) -> Directory {
+    Directory::new(config.clone(), [boot; 32]).with_key(Key([key; 32]), 1_000_000)
 }
 
 pub(super) fn options(capacity: u8) -> LobbyOptions {
-    LobbyOptions { capacity, public: true, name: "a game".into() }
+    LobbyOptions { name: "a game".into(), ..LobbyOptions::public(capacity) }
 }
 
 pub(super) fn signal(attempt: u32) -> Signal {
@@ -40,7 +48,10 @@ impl Node {
         let mut config = Config::default();
         change(&mut config);
         Self {
-            directory: Directory::new(config, [7; 32]),
+            directory: directory(&config, 0, 7),
+            config,
+            boots: 0,
+            lobbies: BTreeMap::new(),
             now: Now::from_millis(1000),
             frames: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -60,6 +71,47 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// The server is started anew; all sockets are gone.
+    pub(super) fn restart_server(&mut self) {
+        self.boot(7);
+    }
+
+    pub(super) fn restart_server_with_another_key(&mut self) {
+        self.boot(8);
+    }
+
+    fn boot(&mut self, key: u8) {
+        self.boots += 1;
+        self.directory = directory(&self.config, self.boots, key);
+        self.closed.clear();
+    }
+
+    /// Who a connection is, and with which token it comes back.
+    pub(super) fn session(&self, connection: u64) -> (PeerId, ResumeToken) {
+        self.sessions[&connection].clone()
+    }
+
+    /// The lobby in the welcome of a restored session.
+    pub(super) fn lobby(&mut self, connection: u64) -> Option<LobbyState> {
+        self.lobbies.remove(&connection)
+    }
+
+    /// Creates a lobby under a code that another had before.
+    pub(super) fn use_code_again(
+        &mut self,
+        connection: u64,
+        code: LobbyCode,
+        options: LobbyOptions,
+    ) {
+        let (peer, _) = self.session(connection);
+        let game = GameId::new("game").unwrap();
+        self.directory.lobbies.create(code, 99, game, options, peer, 0);
+        self.directory.sessions.get_mut(&peer).unwrap().lobby = Some(code);
+        self.directory.tell_token(peer);
+        self.say(connection, ClientMessage::KeepAlive { seen: 0 });
+        self.take(connection);
     }
 
     pub(super) fn connect(&mut self, connection: u64) {
@@ -92,37 +144,51 @@ impl Node {
         self.welcomed(connection).0
     }
 
-    /// Takes the welcome: the peer, and whether it was a resume.
-    pub(super) fn welcomed(&mut self, connection: u64) -> (PeerId, bool) {
+    /// Takes the welcome: the peer, and which session it has.
+    pub(super) fn welcomed(&mut self, connection: u64) -> (PeerId, SessionKind) {
         let frame = self.frames.get_mut(&connection).expect("frames").remove(0);
-        let ServerFrame { seq: 0, message: ServerMessage::Welcome { peer, token, resumed, .. } } =
-            frame
+        let ServerFrame {
+            seq: 0,
+            message: ServerMessage::Welcome { peer, token, session, lobby, .. },
+        } = frame
         else {
             panic!("{frame:?} is no welcome");
         };
+        if let Some(lobby) = lobby {
+            self.lobbies.insert(connection, lobby);
+        }
         self.sessions.insert(connection, (peer, token));
-        (peer, resumed)
+        (peer, session)
     }
 
     /// Takes up the session of one connection on a new one. Whether that worked.
     pub(super) fn resume_over(&mut self, old: u64, new: u64, seen: u64) -> bool {
         let (peer, token) = self.sessions[&old].clone();
         self.connect(new);
-        self.say_hello(new, Some(Resume { peer, token, seen }));
-        self.welcomed(new).1
+        self.say_hello(new, Some(Resume { peer, token, seen, restart: false }));
+        self.welcomed(new).1 == SessionKind::Continued
     }
 
     pub(super) fn token(&self, connection: u64) -> ResumeToken {
         self.sessions[&connection].1.clone()
     }
 
-    /// What has arrived since the last call.
+    /// What has arrived since the last call, tokens excepted.
     pub(super) fn take(&mut self, connection: u64) -> Vec<ServerMessage> {
-        self.take_frames(connection).into_iter().map(|frame| frame.message).collect()
+        let frames = self.take_frames(connection).into_iter().map(|frame| frame.message);
+        frames.filter(|message| !matches!(message, ServerMessage::Token { .. })).collect()
     }
 
     pub(super) fn take_frames(&mut self, connection: u64) -> Vec<ServerFrame> {
-        self.frames.remove(&connection).unwrap_or_default()
+        let frames = self.frames.remove(&connection).unwrap_or_default();
+        for frame in &frames {
+            if let ServerMessage::Token { token } = &frame.message
+                && let Some((_, known)) = self.sessions.get_mut(&connection)
+            {
+                *known = token.clone();
+            }
+        }
+        frames
     }
 
     /// Takes the first message, which must be this one, and leaves the rest.

@@ -8,15 +8,16 @@ use std::collections::VecDeque;
 
 use netplay_protocol::lobby::{
     ClientMessage, LobbyOptions, LobbyState, Member, MessageError, Resume, ServerFrame,
-    ServerMessage,
+    ServerMessage, SessionKind,
 };
 use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::node::signal;
+use crate::directory::Timer;
 use crate::directory::sessions::Presence;
-use crate::{Config, ConnectionId, Directory, Input, Output, RateLimit, Stats};
+use crate::{Config, ConnectionId, Directory, Input, Key, Output, RateLimit, Stats};
 
 const CLIENTS: usize = 6;
 
@@ -24,19 +25,36 @@ const CLIENTS: usize = 6;
 enum Step {
     Connect,
     ConnectAfresh,
+    /// The game is started anew.
+    Restart,
+    /// The server is started anew, with its key.
+    ServerRestart,
     Drop,
     Deliver(u8),
-    Create { capacity: u8, public: bool },
-    Quick { capacity: u8 },
-    Join { whose: usize },
+    Create {
+        capacity: u8,
+        public: bool,
+    },
+    Quick {
+        capacity: u8,
+    },
+    Join {
+        whose: usize,
+    },
     List,
     Leave,
-    Signal { to: usize },
-    ReportLost { whom: usize },
+    Signal {
+        to: usize,
+    },
+    ReportLost {
+        whom: usize,
+    },
     KeepAlive,
     Malformed,
     Goodbye,
-    Wait { millis: u64 },
+    Wait {
+        millis: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -44,6 +62,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Step::Connect),
         1 => Just(Step::ConnectAfresh),
+        2 => Just(Step::Restart),
+        1 => Just(Step::ServerRestart),
         3 => Just(Step::Drop),
         8 => (0..8u8).prop_map(Step::Deliver),
         2 => (1..5u8, any::<bool>()).prop_map(|(capacity, public)| Step::Create { capacity, public }),
@@ -74,16 +94,17 @@ impl Client {
         let Some(frame) = self.in_flight.pop_front() else {
             return;
         };
-        if let ServerMessage::Welcome { peer, token, resumed, .. } = frame.message {
+        if let ServerMessage::Welcome { peer, token, session, lobby, .. } = frame.message {
             let old = self.session.take();
-            if resumed {
-                assert_eq!(old.as_ref().map(|session| session.peer), Some(peer));
-            } else {
-                assert_ne!(old.as_ref().map(|session| session.peer), Some(peer));
-                self.lobby = None;
+            let same = old.as_ref().map(|session| session.peer) == Some(peer);
+            assert_eq!(same, session != SessionKind::New);
+            let mut seen = 0;
+            match session {
+                SessionKind::New => self.lobby = None,
+                SessionKind::Continued => seen = old.map_or(0, |session| session.seen),
+                SessionKind::Restored => self.lobby = lobby,
             }
-            let seen = old.filter(|_| resumed).map_or(0, |session| session.seen);
-            self.session = Some(Resume { peer, token, seen });
+            self.session = Some(Resume { peer, token, seen, restart: false });
             return;
         }
         if frame.seq > 0 {
@@ -95,6 +116,10 @@ impl Client {
     }
 
     fn apply(&mut self, message: ServerMessage) {
+        if let ServerMessage::Token { token } = message {
+            self.session.as_mut().expect("after a welcome").token = token;
+            return;
+        }
         if let ServerMessage::Joined { lobby, .. } = message {
             self.lobby = Some(lobby);
             return;
@@ -104,19 +129,23 @@ impl Client {
             return;
         }
         let Some(lobby) = &mut self.lobby else { return };
-        let mut set_online = |peer, online| {
+        let mut set_online = |peer, online, epoch: Option<u32>| {
             let member = lobby.members.iter_mut().find(|member| member.peer == peer);
-            member.expect("only members go offline and online").online = online;
+            let member = member.expect("only members go offline and online");
+            member.online = online;
+            let older = member.epoch;
+            member.epoch = epoch.unwrap_or(older);
+            assert!(member.epoch >= older, "epochs count up");
         };
         match message {
-            ServerMessage::MemberJoined { peer } => {
-                lobby.members.push(Member { peer, online: true });
+            ServerMessage::MemberJoined { peer, epoch } => {
+                lobby.members.push(Member { peer, online: true, epoch });
             }
             ServerMessage::MemberLeft { peer, .. } => {
                 lobby.members.retain(|member| member.peer != peer);
             }
-            ServerMessage::MemberOffline { peer } => set_online(peer, false),
-            ServerMessage::MemberOnline { peer } => set_online(peer, true),
+            ServerMessage::MemberOffline { peer } => set_online(peer, false, None),
+            ServerMessage::MemberOnline { peer, epoch } => set_online(peer, true, Some(epoch)),
             ServerMessage::HostChanged { host } => lobby.host = host,
             _ => {}
         }
@@ -129,12 +158,16 @@ struct World {
     next: u64,
     clients: Vec<Client>,
     trace: Vec<Output>,
+    config: Config,
+    boots: u8,
 }
 
 impl World {
     fn new(config: Config) -> Self {
         Self {
-            directory: Directory::new(config, [3; 32]),
+            directory: directory(config.clone(), 0),
+            config,
+            boots: 0,
             now: Now::ZERO,
             next: 0,
             clients: vec![Client::default(); CLIENTS],
@@ -186,13 +219,29 @@ impl World {
     }
 
     fn step(&mut self, who: usize, step: Step) {
-        let options = |capacity, public| LobbyOptions { capacity, public, name: String::new() };
+        let options = |capacity: u8, public| {
+            let seat_secs = u16::from(capacity % 2) * 45;
+            LobbyOptions { public, ..LobbyOptions::public(capacity).keep_seats(seat_secs) }
+        };
         let request = 1;
         match step {
             Step::Connect => self.connect(who, self.clients[who].session.clone()),
             Step::ConnectAfresh => {
                 self.drop_connection(who);
                 self.connect(who, None);
+            }
+            Step::Restart => {
+                let session = self.clients[who].session.clone();
+                let again = session.map(|session| Resume { seen: 0, restart: true, ..session });
+                self.connect(who, again);
+            }
+            Step::ServerRestart => {
+                self.boots += 1;
+                self.directory = directory(self.config.clone(), self.boots);
+                for client in &mut self.clients {
+                    client.connection = None;
+                    client.in_flight.clear();
+                }
             }
             Step::Drop => self.drop_connection(who),
             Step::Deliver(count) => (0..count).for_each(|_| self.clients[who].deliver()),
@@ -257,7 +306,8 @@ impl World {
         for (code, lobby) in directory.lobbies.iter() {
             assert!(!lobby.members().is_empty(), "{code} is empty");
             assert!(lobby.members().len() <= usize::from(lobby.options.capacity));
-            assert!(lobby.has(lobby.host), "the host of {code} is no member");
+            let returning = lobby.returning;
+            assert!(lobby.has(lobby.host) || returning, "the host of {code} is no member");
             assert_eq!(lobby.lost(), None, "a lost member stayed in {code}");
             for member in lobby.members() {
                 let session = directory.sessions.get(&member.peer).expect("a member has a session");
@@ -278,7 +328,9 @@ impl World {
                 Presence::Offline { .. } => offline += 1,
             }
         }
-        assert_eq!(directory.timers.len(), directory.connections.len() + offline);
+        let returned = |timer: &Timer| matches!(timer, Timer::Returned(_));
+        let returned = directory.timers.iter().filter(|(_, timer)| returned(timer)).count();
+        assert_eq!(directory.timers.len(), directory.connections.len() + offline + returned);
         let bytes: usize = directory.sessions.values().map(|session| session.log.bytes()).sum();
         assert_eq!(directory.stats().log_bytes, bytes);
         self.clients.iter().filter(|client| client.connection.is_some()).for_each(|client| {
@@ -295,7 +347,12 @@ impl World {
         let peer = client.session.expect("a welcome was in flight").peer;
         let session = self.directory.sessions.get(&peer).expect("it is online");
         let lobby = |code| self.directory.lobbies.get(code).map(|lobby| lobby.state(code));
-        assert_eq!(client.lobby, session.lobby.and_then(lobby));
+        // Who comes back takes its old place among the members.
+        let sorted = |mut lobby: LobbyState| {
+            lobby.members.sort_by_key(|member| member.peer);
+            lobby
+        };
+        assert_eq!(client.lobby.map(sorted), session.lobby.and_then(lobby).map(sorted));
     }
 
     /// Everybody drops, and the grace time passes.
@@ -306,6 +363,10 @@ impl World {
         assert!(self.directory.timers.is_empty());
         assert!(self.directory.lobbies.index_is_right());
     }
+}
+
+fn directory(config: Config, boot: u8) -> Directory {
+    Directory::new(config, [boot; 32]).with_key(Key([3; 32]), 0)
 }
 
 fn run(config: Config, steps: &[(usize, Step)]) -> Vec<Output> {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, LeaveReason, Resume, ResumeToken, ServerMessage,
+    ClientMessage, ErrorCode, LeaveReason, Resume, ResumeToken, ServerMessage, SessionKind,
 };
 use netplay_protocol::{GameId, PROTOCOL_VERSION};
 
@@ -85,12 +85,12 @@ fn a_resume_within_the_grace_keeps_the_peer_and_misses_no_frame() {
     node.say(1, ClientMessage::Signal { to: b, signal: signal(3) });
     node.take(1);
     node.wait(5 * SECOND);
-    assert!(node.resume_over(2, 12, 1));
+    assert!(node.resume_over(2, 12, 2));
     let frames = node.take_frames(12);
     assert_eq!(frames.len(), 1);
-    assert_eq!(frames[0].seq, 2);
+    assert_eq!(frames[0].seq, 3);
     assert_eq!(frames[0].message, ServerMessage::Signal { from: a, signal: signal(3) });
-    assert_eq!(node.take(1), [ServerMessage::MemberOnline { peer: b }]);
+    assert_eq!(node.take(1), [ServerMessage::MemberOnline { peer: b, epoch: 0 }]);
 }
 
 #[test]
@@ -116,10 +116,10 @@ fn a_wrong_token_gets_a_fresh_session_and_harms_nobody() {
     wrong.replace_range(31.., if wrong.ends_with('0') { "1" } else { "0" });
     for (connection, token) in [(2, wrong), (3, String::new()), (4, "é".repeat(16))] {
         node.connect(connection);
-        let resume = Resume { peer: a, token: ResumeToken(token), seen: 0 };
+        let resume = Resume { peer: a, token: ResumeToken(token), seen: 0, restart: false };
         node.say_hello(connection, Some(resume));
-        let (peer, resumed) = node.welcomed(connection);
-        assert!(peer != a && !resumed);
+        let (peer, session) = node.welcomed(connection);
+        assert!(peer != a && session == SessionKind::New);
     }
     assert_eq!(node.closed(1), None);
     assert_eq!(node.list(1), []);
@@ -153,7 +153,7 @@ fn a_resume_over_a_live_connection_supersedes_it() {
 }
 
 #[test]
-fn a_log_that_does_not_reach_back_gives_a_fresh_session() {
+fn a_log_that_does_not_reach_back_restores_the_session_without_its_frames() {
     let mut node = Node::with(|config| config.log_frames = 2);
     let (_, b) = (node.hello(1), node.hello(2));
     let lobby = node.create(1, options(2));
@@ -164,9 +164,9 @@ fn a_log_that_does_not_reach_back_gives_a_fresh_session() {
     }
     node.take(1);
     assert!(!node.resume_over(2, 12, 1));
-    let reason = LeaveReason::TimedOut;
-    assert_eq!(node.take(1), [ServerMessage::MemberLeft { peer: b, reason }]);
+    assert_eq!(node.take(1), [ServerMessage::MemberOnline { peer: b, epoch: 0 }]);
     assert_eq!(node.directory.stats().sessions, 2);
+    assert_eq!(node.take(12), [], "the lobby is in the welcome");
 }
 
 #[test]
