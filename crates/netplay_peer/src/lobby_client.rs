@@ -3,15 +3,17 @@
 //! Guaranteed: until told to stop it keeps trying, with jittered back-off; a dropped socket resumes
 //! the same session, so the peer id stays and no frame is missed or repeated; a server that stays
 //! silent for four keep-alive times counts as a dropped socket; the wish to be in a
-//! lobby is repeated until the server answers it. Not guaranteed: that a server which lost its
-//! memory still knows the lobby; then [`LobbyEvent::LobbyGone`] says so and links live on.
+//! lobby is repeated until the server answers it. A server that was started anew takes us up with our
+//! id and our lobby ([`LobbyEvent::Restored`]) if it has the key of the one before, and so does any
+//! server if our game was started anew ([`LobbyClient::resume`]). Not guaranteed: that the lobby is
+//! still there; if not, [`LobbyEvent::LobbyGone`] says so and links live on.
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, Resume,
-    ServerFrame, ServerMessage, Signal,
+    ResumeToken, ServerFrame, ServerMessage, SessionKind, Signal,
 };
 use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
 use rand_chacha::ChaCha8Rng;
@@ -21,8 +23,9 @@ use rand_core::{Rng, SeedableRng};
 const CONNECT: Duration = Duration::from_secs(5);
 /// First pause after a failure; doubles up to the cap.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
-/// Longest pause: a player at the keyboard does not wait longer.
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Longest pause, half as much again at most: after a restart of the server everybody is back within
+/// 7.5 s, and twenty thousand players do not come all at once.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Frames after which we say what we have seen, so that the server can forget them.
 const SEEN_EVERY: u64 = 16;
 /// Keep-alives in a row without a word from the server, after which the socket is given up. Counted
@@ -42,6 +45,15 @@ pub enum JoinRequest {
     Code(LobbyCode),
     /// Any public one of this capacity, or a new one.
     Quick(LobbyOptions),
+}
+
+/// With what a game that is started anew takes up its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedSession {
+    /// Who we are.
+    pub peer: PeerId,
+    /// Its secret.
+    pub token: ResumeToken,
 }
 
 /// What can happen.
@@ -104,6 +116,10 @@ pub enum LobbyEvent {
     },
     /// We are in a lobby.
     Joined(LobbyState),
+    /// The server is back, and we are still in our lobby, of which this is known there.
+    Restored(LobbyState),
+    /// With what a game that is started anew takes up this session from now on.
+    Saved(SavedSession),
     /// We are not let into the lobby; we do not try again by ourselves.
     JoinRefused {
         /// Why, for programs.
@@ -115,12 +131,14 @@ pub enum LobbyEvent {
     LobbyGone,
     /// Public lobbies.
     Lobbies(Vec<LobbySummary>),
-    /// A member joined.
-    MemberJoined(PeerId),
+    /// A member joined, in this start of its game.
+    MemberJoined(PeerId, u32),
     /// A member is gone.
     MemberLeft(PeerId, LeaveReason),
-    /// The server lost or regained its connection to a member.
-    MemberOffline(PeerId, bool),
+    /// The server lost its connection to a member.
+    MemberOffline(PeerId),
+    /// The server has one again, to this start of its game.
+    MemberOnline(PeerId, u32),
     /// Another host.
     HostChanged(PeerId),
     /// From another member.
@@ -182,6 +200,12 @@ impl LobbyClient {
             unsent: VecDeque::new(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Takes up this session when it connects first. If that is not possible, it is a new one.
+    pub fn resume(&mut self, saved: SavedSession) {
+        let SavedSession { peer, token } = saved;
+        self.session = Some(Resume { peer, token, seen: 0, restart: true });
     }
 
     /// Whether the server has a session for us now.
@@ -404,9 +428,17 @@ impl LobbyClient {
             }
         }
         match frame.message {
-            ServerMessage::Welcome { peer, token, resumed, keep_alive_ms, .. } => {
+            ServerMessage::Welcome { peer, token, session, lobby, keep_alive_ms, .. } => {
                 let keep_alive = Duration::from_millis(u64::from(keep_alive_ms.clamp(250, 60_000)));
-                self.welcome(now, peer, token, resumed, keep_alive);
+                self.state =
+                    State::Online { keep_alive_at: now + keep_alive, keep_alive, unanswered: 0 };
+                self.welcome(peer, token, session, lobby);
+            }
+            ServerMessage::Token { token } => {
+                if let Some(session) = &mut self.session {
+                    session.token = token;
+                }
+                self.saved();
             }
             ServerMessage::Joined { lobby, .. } => {
                 self.place = Place::Member { code: lobby.code };
@@ -414,15 +446,17 @@ impl LobbyClient {
             }
             ServerMessage::Lobbies { lobbies, .. } => self.event(LobbyEvent::Lobbies(lobbies)),
             ServerMessage::Left { .. } | ServerMessage::Alive => {}
-            ServerMessage::MemberJoined { peer } => self.event(LobbyEvent::MemberJoined(peer)),
+            ServerMessage::MemberJoined { peer, epoch } => {
+                self.event(LobbyEvent::MemberJoined(peer, epoch));
+            }
             ServerMessage::MemberLeft { peer, reason } => {
                 self.event(LobbyEvent::MemberLeft(peer, reason));
             }
             ServerMessage::MemberOffline { peer } => {
-                self.event(LobbyEvent::MemberOffline(peer, true));
+                self.event(LobbyEvent::MemberOffline(peer));
             }
-            ServerMessage::MemberOnline { peer } => {
-                self.event(LobbyEvent::MemberOffline(peer, false));
+            ServerMessage::MemberOnline { peer, epoch } => {
+                self.event(LobbyEvent::MemberOnline(peer, epoch));
             }
             ServerMessage::HostChanged { host } => self.event(LobbyEvent::HostChanged(host)),
             ServerMessage::Signal { from, signal } => self.event(LobbyEvent::Signal(from, signal)),
@@ -434,40 +468,57 @@ impl LobbyClient {
 
     fn welcome(
         &mut self,
-        now: Now,
         peer: PeerId,
-        token: netplay_protocol::lobby::ResumeToken,
-        resumed: bool,
-        keep_alive: Duration,
+        token: ResumeToken,
+        kind: SessionKind,
+        lobby: Option<LobbyState>,
     ) {
         self.failures = 0;
-        self.state = State::Online { keep_alive_at: now + keep_alive, keep_alive, unanswered: 0 };
-        let seen = self.session.as_ref().filter(|_| resumed).map_or(0, |session| session.seen);
+        let seen = match kind {
+            SessionKind::Continued => self.session.as_ref().map_or(0, |session| session.seen),
+            SessionKind::New | SessionKind::Restored => 0,
+        };
         self.announced = seen;
-        self.session = Some(Resume { peer, token, seen });
+        self.session = Some(Resume { peer, token, seen, restart: false });
         self.event(LobbyEvent::Online { me: peer });
-        if resumed {
-            // An unanswered question may have been lost with the old socket. Asking again is safe:
-            // the server refuses a second join, and that refusal is ignored once we are a member.
-            if let Place::Wanted { asked, .. } = &mut self.place {
-                *asked = None;
-            }
-            for message in core::mem::take(&mut self.unsent) {
-                self.send(&message);
-            }
-        } else {
-            self.unsent.clear();
-            match &mut self.place {
-                Place::None => {}
-                Place::Wanted { asked, .. } => *asked = None,
-                Place::Member { code } => {
-                    let request = JoinRequest::Code(*code);
-                    self.place = Place::Wanted { request, asked: None };
-                    self.event(LobbyEvent::LobbyGone);
+        self.saved();
+        match kind {
+            SessionKind::New => self.unsent.clear(),
+            SessionKind::Continued | SessionKind::Restored => {
+                for message in core::mem::take(&mut self.unsent) {
+                    self.send(&message);
                 }
             }
         }
+        let place = core::mem::replace(&mut self.place, Place::None);
+        self.place = match (kind, place, lobby) {
+            (SessionKind::Restored, place, Some(lobby)) => {
+                let code = lobby.code;
+                let known = matches!(place, Place::Member { .. });
+                self.event(if known {
+                    LobbyEvent::Restored(lobby)
+                } else {
+                    LobbyEvent::Joined(lobby)
+                });
+                Place::Member { code }
+            }
+            (SessionKind::New | SessionKind::Restored, Place::Member { code }, _) => {
+                self.event(LobbyEvent::LobbyGone);
+                Place::Wanted { request: JoinRequest::Code(code), asked: None }
+            }
+            // An unanswered question may have been lost with the old socket. Asking again is safe:
+            // the server refuses a second join, and that refusal is ignored once we are a member.
+            (_, Place::Wanted { request, .. }, _) => Place::Wanted { request, asked: None },
+            (_, place, _) => place,
+        };
         self.ask();
+    }
+
+    /// There is another secret.
+    fn saved(&mut self) {
+        if let Some(Resume { peer, token, .. }) = self.session.clone() {
+            self.event(LobbyEvent::Saved(SavedSession { peer, token }));
+        }
     }
 
     fn refused(
@@ -484,7 +535,7 @@ impl LobbyClient {
         };
         match (code, retry_after_ms) {
             // Not now: keep the wish, and come back when the server says.
-            (ErrorCode::ServerFull | ErrorCode::RateLimited, Some(after))
+            (ErrorCode::ServerFull | ErrorCode::RateLimited | ErrorCode::NotYet, Some(after))
                 if ours || !self.is_online() =>
             {
                 self.outputs.push_back(LobbyOutput::CloseSocket);

@@ -28,7 +28,9 @@ use crate::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
 use crate::link::{
     ClockSample, CloseReason, Link, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet, Previous,
 };
-use crate::lobby_client::{JoinRequest, LobbyClient, LobbyEvent, LobbyInput, LobbyOutput};
+use crate::lobby_client::{
+    JoinRequest, LobbyClient, LobbyEvent, LobbyInput, LobbyOutput, SavedSession,
+};
 
 /// What can happen.
 #[derive(Debug)]
@@ -141,6 +143,8 @@ struct Member {
     /// The last numbers used with this member.
     used: Previous,
     offline: bool,
+    /// Which start of its game we know.
+    epoch: u32,
     /// The two games do not fit, or we ended the link on purpose: no new one is made by ourselves.
     refused: bool,
     /// It left the lobby; only its link's last words remain.
@@ -210,6 +214,11 @@ impl Mesh {
             clock: None,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Takes up this session when it connects first; see [`LobbyClient::resume`].
+    pub fn resume(&mut self, saved: SavedSession) {
+        self.lobby.resume(saved);
     }
 
     /// The link to a peer, if there is one that is not over.
@@ -319,18 +328,18 @@ impl Mesh {
         match event {
             LobbyEvent::Signal(peer, signal) => return self.signal(now, peer, signal),
             LobbyEvent::Online { me } => self.me = Some(me),
-            LobbyEvent::Joined(ref lobby) => {
+            LobbyEvent::Joined(ref lobby) | LobbyEvent::Restored(ref lobby) => {
                 let lobby = lobby.clone();
                 self.event(MeshEvent::Lobby(event));
                 return self.joined(now, &lobby);
             }
-            LobbyEvent::MemberJoined(peer) => {
+            LobbyEvent::MemberJoined(peer, epoch) | LobbyEvent::MemberOnline(peer, epoch) => {
                 self.event(MeshEvent::Lobby(event));
-                return self.found(now, peer, false);
+                return self.found(now, peer, Some(epoch));
             }
-            LobbyEvent::MemberOffline(peer, offline) => {
+            LobbyEvent::MemberOffline(peer) => {
                 self.event(MeshEvent::Lobby(event));
-                return self.found(now, peer, offline);
+                return self.found(now, peer, None);
             }
             LobbyEvent::MemberLeft(peer, _) => {
                 self.drive(now, peer, LinkInput::Close(CloseReason::Left));
@@ -343,13 +352,14 @@ impl Mesh {
 
     fn joined(&mut self, now: Now, lobby: &LobbyState) {
         for member in &lobby.members {
-            self.found(now, member.peer, !member.online);
+            self.found(now, member.peer, member.online.then_some(member.epoch));
         }
     }
 
-    /// A member exists: notes whether the server has a connection to it, and starts a link if it
-    /// can be reached and has none.
-    fn found(&mut self, now: Now, peer: PeerId, offline: bool) {
+    /// A member exists: notes whether the server has a connection to it, and to which start of its game;
+    /// starts a link if it can be reached and has none, or one to the game before.
+    fn found(&mut self, now: Now, peer: PeerId, online: Option<u32>) {
+        let offline = online.is_none();
         let Some(me) = self.me else { return };
         let full = self.members.len() >= usize::from(LOBBY_MEMBERS_MAX);
         if peer == me || (full && !self.members.contains_key(&peer)) {
@@ -358,6 +368,14 @@ impl Mesh {
         let member = self.members.entry(peer).or_default();
         member.offline = offline;
         member.gone = false;
+        let restarted = online.is_some_and(|epoch| epoch > member.epoch);
+        member.epoch = online.unwrap_or(member.epoch).max(member.epoch);
+        if restarted && member.link.is_some() {
+            self.drive(now, peer, LinkInput::Close(CloseReason::Restarted));
+            self.abandon(now, peer);
+        }
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        member.refused &= !restarted;
         if member.link.is_some() {
             self.drive(now, peer, LinkInput::Offline(offline));
         } else if !offline && !member.refused {

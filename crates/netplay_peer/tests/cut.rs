@@ -75,8 +75,8 @@ fn a_connect_takes_the_expected_messages() {
     let signals = texts.iter().filter(|signal| **signal).count();
     // Offer, answer and two candidates a side, each in two hops.
     assert_eq!(signals, 2 * (2 + 4));
-    // Each side's hello, welcome, request, answer; and one news of a member.
-    assert_eq!(texts.len() - signals, 9);
+    // Each side's hello, welcome, request, answer, token; and one news of a member.
+    assert_eq!(texts.len() - signals, 11);
 }
 
 #[test]

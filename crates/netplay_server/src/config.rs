@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
-use netplay_lobby::Config;
+use netplay_lobby::{Config, Key};
 
 /// The port of the program when none is given.
 pub const DEFAULT_PORT: u16 = 3536;
@@ -15,6 +15,9 @@ pub struct ServerConfig {
     pub bind: SocketAddr,
     /// Limits and times of sessions and lobbies.
     pub lobby: Config,
+    /// Signs resume tokens. A server with the key of the one before takes up its players and lobbies; by
+    /// default each start has its own.
+    pub key: Option<Key>,
     /// Sockets of one address at most, IPv6 by /64. Enough for a LAN party, a school or a small
     /// provider behind one address; too few for one machine to fill the server.
     pub max_per_address: usize,
@@ -40,6 +43,7 @@ impl Default for ServerConfig {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             lobby: Config::default(),
+            key: None,
             max_per_address: 256,
             limit_loopback: false,
             handshake_timeout: Duration::from_secs(5),

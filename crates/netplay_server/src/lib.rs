@@ -26,6 +26,7 @@ mod connection;
 mod error;
 mod http;
 mod hub;
+pub mod key_file;
 mod listener;
 mod outbox;
 mod rate_log;
@@ -37,6 +38,6 @@ pub use config::{DEFAULT_PORT, ServerConfig};
 pub use error::BindError;
 /// Limits and times of sessions and lobbies.
 pub use netplay_lobby::Config as LobbyConfig;
-pub use netplay_lobby::{RateLimit, Stats};
+pub use netplay_lobby::{Key, RateLimit, Stats};
 pub use server::{Server, ServerHandle};
 pub use thread::ServerThread;

@@ -1,14 +1,17 @@
 //! `netplay-server`: the lobby server as a program.
 //!
 //! The first line on stdout is `listening on ws://ADDRESS`; logs go to stderr. SIGTERM and Ctrl-C
-//! stop it with exit code 0; what keeps it from starting is one line on stderr and exit code 1.
+//! stop it with exit code 0; what keeps it from starting is one line on stderr and exit code 1. After a
+//! restart, even by `kill -9`, players and lobbies are taken up again: see `--key`.
 
 use core::net::SocketAddr;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use netplay_server::{DEFAULT_PORT, Server, ServerConfig};
+use netplay_server::key_file::{self, KeyError};
+use netplay_server::{DEFAULT_PORT, Key, Server, ServerConfig};
 use tracing_subscriber::EnvFilter;
 
 /// Introduces the players of Netplay games to each other. After that, they talk directly.
@@ -21,6 +24,29 @@ struct Arguments {
     /// Where to listen: 0.0.0.0:3536 lets other machines in, port 0 takes a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)))]
     bind: SocketAddr,
+    /// The file with the key that signs players' resume tokens; made if it is not there. A server that is
+    /// started again with the same key takes up the players and lobbies of before. "none": a key of this
+    /// start only. [default: netplay-server/key in the user's state directory]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The key to use, if it is to outlive this start.
+    fn key(&self) -> Result<Option<Key>, KeyError> {
+        match &self.key {
+            Some(path) if path.as_os_str() == "none" => Ok(None),
+            Some(path) => key_file::load_or_create(path).map(Some),
+            None => {
+                let Some(path) = key_file::default_path() else { return Ok(None) };
+                Ok(key_file::load_or_create(&path)
+                    .inspect_err(|error| {
+                        tracing::warn!(%error, "players will not be taken up after a restart");
+                    })
+                    .ok())
+            }
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -42,7 +68,9 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn core::error::Error>> {
     runtime.block_on(async {
         // Before the first line: who reads it may send the signal at once.
         let stop = stop_signal()?;
-        let server = Server::bind(ServerConfig::at(arguments.bind)).await.map_err(advise)?;
+        let key = arguments.key()?;
+        let config = ServerConfig { key, ..ServerConfig::at(arguments.bind) };
+        let server = Server::bind(config).await.map_err(advise)?;
         let mut stdout = std::io::stdout();
         writeln!(stdout, "listening on {}", server.url())?;
         stdout.flush()?;

@@ -4,6 +4,7 @@ use core::convert::Infallible;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use netplay_lobby::{Directory, Stats};
 use tokio::net::TcpListener;
@@ -63,7 +64,11 @@ impl Server {
         let refused = |error| BindError::of(config.bind, &error);
         let listener = listen(config.bind).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let directory = Directory::new(config.lobby.clone(), seed);
+        let mut directory = Directory::new(config.lobby.clone(), seed);
+        if let Some(key) = config.key {
+            let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            directory = directory.with_key(key, unix.unwrap_or_default().as_secs());
+        }
         let hub = Arc::new(Hub::new(directory, config.outgoing_frames, config.outgoing_bytes));
         let (stop, stopped) = watch::channel(false);
         let (alive, ended) = mpsc::channel(1);

@@ -20,7 +20,7 @@ fn program(arguments: &[&str]) -> Command {
 
 /// Starts it, and gives the address of its first line.
 async fn started() -> (Child, String) {
-    let mut child = program(&["--bind", "127.0.0.1:0"]).spawn().unwrap();
+    let mut child = program(&["--bind", "127.0.0.1:0", "--key", "none"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = timeout(DEADLINE, lines.next_line()).await.expect("a line in time").unwrap();
     let line = line.expect("a first line");
@@ -42,7 +42,7 @@ async fn sigterm_stops_it_with_exit_code_0() {
 #[tokio::test]
 async fn a_port_in_use_is_one_clear_line_and_exit_code_1() {
     let (_child, address) = started().await;
-    let mut second = program(&["--bind", &address]).spawn().unwrap();
+    let mut second = program(&["--bind", &address, "--key", "none"]).spawn().unwrap();
     let status = timeout(DEADLINE, second.wait()).await.expect("it stops").unwrap();
     assert_eq!(status.code(), Some(1));
     let mut said = String::new();
@@ -55,7 +55,32 @@ async fn a_port_in_use_is_one_clear_line_and_exit_code_1() {
 async fn help_and_version_say_what_it_is() {
     let help = timeout(DEADLINE, program(&["--help"]).output()).await.unwrap().unwrap();
     let text = String::from_utf8(help.stdout).unwrap();
-    assert!(help.status.success() && text.contains("--bind") && text.contains("127.0.0.1:3536"));
+    assert!(
+        help.status.success()
+            && text.contains("--bind")
+            && text.contains("--key")
+            && text.contains("127.0.0.1:3536")
+    );
     let version = timeout(DEADLINE, program(&["--version"]).output()).await.unwrap().unwrap();
     assert!(String::from_utf8(version.stdout).unwrap().starts_with("netplay-server "));
+}
+
+#[tokio::test]
+async fn a_key_file_is_made_and_one_that_is_none_is_one_clear_line() {
+    let directory = std::env::temp_dir().join(format!("netplay-server-{}", std::process::id()));
+    let path = directory.join("key");
+    let key = path.to_str().unwrap();
+    for _ in 0..2 {
+        let mut child = program(&["--bind", "127.0.0.1:0", "--key", key]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        timeout(DEADLINE, lines.next_line()).await.expect("a line in time").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().len(), 65);
+    }
+    std::fs::write(&path, "no key").unwrap();
+    let output = program(&["--bind", "127.0.0.1:0", "--key", key]).output();
+    let output = timeout(DEADLINE, output).await.expect("it stops").unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(key) && said.contains("delete it"), "{said}");
+    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -23,7 +23,7 @@ async fn two_players_meet_and_signal() {
     let lobby = a.create(2).await;
     let seen = b.join(lobby.code).await;
     assert_eq!(seen.host, a.me);
-    assert_eq!(a.message().await, ServerMessage::MemberJoined { peer: b.me });
+    assert_eq!(a.message().await, ServerMessage::MemberJoined { peer: b.me, epoch: 0 });
     a.signal(b.me, "v=0 offer").await;
     let signal = signal("v=0 offer");
     assert_eq!(b.message().await, ServerMessage::Signal { from: a.me, signal });
@@ -50,7 +50,7 @@ async fn a_resumed_session_keeps_its_peer_and_misses_no_frame() {
     let lobby = a.create(2).await;
     b.join(lobby.code).await;
     let peer = b.me;
-    assert_eq!(a.message().await, ServerMessage::MemberJoined { peer });
+    assert_eq!(a.message().await, ServerMessage::MemberJoined { peer, epoch: 0 });
     let resume = b.cut();
     assert_eq!(a.message().await, ServerMessage::MemberOffline { peer });
     // More than the queue of a connection holds: a replay is bounded by the log alone.
@@ -65,7 +65,7 @@ async fn a_resumed_session_keeps_its_peer_and_misses_no_frame() {
         let signal = signal(&format!("offer {number}"));
         assert_eq!(b.message().await, ServerMessage::Signal { from: a.me, signal });
     }
-    assert_eq!(a.message().await, ServerMessage::MemberOnline { peer });
+    assert_eq!(a.message().await, ServerMessage::MemberOnline { peer, epoch: 0 });
 }
 
 #[tokio::test]

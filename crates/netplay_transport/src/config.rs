@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use netplay_peer::LinkConfig;
 use netplay_peer::link::liveness::LivenessConfig;
+use netplay_peer::{LinkConfig, SavedSession};
 use netplay_protocol::codec::{Bincode, Codec};
 use netplay_protocol::control::{Hello, LinkPoint, carriers, lane_entries};
 use netplay_protocol::schema::Schema;
@@ -70,6 +70,8 @@ pub struct SessionConfig {
     /// Bad conditions for the links to all peers, from the first packet on; none by default.
     /// [`Session::condition`](crate::Session::condition) changes them for one peer.
     pub conditioner: Option<LinkConditioner>,
+    /// The session of an earlier start of this game, to be taken up with its id and its lobby.
+    pub resume: Option<SavedSession>,
 }
 
 impl SessionConfig {
@@ -89,6 +91,7 @@ impl SessionConfig {
             lost_after: liveness.lost_after,
             lost_after_offline: liveness.lost_after_offline,
             conditioner: None,
+            resume: None,
             clock_error: None,
         }
     }

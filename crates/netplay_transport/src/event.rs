@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use netplay_peer::CloseReason;
+use netplay_peer::{CloseReason, SavedSession};
 use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyState, LobbySummary};
 use netplay_protocol::{Lane, MeshTime, Now, PeerId};
 use netplay_tick::{Pause, StartError};
@@ -26,6 +26,12 @@ pub enum SessionEvent {
     },
     /// We are in a lobby.
     Joined(LobbyState),
+    /// The server is back, perhaps started anew; we are in our lobby, as far as it is known there by now.
+    /// Members who are not in it yet may come back too.
+    Restored(LobbyState),
+    /// With what a game that is started anew takes up this session, from now on: for
+    /// [`SessionConfig::resume`](crate::SessionConfig::resume). A secret.
+    Saved(SavedSession),
     /// We are not let in. The session stays; the game may ask again.
     JoinRefused {
         /// Why, for programs.
@@ -90,6 +96,9 @@ pub enum EndReason {
     /// The game did not look at its events for so long that they would grow without bound.
     #[error("the game did not read its events")]
     EventsOverflowed,
+    /// The session goes on in another start of the game: the newest one counts.
+    #[error("the session goes on in another start of this game")]
+    Superseded,
     /// The network thread of the session failed; a bug of ours.
     #[error("the network task failed")]
     TaskFailed,

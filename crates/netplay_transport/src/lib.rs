@@ -80,9 +80,11 @@ pub use config::{Addresses, LOCAL_SERVER, SessionConfig};
 pub use event::{CommandError, EndReason, Message, OpenError, SendError, SessionEvent};
 pub use native::Network;
 pub use netplay_peer::lanes::LaneStats;
-pub use netplay_peer::{CloseReason, JoinRequest};
+pub use netplay_peer::{CloseReason, JoinRequest, SavedSession};
 pub use netplay_protocol::lane::{Lane, LaneConfig, LaneKind, LaneTable};
-pub use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary};
+pub use netplay_protocol::lobby::{
+    ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, ResumeToken,
+};
 pub use netplay_simnet::{Conditions, InvalidConditions, Jitter, Loss, Rate, Reorder};
 pub use netplay_tick::{MeshStatus, MeshTime, OutOfSync, PairStatus, PathEstimate, StartError};
 pub use queues::memory_per_peer;

@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use netplay_lobby::{ConnectionId as SocketId, Directory};
+use netplay_lobby::{ConnectionId as SocketId, Directory, Key};
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
 use netplay_peer::{MeshInput, MeshOutput};
 use netplay_protocol::lobby::{ClientMessage, ServerFrame};
@@ -60,7 +60,7 @@ impl MemoryNetwork {
     pub fn new(seed: u64) -> Self {
         let mut directory_seed = [0; 32];
         directory_seed[..8].copy_from_slice(&seed.to_le_bytes());
-        let directory = Directory::new(netplay_lobby::Config::default(), directory_seed);
+        let directory = directory(directory_seed);
         let world = World {
             now: Now::ZERO,
             seed,
@@ -98,8 +98,8 @@ impl MemoryNetwork {
         let server = "memory".to_owned();
         let time = SessionTime::Virtual(Arc::default());
         time.note(world.now);
-        let (session, core) =
-            session_core::session(config.link_config(), server, seed, Arc::new(NoWake), time);
+        let (link, resume, wake) = (config.link_config(), config.resume.clone(), Arc::new(NoWake));
+        let (session, core) = session_core::session(link, resume, server, seed, wake, time);
         let conditioner = config.conditioner.clone();
         world.nodes.insert(id, Node { core, me: None, socket: None, frozen: false, conditioner });
         Ok(session)
@@ -127,7 +127,8 @@ impl MemoryNetwork {
         }
     }
 
-    /// Stops the lobby server (sockets close, its memory is gone) or starts it anew.
+    /// Stops the lobby server (sockets close, its memory is gone) or starts it anew. It has the same key
+    /// then, so it takes its players up again.
     pub fn set_server_up(&self, up: bool) {
         self.world().set_server_up(up);
     }
@@ -459,7 +460,7 @@ impl World {
         self.server_up = up;
         let mut seed = [1; 32];
         seed[..8].copy_from_slice(&(self.seed ^ self.next_socket).to_le_bytes());
-        self.directory = Directory::new(netplay_lobby::Config::default(), seed);
+        self.directory = directory(seed);
         for node in self.nodes.values_mut() {
             if node.socket.take().is_some() {
                 node.core.handle(self.now, MeshInput::SocketClosed("the server went away".into()));
@@ -497,6 +498,10 @@ impl World {
         }
         node.core.handle(self.now, MeshInput::SocketText(frame.to_json()));
     }
+}
+
+fn directory(seed: [u8; 32]) -> Directory {
+    Directory::new(netplay_lobby::Config::default(), seed).with_key(Key([0; 32]), 0)
 }
 
 fn parse(sdp: &str) -> Option<ConnectionId> {

@@ -10,8 +10,9 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use netplay_peer::link::driver::Channel;
 use netplay_peer::link::{ClockSample, CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput};
 use netplay_peer::lobby_client::LobbyEvent;
-use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput};
+use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput, SavedSession};
 use netplay_protocol::control::PauseMessage;
+use netplay_protocol::lobby::ErrorCode;
 use netplay_protocol::{Lane, Now, PeerId};
 use netplay_tick::{BarrierEvent, PauseEvent};
 
@@ -68,6 +69,7 @@ pub(crate) struct SessionCore {
 /// Makes both halves of a session.
 pub(crate) fn session(
     config: LinkConfig,
+    resume: Option<SavedSession>,
     server: String,
     seed: u64,
     waker: Arc<dyn Wake>,
@@ -88,8 +90,12 @@ pub(crate) fn session(
         waker,
         time: time.clone(),
     };
+    let mut mesh = Mesh::new(config, seed);
+    if let Some(saved) = resume {
+        mesh.resume(saved);
+    }
     let core = SessionCore {
-        mesh: Mesh::new(config, seed),
+        mesh,
         server,
         watched,
         peers: BTreeMap::new(),
@@ -490,7 +496,9 @@ impl SessionCore {
             LobbyEvent::Online { me } if self.timekeeper.keep(*me) => {
                 self.mesh.handle(self.now, MeshInput::Clock(None));
             }
-            LobbyEvent::Joined(lobby) => self.timekeeper.set_host(lobby.host),
+            LobbyEvent::Joined(lobby) | LobbyEvent::Restored(lobby) => {
+                self.timekeeper.set_host(lobby.host);
+            }
             LobbyEvent::HostChanged(host) => self.timekeeper.set_host(*host),
             _ => {}
         }
@@ -503,13 +511,19 @@ impl SessionCore {
                 SessionEvent::Offline { why: format!("{}: {why}", self.server), retry_in }
             }
             LobbyEvent::Joined(lobby) => SessionEvent::Joined(lobby),
+            LobbyEvent::Restored(lobby) => SessionEvent::Restored(lobby),
+            LobbyEvent::Saved(session) => SessionEvent::Saved(session),
+            LobbyEvent::JoinRefused { code: ErrorCode::Superseded, .. } => {
+                SessionEvent::Ended(EndReason::Superseded)
+            }
             LobbyEvent::JoinRefused { code, text } => SessionEvent::JoinRefused { code, text },
             LobbyEvent::LobbyGone => SessionEvent::LobbyGone,
             LobbyEvent::Lobbies(lobbies) => SessionEvent::Lobbies(lobbies),
             LobbyEvent::HostChanged(host) => SessionEvent::HostChanged(host),
             LobbyEvent::MemberLeft(peer, reason) => SessionEvent::PeerLeft { peer, reason },
-            LobbyEvent::MemberJoined(_)
+            LobbyEvent::MemberJoined(..)
             | LobbyEvent::MemberOffline(..)
+            | LobbyEvent::MemberOnline(..)
             | LobbyEvent::Signal(..) => {
                 return None;
             }

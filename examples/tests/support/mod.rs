@@ -256,7 +256,7 @@ pub struct LobbyServer {
 impl LobbyServer {
     /// Starts one on a free port of the loopback address.
     pub fn start() -> Self {
-        let program = netplay_server(&["--bind", "127.0.0.1:0"]);
+        let program = netplay_server(&["--bind", "127.0.0.1:0", "--key", "none"]);
         let first = program.stdout.wait(STEP, |lines| lines.written.first().cloned());
         let first = first.expect("a first line on stdout");
         let url = first.strip_prefix("listening on ").expect("the first line says where");

@@ -38,6 +38,9 @@ pub enum CloseReason {
     /// The other side began anew.
     #[error("the other side began a new connection")]
     Replaced,
+    /// The other player's game was started anew.
+    #[error("the player's game was started anew")]
+    Restarted,
     /// We ended it.
     #[error("we left")]
     Ended,

@@ -20,18 +20,29 @@ fn frame(seq: u64, message: ServerMessage) -> LobbyInput {
     LobbyInput::SocketText(ServerFrame { seq, message }.to_json())
 }
 
-fn welcome(resumed: bool) -> LobbyInput {
-    let token = ResumeToken("t".into());
-    let message =
-        ServerMessage::Welcome { peer: ME, token, resumed, grace_ms: 30_000, keep_alive_ms: 5_000 };
+fn welcome(session: SessionKind) -> LobbyInput {
+    let lobby = (session == SessionKind::Restored).then(lobby);
+    welcome_with(session, lobby)
+}
+
+fn welcome_with(session: SessionKind, lobby: Option<LobbyState>) -> LobbyInput {
+    let (peer, token) = (ME, ResumeToken("t".into()));
+    let (grace_ms, keep_alive_ms) = (30_000, 5_000);
+    let message = ServerMessage::Welcome { peer, token, session, lobby, grace_ms, keep_alive_ms };
     frame(0, message)
 }
 
+fn lobby() -> LobbyState {
+    let members = vec![Member { peer: ME, online: true, epoch: 0 }];
+    LobbyState { code: code(), options: LobbyOptions::public(2), host: ME, members }
+}
+
 fn joined(seq: u64, request: u32) -> LobbyInput {
-    let options = LobbyOptions::public(2);
-    let members = vec![Member { peer: ME, online: true }];
-    let lobby = LobbyState { code: code(), options, host: ME, members };
-    frame(seq, ServerMessage::Joined { request, lobby })
+    frame(seq, ServerMessage::Joined { request, lobby: lobby() })
+}
+
+fn saved(token: &str) -> LobbyEvent {
+    LobbyEvent::Saved(SavedSession { peer: ME, token: ResumeToken(token.into()) })
 }
 
 fn drain(client: &mut LobbyClient) -> Vec<LobbyOutput> {
@@ -51,7 +62,7 @@ fn online() -> LobbyClient {
     let mut c = client();
     c.handle(at(0), LobbyInput::Join(JoinRequest::Code(code())));
     c.handle(at(0), LobbyInput::SocketOpened);
-    c.handle(at(0), welcome(false));
+    c.handle(at(0), welcome(SessionKind::New));
     assert_eq!(
         sent(&drain(&mut c)).last(),
         Some(&ClientMessage::Join { request: 1, code: code() })
@@ -109,13 +120,13 @@ fn a_dropped_socket_resumes_the_session_and_repeats_no_frame() {
     drain(&mut c);
     c.handle(now, LobbyInput::SocketOpened);
     let hello = sent(&drain(&mut c)).remove(0);
-    let resume = Resume { peer: ME, token: ResumeToken("t".into()), seen: 1 };
+    let resume = Resume { peer: ME, token: ResumeToken("t".into()), seen: 1, restart: false };
     let game = GameId::new("g").unwrap();
     assert_eq!(hello, ClientMessage::Hello { protocol: 1, game, resume: Some(resume) });
-    c.handle(now, welcome(true));
+    c.handle(now, welcome(SessionKind::Continued));
     c.handle(now, joined(1, 1));
     let other = PeerId::from_u128(2);
-    c.handle(now, frame(2, ServerMessage::MemberJoined { peer: other }));
+    c.handle(now, frame(2, ServerMessage::MemberJoined { peer: other, epoch: 2 }));
     let outputs = drain(&mut c);
     let events: Vec<_> =
         outputs.into_iter().filter(|o| matches!(o, LobbyOutput::Event(_))).collect();
@@ -123,7 +134,8 @@ fn a_dropped_socket_resumes_the_session_and_repeats_no_frame() {
         events,
         [
             LobbyOutput::Event(LobbyEvent::Online { me: ME }),
-            LobbyOutput::Event(LobbyEvent::MemberJoined(other))
+            LobbyOutput::Event(saved("t")),
+            LobbyOutput::Event(LobbyEvent::MemberJoined(other, 2))
         ]
     );
 }
@@ -140,7 +152,7 @@ fn signals_said_while_the_socket_is_away_are_sent_after_the_resume() {
     c.handle(now, LobbyInput::Tick);
     c.handle(now, LobbyInput::SocketOpened);
     drain(&mut c);
-    c.handle(now, welcome(true));
+    c.handle(now, welcome(SessionKind::Continued));
     assert_eq!(sent(&drain(&mut c)), [ClientMessage::Signal { to, signal }]);
 }
 
@@ -153,7 +165,7 @@ fn a_server_without_memory_is_reported_and_asked_for_the_lobby_by_its_code() {
     c.handle(now, LobbyInput::Tick);
     c.handle(now, LobbyInput::SocketOpened);
     drain(&mut c);
-    c.handle(now, welcome(false));
+    c.handle(now, welcome(SessionKind::New));
     let outputs = drain(&mut c);
     assert!(outputs.contains(&LobbyOutput::Event(LobbyEvent::LobbyGone)));
     assert!(matches!(sent(&outputs)[..], [ClientMessage::Join { .. }]));
@@ -260,4 +272,105 @@ fn messages_for_an_absent_socket_are_bounded() {
         c.handle(at(2), LobbyInput::ReportLost(PeerId::from_u128(i)));
     }
     assert_eq!(c.unsent.len(), UNSENT_MAX);
+}
+
+#[test]
+fn a_server_started_anew_that_knows_the_lobby_is_no_news_for_the_match() {
+    let mut c = online();
+    c.handle(at(1), joined(1, 1));
+    c.handle(at(2), LobbyInput::SocketClosed("reset".into()));
+    let now = c.next_deadline().unwrap();
+    c.handle(now, LobbyInput::Tick);
+    c.handle(now, LobbyInput::SocketOpened);
+    drain(&mut c);
+    c.handle(now, welcome(SessionKind::Restored));
+    let outputs = drain(&mut c);
+    let events: Vec<_> =
+        outputs.iter().filter(|o| matches!(o, LobbyOutput::Event(_))).cloned().collect();
+    assert_eq!(
+        events,
+        [
+            LobbyOutput::Event(LobbyEvent::Online { me: ME }),
+            LobbyOutput::Event(saved("t")),
+            LobbyOutput::Event(LobbyEvent::Restored(lobby())),
+        ]
+    );
+    assert_eq!(sent(&outputs), []);
+    // Its frames count from 1 again.
+    let other = PeerId::from_u128(2);
+    c.handle(now, frame(1, ServerMessage::MemberJoined { peer: other, epoch: 0 }));
+    let joined = LobbyOutput::Event(LobbyEvent::MemberJoined(other, 0));
+    assert_eq!(drain(&mut c), [joined]);
+}
+
+#[test]
+fn a_game_started_anew_takes_up_its_session_and_its_lobby() {
+    let mut c = client();
+    c.resume(SavedSession { peer: ME, token: ResumeToken("old".into()) });
+    c.handle(at(0), LobbyInput::Join(JoinRequest::Quick(LobbyOptions::public(2))));
+    c.handle(at(0), LobbyInput::SocketOpened);
+    let hello = sent(&drain(&mut c)).remove(0);
+    let ClientMessage::Hello { resume: Some(resume), .. } = hello else { panic!("{hello:?}") };
+    assert!(resume.restart && resume.seen == 0 && resume.token.0 == "old");
+    c.handle(at(1), welcome(SessionKind::Restored));
+    let outputs = drain(&mut c);
+    assert!(outputs.contains(&LobbyOutput::Event(LobbyEvent::Joined(lobby()))), "{outputs:?}");
+    assert_eq!(sent(&outputs), [], "it is where it wants to be");
+    // From now on a dropped socket is only that.
+    c.handle(at(2), LobbyInput::SocketClosed("reset".into()));
+    let now = c.next_deadline().unwrap();
+    c.handle(now, LobbyInput::Tick);
+    c.handle(now, LobbyInput::SocketOpened);
+    let hello = sent(&drain(&mut c)).remove(0);
+    let ClientMessage::Hello { resume: Some(resume), .. } = hello else { panic!("{hello:?}") };
+    assert!(!resume.restart);
+}
+
+#[test]
+fn a_session_that_cannot_be_taken_up_is_a_new_one_and_the_wish_stays() {
+    for answer in [welcome(SessionKind::New), welcome_with(SessionKind::Restored, None)] {
+        let mut c = client();
+        c.resume(SavedSession { peer: ME, token: ResumeToken("old".into()) });
+        c.handle(at(0), LobbyInput::Join(JoinRequest::Code(code())));
+        c.handle(at(0), LobbyInput::SocketOpened);
+        drain(&mut c);
+        c.handle(at(1), answer);
+        assert_eq!(sent(&drain(&mut c)), [ClientMessage::Join { request: 1, code: code() }]);
+    }
+}
+
+#[test]
+fn another_secret_is_used_from_then_on() {
+    let mut c = online();
+    c.handle(at(1), frame(1, ServerMessage::Token { token: ResumeToken("new".into()) }));
+    assert_eq!(drain(&mut c), [LobbyOutput::Event(saved("new"))]);
+    c.handle(at(2), LobbyInput::SocketClosed("reset".into()));
+    c.handle(c.next_deadline().unwrap(), LobbyInput::Tick);
+    c.handle(at(9000), LobbyInput::SocketOpened);
+    let hello = sent(&drain(&mut c)).remove(0);
+    let ClientMessage::Hello { resume: Some(resume), .. } = hello else { panic!("{hello:?}") };
+    assert_eq!(resume.token.0, "new");
+}
+
+#[test]
+fn a_socket_in_doubt_is_given_up_within_a_second_unless_the_server_answers() {
+    for answers in [true, false] {
+        let mut c = online();
+        drain(&mut c);
+        c.handle(at(100), LobbyInput::Doubt);
+        assert!(matches!(sent(&drain(&mut c))[..], [ClientMessage::KeepAlive { .. }]));
+        c.handle(at(150), LobbyInput::Doubt);
+        assert_eq!(drain(&mut c), [], "one question is enough");
+        if answers {
+            c.handle(at(200), frame(0, ServerMessage::Alive));
+        }
+        assert_eq!(c.next_deadline(), Some(at(1100)));
+        c.handle(at(1100), LobbyInput::Tick);
+        assert_eq!(c.is_online(), answers);
+        if !answers {
+            drain(&mut c);
+            c.handle(at(1101), LobbyInput::Doubt);
+            assert_eq!(drain(&mut c), [LobbyOutput::OpenSocket], "not after a pause");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LobbyOptions, LobbyState, PATH, Resume, ResumeToken, ServerFrame,
-    ServerMessage, Signal, SignalBody,
+    ServerMessage, SessionKind, Signal, SignalBody,
 };
 use netplay_protocol::{GameId, LobbyCode, PROTOCOL_VERSION, PeerId};
 use netplay_server::{Server, ServerConfig, ServerHandle};
@@ -75,7 +75,7 @@ impl Client {
         Self::greet(open(server).await.unwrap(), None).await.0
     }
 
-    /// Says hello. Gives whether a session was resumed.
+    /// Says hello. Gives whether a session goes on.
     pub async fn greet(socket: WebSocketStream<TcpStream>, resume: Option<Resume>) -> (Self, bool) {
         let seen = resume.as_ref().map_or(0, |resume| resume.seen);
         let (me, token) = (PeerId::from_u128(0), ResumeToken(String::new()));
@@ -83,22 +83,22 @@ impl Client {
         let game = GameId::new("game").unwrap();
         client.say(&ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume }).await;
         let frame = client.frame().await;
-        let ServerMessage::Welcome { peer, token, resumed, .. } = frame.message else {
+        let ServerMessage::Welcome { peer, token, session, .. } = frame.message else {
             panic!("{frame:?} is no welcome");
         };
         assert_eq!(frame.seq, 0);
         (client.me, client.token) = (peer, token);
-        (client, resumed)
+        (client, session != SessionKind::New)
     }
 
     /// Drops the socket without a word, and gives what a resume needs.
     pub fn cut(self) -> Resume {
-        Resume { peer: self.me, token: self.token, seen: self.seen }
+        Resume { peer: self.me, token: self.token, seen: self.seen, restart: false }
     }
 
     /// Like [`Self::cut`], but the socket stays open.
     pub fn leave_behind(self) -> (WebSocketStream<TcpStream>, Resume) {
-        let resume = Resume { peer: self.me, token: self.token, seen: self.seen };
+        let resume = Resume { peer: self.me, token: self.token, seen: self.seen, restart: false };
         (self.socket, resume)
     }
 
@@ -110,10 +110,16 @@ impl Client {
         timeout(DEADLINE, self.socket.send(message)).await.expect("in time").unwrap();
     }
 
+    /// The next frame, tokens excepted.
     pub async fn frame(&mut self) -> ServerFrame {
         loop {
             match timeout(DEADLINE, self.socket.next()).await.expect("a frame in time") {
-                Some(Ok(Message::Text(text))) => return self.take(&text),
+                Some(Ok(Message::Text(text))) => {
+                    let frame = self.take(&text);
+                    if !matches!(frame.message, ServerMessage::Token { .. }) {
+                        return frame;
+                    }
+                }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => panic!("a frame is expected, not {other:?}"),
             }
@@ -133,6 +139,9 @@ impl Client {
         if frame.seq > 0 {
             self.seen += 1;
             assert_eq!(frame.seq, self.seen, "no frame is missed or repeated");
+        }
+        if let ServerMessage::Token { token } = &frame.message {
+            self.token = token.clone();
         }
         frame
     }
