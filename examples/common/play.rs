@@ -279,7 +279,7 @@ fn watch_parent(run: Res<Run>, mut exit: MessageWriter<AppExit>) {
 type Peers<'w, 's> = Query<'w, 's, (Entity, &'static Peer, &'static LinkState, &'static PeerStats)>;
 
 fn is_connected(state: LinkState) -> bool {
-    state != LinkState::Connecting
+    state.is_open()
 }
 
 #[expect(clippy::too_many_arguments, reason = "a Bevy system: each argument is a thing it reads")]

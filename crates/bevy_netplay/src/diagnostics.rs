@@ -66,7 +66,7 @@ fn measure(mut diagnostics: Diagnostics, peers: Query<(&PeerStats, &LinkState), 
     let mut count = 0_u32;
     let (mut rtt, mut jitter, mut loss, mut sent, mut received) = (0.0, 0.0, 0.0, 0, 0);
     for (stats, state) in &peers {
-        if *state == LinkState::Connecting {
+        if !state.is_open() {
             continue;
         }
         count += 1;

@@ -39,7 +39,8 @@
 //! | [`MatchBegins`], [`StartFailed`] | lobby | tick 0 is at one instant for all, soon; or why not |
 //! | [`PeerConnected`] | peer | messages flow |
 //! | [`PeerInterrupted`], [`PeerResumed`] | peer | silence for a second; it is back |
-//! | [`PeerDisconnected`] | peer | the link is over, for this reason; the entity goes |
+//! | [`PeerLost`], [`PeerRejoined`] | peer | the link is over, and the player's seat is kept; it is back |
+//! | [`PeerDisconnected`] | peer | the player is gone, for this reason; the entity goes |
 //!
 //! [`LinkConditioner`] on a peer makes its link worse than it is, for trying a game.
 //!
@@ -64,17 +65,22 @@
 
 #![forbid(unsafe_code)]
 
+mod away;
 mod conditioner;
 mod diagnostics;
 mod error;
 pub mod guide;
+mod lifecycle;
 mod lobby;
 mod match_time;
 mod message;
 mod peer;
 mod receive;
+mod resume;
 mod settings;
 pub mod test_kit;
+
+use std::path::PathBuf;
 
 use bevy_app::{
     App, FixedFirst, FixedLast, Plugin, PluginGroup, PluginGroupBuilder, PostUpdate, PreUpdate,
@@ -83,6 +89,7 @@ use bevy_app::{
 use bevy_ecs::prelude::*;
 use bevy_time::{Fixed, Time};
 
+pub use away::PauseWhileAway;
 pub use conditioner::LinkConditioner;
 pub use diagnostics::{
     CLOCK_ERROR, CLOCK_UNCERTAINTY, JITTER, LOSS, MESSAGES_RECEIVED, MESSAGES_SENT,
@@ -101,12 +108,12 @@ pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, Sen
 pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, MeshTime, PeerId};
 pub use netplay_tick::{NetTick, PacingProfile, StartError, TickRate, Timeline};
 pub use netplay_transport::{
-    Addresses, CloseReason, Conditions, ErrorCode, InvalidConditions, Jitter, LaneStats, LinkStats,
-    Loss, Network, Rate, Reorder, SendError as QueueError,
+    Addresses, CloseReason, Conditions, EndReason, ErrorCode, InvalidConditions, Jitter, LaneStats,
+    LinkStats, Loss, Network, Rate, Reorder, SendError as QueueError,
 };
 pub use peer::{
-    LinkState, LobbyPeers, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerOf,
-    PeerResumed, PeerStats,
+    LinkState, LobbyPeers, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerLost,
+    PeerOf, PeerRejoined, PeerResumed, PeerStats,
 };
 pub use settings::{NetplayNetwork, NetplaySettings};
 
@@ -117,8 +124,8 @@ pub mod prelude {
         LinkConditioner, LinkState, Lobby, LobbyCode, LobbyFailed, LobbyJoined, LobbyOffline,
         LobbyPeers, Match, MatchBegins, MatchGoesOn, MatchHeld, MatchTick, NetTick, NetWriter,
         NetplayPlugins, NetplaySettings, NetplaySystems, PauseMatch, Peer, PeerConnected,
-        PeerDisconnected, PeerId, PeerInterrupted, PeerOf, PeerResumed, PeerStats, Received,
-        ResumeMatch, StartFailed, StartMatch, SyncState, SyncStatus,
+        PeerDisconnected, PeerId, PeerInterrupted, PeerLost, PeerOf, PeerRejoined, PeerResumed,
+        PeerStats, Received, ResumeMatch, StartFailed, StartMatch, SyncState, SyncStatus,
     };
 }
 
@@ -154,6 +161,13 @@ impl NetplayPlugins {
     #[must_use]
     pub fn server(mut self, server: impl Into<String>) -> Self {
         self.settings.server = server.into();
+        self
+    }
+
+    /// Where the secret is kept with which this game, killed and started again, is back in its seat.
+    #[must_use]
+    pub fn resume_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.resume_file = Some(path.into());
         self
     }
 
@@ -200,10 +214,15 @@ impl Plugin for NetplayPlugin {
             .add_observer(match_time::end_match)
             .add_observer(match_time::pause_match)
             .add_observer(match_time::resume_match)
-            .add_observer(receive::peer_despawned)
+            .add_observer(lifecycle::peer_despawned)
             .add_systems(
                 PreUpdate,
-                (receive::open_sessions, receive::receive, match_time::refresh_status)
+                (
+                    receive::open_sessions,
+                    receive::receive,
+                    match_time::refresh_status,
+                    away::pause_while_away,
+                )
                     .chain()
                     .in_set(NetplaySystems::Receive),
             )

@@ -8,9 +8,10 @@ use bevy_ecs::reflect::ReflectComponent;
 use bevy_reflect::Reflect;
 use netplay_protocol::limits::LOBBY_MEMBERS_MAX;
 use netplay_protocol::{LobbyCode, PeerId};
-use netplay_transport::{JoinRequest, LobbyOptions, Session};
+use netplay_transport::{JoinRequest, LobbyOptions, SavedSession, Session};
 
 use crate::error::LobbyError;
+use crate::resume::ResumeFile;
 
 /// Asks for a lobby. The entity becomes the lobby: [`Lobby`] appears on it once the server has let
 /// us in, [`LobbyJoined`] or [`LobbyFailed`] is triggered on it, and the players found are related to
@@ -30,13 +31,14 @@ use crate::error::LobbyError;
 #[derive(Component, Clone, Debug)]
 #[require(LobbyConnection)]
 pub struct JoinLobby {
-    pub(crate) request: JoinRequest,
+    request: JoinRequest,
     pub(crate) server: Option<String>,
+    seats: Option<Duration>,
 }
 
 impl JoinLobby {
     const fn with(request: JoinRequest) -> Self {
-        Self { request, server: None }
+        Self { request, server: None, seats: None }
     }
 
     /// Joins any public lobby for this many players that has a free seat, or makes one. Capacities
@@ -59,6 +61,27 @@ impl JoinLobby {
     /// Joins the lobby with this code.
     pub const fn code(code: LobbyCode) -> Self {
         Self::with(JoinRequest::Code(code))
+    }
+
+    /// Keeps the seat of a player who vanishes for so long, an hour at most. By default half a minute if
+    /// this game has a [resume file](crate::NetplaySettings::resume_file), and otherwise not at all: a
+    /// player whom everybody has lost is gone, and may join again by the code. Without meaning when
+    /// joining by code, as the one who made the lobby decides.
+    #[must_use]
+    pub const fn keep_seats(mut self, time: Duration) -> Self {
+        self.seats = Some(time);
+        self
+    }
+
+    /// What to ask the server for.
+    pub(crate) fn request(&self, has_resume_file: bool) -> JoinRequest {
+        let mut request = self.request.clone();
+        if let JoinRequest::Create(options) | JoinRequest::Quick(options) = &mut request {
+            let default = if has_resume_file { SEATS_KEPT } else { Duration::ZERO };
+            let seats = self.seats.unwrap_or(default).as_secs();
+            options.seat_secs = u16::try_from(seats).unwrap_or(u16::MAX);
+        }
+        request
     }
 
     /// On this server instead of the one in [`NetplaySettings`](crate::NetplaySettings).
@@ -84,8 +107,12 @@ impl JoinLobby {
 
 fn options(capacity: u8, public: bool) -> LobbyOptions {
     let capacity = capacity.clamp(1, LOBBY_MEMBERS_MAX);
-    LobbyOptions { capacity, public, name: String::new() }
+    if public { LobbyOptions::public(capacity) } else { LobbyOptions::private(capacity) }
 }
+
+/// For how long seats are kept if nothing else is said, and there is a way back to them: a game is
+/// started again in less.
+const SEATS_KEPT: Duration = Duration::from_secs(30);
 
 /// A lobby that we are in. Only the plugin writes it.
 #[derive(Component, Clone, Debug, PartialEq, Eq)]
@@ -102,6 +129,8 @@ pub struct Lobby {
     pub me: PeerId,
     /// The player that leads it.
     pub host: PeerId,
+    /// For how long the seat of a player who vanishes is kept; zero: not at all.
+    pub seats_kept: Duration,
 }
 
 impl Lobby {
@@ -172,18 +201,42 @@ pub struct HostChanged {
 /// The lobby's session. Behind a lock so that systems which only send can run side by side; it is
 /// held for the time of one encode.
 #[derive(Component)]
-pub(crate) struct LobbySession(Mutex<Session>);
+pub(crate) struct LobbySession {
+    session: Mutex<Session>,
+    resume: Option<ResumeFile>,
+}
 
 impl LobbySession {
-    pub(crate) const fn new(session: Session) -> Self {
-        Self(Mutex::new(session))
+    pub(crate) const fn new(session: Session, resume: Option<ResumeFile>) -> Self {
+        Self { session: Mutex::new(session), resume }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Session> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut Session {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+        self.session.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is another secret for the next start of the game.
+    pub(crate) fn save(&self, saved: &SavedSession) {
+        if let Some(file) = &self.resume {
+            file.write(saved);
+        }
+    }
+
+    /// The session goes on elsewhere: the file is no longer ours.
+    pub(crate) fn forget_file(&mut self) {
+        self.resume = None;
+    }
+}
+
+impl Drop for LobbySession {
+    /// Leaving ends the session.
+    fn drop(&mut self) {
+        if let Some(file) = &self.resume {
+            file.remove();
+        }
     }
 }

@@ -304,9 +304,11 @@ pub(crate) fn drive(
         // Held until tick 0.
         return;
     };
-    // Before tick 0 nothing was done, which is tick -1.
-    let done = pacer.done.unwrap_or(NetTick::ZERO.plus(-1));
     let most = i32::from(rate.per_second() / 4).max(1);
+    // Before tick 0 nothing was done, which is tick -1; who comes later leaves out what was before.
+    let came_late = tick.ahead_of(NetTick::ZERO) > most || tick.ahead_of(NetTick::ZERO) < 0;
+    let before = if came_late { tick } else { NetTick::ZERO };
+    let done = pacer.done.unwrap_or(before.plus(-1));
     let due = tick.ahead_of(done).max(0);
     let runs = if due > most {
         let left_out = rate.tick_len() * (due - 1).unsigned_abs();

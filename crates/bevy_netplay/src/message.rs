@@ -272,7 +272,7 @@ impl<M: NetMessage> NetWriter<'_, '_, M> {
         let mut sent = SentTo::default();
         let prepared = self.prepare(message.borrow());
         for (entity, peer, lobby, state) in &self.peers {
-            if *state == LinkState::Connecting {
+            if !state.is_open() {
                 continue;
             }
             let result = prepared.as_ref().map_err(Clone::clone).and_then(|address| {

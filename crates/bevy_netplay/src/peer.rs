@@ -11,7 +11,8 @@ use netplay_transport::{CloseReason, LinkStats};
 use crate::conditioner::ToldConditioner;
 
 /// Another player. The plugin spawns one entity per player it finds, related to its lobby by
-/// [`PeerOf`], and despawns it when the link ends. Despawning it yourself ends the link.
+/// [`PeerOf`], and despawns it when the player is gone: when its link ends, or its seat in the lobby if
+/// seats are kept. Despawning it yourself ends the link.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 #[component(immutable)]
 #[require(LinkState, PeerStats, ToldConditioner)]
@@ -41,7 +42,25 @@ pub enum LinkState {
     Connected,
     /// Nothing was heard for a while; messages can still be sent and arrive if it comes back.
     Interrupted,
+    /// The link is lost, and the player's seat in the lobby is kept: it may come back.
+    Lost,
 }
+
+impl LinkState {
+    /// Whether messages can be sent.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Connected | Self::Interrupted)
+    }
+
+    /// Whether the player was there, and is not now: a bot may take its place.
+    pub const fn is_away(self) -> bool {
+        matches!(self, Self::Interrupted | Self::Lost)
+    }
+}
+
+/// Since when a player is lost, in the time of the app.
+#[derive(Component, Clone, Copy, Debug)]
+pub(crate) struct LostSince(pub(crate) Duration);
 
 /// Statistics of the link to a peer, refreshed every frame.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
@@ -101,8 +120,31 @@ pub struct PeerResumed {
     pub silence: Duration,
 }
 
-/// The link to this peer is over, whether it was ever connected or not. The entity is despawned
-/// after this event.
+/// The link to this peer is over, and its seat in the lobby is kept: the entity stays, and the player may
+/// come back.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PeerLost {
+    /// The peer.
+    pub entity: Entity,
+    /// Its id.
+    pub id: PeerId,
+    /// Why.
+    pub reason: CloseReason,
+}
+
+/// A player that was lost is back, on a new link: what was under way on the old one is gone. If its game
+/// was started anew, it knows nothing of before.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PeerRejoined {
+    /// The peer.
+    pub entity: Entity,
+    /// Its id.
+    pub id: PeerId,
+    /// For how long it was lost.
+    pub away: Duration,
+}
+
+/// This peer is gone, whether it was ever connected or not. The entity is despawned after this event.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct PeerDisconnected {
     /// The peer.

@@ -1,24 +1,24 @@
 //! From the network into the world: lifecycle as entity events, data as messages.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use bevy_time::{Real, Time};
 use netplay_protocol::PeerId;
-use netplay_transport::{CloseReason, InboundPacket, LobbyState, Polled, SessionEvent};
+use netplay_transport::{EndReason, InboundPacket, LobbyState, Polled, SessionEvent};
 
 use crate::conditioner::LinkConditioner;
 use crate::error::LobbyError;
+use crate::lifecycle;
 use crate::lobby::{
     HostChanged, JoinLobby, Lobby, LobbyConnection, LobbyFailed, LobbyJoined, LobbyOffline,
     LobbyOnline, LobbySession,
 };
 use crate::match_time::{self, Match, StartFailed, SyncStatus};
 use crate::message::{MessageRegistry, SendCounts};
-use crate::peer::{
-    LinkState, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerOf, PeerResumed,
-    PeerStats,
-};
+use crate::peer::{Peer, PeerOf, PeerStats};
+use crate::resume::ResumeFile;
 use crate::settings::{NetplayNetwork, NetplaySettings};
 
 /// Which entity stands for which player of a lobby, and who we are in it.
@@ -26,8 +26,8 @@ use crate::settings::{NetplayNetwork, NetplaySettings};
 pub(crate) struct Roster {
     me: Option<PeerId>,
     /// With which its peers begin.
-    conditioner: Option<LinkConditioner>,
-    entities: BTreeMap<PeerId, Entity>,
+    pub(crate) conditioner: Option<LinkConditioner>,
+    pub(crate) entities: BTreeMap<PeerId, Entity>,
 }
 
 /// What one turn of [`receive`] has taken from a session.
@@ -55,15 +55,17 @@ pub(crate) fn open_sessions(world: &mut World) {
 fn open(world: &mut World, join: &JoinLobby) -> Result<LobbySession, LobbyError> {
     let registry = world.resource::<MessageRegistry>();
     let settings = world.resource::<NetplaySettings>();
-    let config = settings.session_config(registry, join.server.as_deref())?;
+    let mut config = settings.session_config(registry, join.server.as_deref())?;
+    let resume = settings.resume_file(join.server.as_deref());
+    config.resume = resume.as_ref().and_then(ResumeFile::read);
     if !world.contains_resource::<NetplayNetwork>() {
         let network = netplay_transport::Network::start();
         let network = network.map_err(|error| LobbyError::Runtime(error.to_string()))?;
         world.insert_resource(NetplayNetwork::Native(network));
     }
     let session = world.resource::<NetplayNetwork>().open(&config)?;
-    session.join(join.request.clone())?;
-    Ok(LobbySession::new(session))
+    session.join(join.request(resume.is_some()))?;
+    Ok(LobbySession::new(session, resume))
 }
 
 fn fail(world: &mut World, entity: Entity, error: LobbyError) {
@@ -121,7 +123,7 @@ fn deliver(world: &mut World, lobby: Entity, packet: &InboundPacket) {
     }
 }
 
-fn find(world: &World, lobby: Entity, peer: PeerId) -> Option<Entity> {
+pub(crate) fn find(world: &World, lobby: Entity, peer: PeerId) -> Option<Entity> {
     world.get::<Roster>(lobby)?.entities.get(&peer).copied()
 }
 
@@ -146,48 +148,28 @@ fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
         SessionEvent::LobbyGone => {
             tracing::warn!("the lobby server no longer knows the lobby; asking for it again");
         }
-        SessionEvent::HostChanged(host) => {
-            if let Some(mut state) = world.get_mut::<Lobby>(lobby) {
-                state.host = host;
-                world.trigger(HostChanged { entity: lobby, host });
+        SessionEvent::Restored(state) => host_changed(world, lobby, state.host),
+        SessionEvent::Saved(saved) => {
+            if let Some(session) = world.get::<LobbySession>(lobby) {
+                session.save(&saved);
             }
         }
-        SessionEvent::PeerFound(peer) => {
-            let entity = world.spawn((Peer { id: peer }, PeerOf(lobby))).id();
-            let Some(mut roster) = world.get_mut::<Roster>(lobby) else {
-                return;
-            };
-            roster.entities.insert(peer, entity);
-            if let Some(conditioner) = roster.conditioner.clone() {
-                world.entity_mut(entity).insert(conditioner);
-            }
-        }
-        SessionEvent::PeerConnected(id) => {
-            if let Some(entity) = set_link(world, lobby, id, LinkState::Connected) {
-                world.trigger(PeerConnected { entity, id });
-            }
-        }
-        SessionEvent::PeerInterrupted(id) => {
-            if let Some(entity) = set_link(world, lobby, id, LinkState::Interrupted) {
-                world.trigger(PeerInterrupted { entity, id });
-            }
-        }
-        SessionEvent::PeerResumed { peer: id, silence } => {
-            if let Some(entity) = set_link(world, lobby, id, LinkState::Connected) {
-                world.trigger(PeerResumed { entity, id, silence });
-            }
-        }
-        SessionEvent::PeerClosed { peer, reason } => closed(world, lobby, peer, reason),
+        SessionEvent::HostChanged(host) => host_changed(world, lobby, host),
         SessionEvent::MatchBegins(start) => match_time::begin(world, lobby, start),
         SessionEvent::MatchPause(pause) => match_time::pause(world, lobby, pause),
         SessionEvent::StartFailed(error) => {
             tracing::warn!(%error, "the match does not begin");
             world.trigger(StartFailed { entity: lobby, error });
         }
-        SessionEvent::Ended(reason) => fail(world, lobby, reason.into()),
-        // Lists and pings are asked for on the session itself, which games of this version do not
-        // hold; a member that left has lost its link before.
-        _ => {}
+        SessionEvent::Ended(reason) => {
+            if reason == EndReason::Superseded
+                && let Some(mut session) = world.get_mut::<LobbySession>(lobby)
+            {
+                session.bypass_change_detection().forget_file();
+            }
+            fail(world, lobby, reason.into());
+        }
+        event => lifecycle::handle(world, lobby, event),
     }
 }
 
@@ -208,56 +190,32 @@ fn joined(world: &mut World, lobby: Entity, state: LobbyState) {
         public: state.options.public,
         me,
         host: state.host,
+        seats_kept: Duration::from_secs(state.options.seat_secs.into()),
     };
     tracing::info!(code = %component.code, members = state.members.len(), "joined a lobby");
     world.entity_mut(lobby).insert((component, SyncStatus::default()));
     world.trigger(LobbyJoined { entity: lobby });
 }
 
-/// A refusal after we were in: the server has lost the lobby. The match goes on without it.
+/// Another player leads.
+fn host_changed(world: &mut World, lobby: Entity, host: PeerId) {
+    if let Some(mut state) = world.get_mut::<Lobby>(lobby)
+        && state.host != host
+    {
+        state.host = host;
+        world.trigger(HostChanged { entity: lobby, host });
+    }
+}
+
+/// A refusal after we were in: the server has lost the lobby. The match goes on without it; who was lost
+/// has no seat to come back to.
 fn fail_to_join(world: &mut World, lobby: Entity, error: LobbyError) {
-    if world.get::<Lobby>(lobby).is_some() {
+    if let Some(mut state) = world.get_mut::<Lobby>(lobby) {
+        state.seats_kept = Duration::ZERO;
         tracing::warn!(%error, "the lobby is gone; links to players live on");
+        lifecycle::no_seats(world, lobby);
     } else {
         fail(world, lobby, error);
-    }
-}
-
-fn set_link(world: &mut World, lobby: Entity, peer: PeerId, state: LinkState) -> Option<Entity> {
-    let entity = find(world, lobby, peer)?;
-    world.get_mut::<LinkState>(entity)?.set_if_neq(state);
-    Some(entity)
-}
-
-fn closed(world: &mut World, lobby: Entity, id: PeerId, reason: CloseReason) {
-    let entity = world
-        .get_mut::<Roster>(lobby)
-        .and_then(|mut roster| roster.bypass_change_detection().entities.remove(&id));
-    let Some(entity) = entity else { return };
-    tracing::info!(peer = ?id, %reason, "a link ended");
-    world.trigger(PeerDisconnected { entity, id, reason });
-    if let Ok(peer) = world.get_entity_mut(entity) {
-        peer.despawn();
-    }
-}
-
-/// A game that despawns a peer ends its link.
-pub(crate) fn peer_despawned(
-    event: On<Remove, Peer>,
-    peers: Query<(&Peer, &PeerOf)>,
-    mut lobbies: Query<(&LobbySession, &mut Roster)>,
-) {
-    let Ok((peer, lobby)) = peers.get(event.entity) else {
-        return;
-    };
-    let Ok((session, mut roster)) = lobbies.get_mut(lobby.0) else {
-        return;
-    };
-    if roster.entities.get(&peer.id) == Some(&event.entity) {
-        roster.entities.remove(&peer.id);
-        if let Err(error) = session.lock().disconnect(peer.id) {
-            tracing::debug!(%error, "a link could not be ended");
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the plugin is told about the game, and where its sessions run.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
@@ -11,6 +12,7 @@ use tokio::runtime::Handle;
 use crate::conditioner::LinkConditioner;
 use crate::error::LobbyError;
 use crate::message::MessageRegistry;
+use crate::resume::ResumeFile;
 
 /// What the plugin is told about the game. Change it before spawning a
 /// [`JoinLobby`](crate::JoinLobby); a lobby that is joined keeps what it was joined with.
@@ -31,6 +33,9 @@ pub struct NetplaySettings {
     /// Silence after which a peer is lost whose connection to the lobby server closed too; 2 s by
     /// default.
     pub lost_after_offline: Duration,
+    /// Where the secret is kept with which this game, killed and started again, is back in its seat; `None`
+    /// by default. One file for each player on a machine.
+    pub resume_file: Option<PathBuf>,
     /// Bad conditions for the links to all peers, connecting included; none by default. Peers begin
     /// with this component.
     pub conditioner: Option<LinkConditioner>,
@@ -47,6 +52,7 @@ impl NetplaySettings {
             interrupted_after: Duration::from_secs(1),
             lost_after: Duration::from_secs(15),
             lost_after_offline: Duration::from_secs(2),
+            resume_file: None,
             conditioner: None,
         }
     }
@@ -67,6 +73,14 @@ impl NetplaySettings {
         config.lost_after_offline = self.lost_after_offline;
         config.conditioner = self.conditioner.clone().map(Into::into);
         Ok(config)
+    }
+}
+
+impl NetplaySettings {
+    /// The resume file of a lobby on this server.
+    pub(crate) fn resume_file(&self, server: Option<&str>) -> Option<ResumeFile> {
+        let path = self.resume_file.as_ref()?;
+        Some(ResumeFile::new(path, server.unwrap_or(&self.server), &self.game))
     }
 }
 

@@ -58,6 +58,23 @@ impl TestNet {
 
     /// Adds an app with other plugin settings; gives its number.
     pub fn add(&mut self, plugins: NetplayPlugins, setup: impl FnOnce(&mut App)) -> usize {
+        self.insert(self.apps.len(), plugins, setup);
+        self.apps.len() - 1
+    }
+
+    /// Drops an app; those after it move up.
+    ///
+    /// # Panics
+    /// If there is none with this number.
+    pub fn remove(&mut self, index: usize) {
+        drop(self.apps.remove(index));
+    }
+
+    /// Puts an app in this place; those from there on move down.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    pub fn insert(&mut self, index: usize, plugins: NetplayPlugins, setup: impl FnOnce(&mut App)) {
         let mut app = App::new();
         app.insert_resource(NetplayNetwork::Memory(self.network.clone()))
             .insert_resource(TimeUpdateStrategy::ManualDuration(STEP))
@@ -65,8 +82,7 @@ impl TestNet {
         setup(&mut app);
         app.finish();
         app.cleanup();
-        self.apps.push(app);
-        self.apps.len() - 1
+        self.apps.insert(index, app);
     }
 
     /// An app.
@@ -150,7 +166,7 @@ impl TestNet {
         let mut peers = world.query::<(Entity, &Peer, &LinkState)>();
         peers
             .iter(world)
-            .filter(|(_, _, state)| **state != LinkState::Connecting)
+            .filter(|(_, _, state)| state.is_open())
             .map(|(entity, peer, _)| (entity, peer.id))
             .collect()
     }

@@ -8,7 +8,7 @@
 //! | 4 | `Refuse` | code 1, text: I will not play with you |
 //! | 5 | `Credit` | what the game has consumed so far, 8 of channel 2, 8 of reliable messages in datagrams |
 //! | 6 | `Bye` | code 1: I am leaving on purpose |
-//! | 7 | `Start` | code 1, round 4; an instant 8 for the codes 0 and 3: see [`StartMessage`] |
+//! | 7 | `Start` | code 1, round 4; an instant 8 for the codes 0, 3 and 5: see [`StartMessage`] |
 //! | 8 | `Pause` | code 1; for code 2 the earlier pauses 8, from 8, whether it has an end 1, its end 8: see [`PauseMessage`] |
 //!
 //! `Hello` keeps its first six bytes after the tag in every future version, so that any two versions
@@ -206,6 +206,13 @@ pub enum StartMessage {
         /// Which proposal.
         round: u32,
     },
+    /// To somebody who comes later: we play, and began at this instant.
+    Running {
+        /// Which proposal it was.
+        round: u32,
+        /// When.
+        start: MeshTime,
+    },
 }
 
 /// A pause that all players of a match share, and what they need to know of those before it.
@@ -266,6 +273,7 @@ impl StartMessage {
             Self::NotReady { round } => (2, round, None),
             Self::Commit { round, start } => (3, round, Some(start)),
             Self::Committed { round } => (4, round, None),
+            Self::Running { round, start } => (5, round, Some(start)),
         };
         out.extend_from_slice(&[TAG_START, code]);
         out.extend_from_slice(&round.to_le_bytes());
@@ -283,6 +291,7 @@ impl StartMessage {
             2 => Self::NotReady { round },
             3 => Self::Commit { round, start: start()? },
             4 => Self::Committed { round },
+            5 => Self::Running { round, start: start()? },
             value => {
                 return Err(ReadError::Unknown { what: "start message", value: value.into() });
             }

@@ -6,6 +6,9 @@
 //! | commits to it once all are ready and it is far enough away; else proposes a later one | hold tick 0 until it, and confirm |
 //! | repeats what is not answered | answer again |
 //!
+//! Who comes while the others play is told when they began, and begins with the tick of the moment as
+//! soon as it is in sync.
+//!
 //! Guaranteed: all who begin, begin at the same instant of the mesh clock; whoever starts hears within
 //! [`DEADLINE`] that it begins, or who was not ready. Messages may be lost, doubled and reordered.
 //! Not guaranteed: that a player whom the commit does not reach in time begins with tick 0; it begins
@@ -94,9 +97,16 @@ enum State {
         until: Now,
         repeat_at: Now,
     },
+    /// The others play, and we wait until we are in sync.
+    Joining {
+        round: u32,
+        start: MeshTime,
+        again_at: Now,
+    },
     /// Another player has committed.
     Following {
         round: u32,
+        start: MeshTime,
     },
 }
 
@@ -120,10 +130,15 @@ impl StartBarrier {
         self.outputs.pop_front()
     }
 
+    /// Whether no match runs or starts, nor one that we are coming to.
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle | State::Joining { .. })
+    }
+
     /// When to call [`Self::tick`].
     pub fn next_deadline(&self) -> Option<Now> {
         match &self.state {
-            State::Waiting { again_at, .. } => Some(*again_at),
+            State::Waiting { again_at, .. } | State::Joining { again_at, .. } => Some(*again_at),
             State::Proposing { until, repeat_at, .. } => Some((*until).min(*repeat_at)),
             State::Committed { repeat_at, missing, .. } if !missing.is_empty() => Some(*repeat_at),
             _ => None,
@@ -173,11 +188,12 @@ impl StartBarrier {
             StartMessage::Propose { round, .. } => {
                 let free = match &self.state {
                     State::Idle => true,
-                    State::Following { round: ours } => *ours != round,
+                    State::Following { round: ours, .. } => *ours != round,
                     // Only the host starts; another who does finds us busy.
-                    State::Waiting { .. } | State::Proposing { .. } | State::Committed { .. } => {
-                        false
-                    }
+                    State::Waiting { .. }
+                    | State::Proposing { .. }
+                    | State::Joining { .. }
+                    | State::Committed { .. } => false,
                 };
                 let answer = if mesh.is_some() && free {
                     StartMessage::Ready { round }
@@ -191,11 +207,17 @@ impl StartBarrier {
             StartMessage::Commit { round, start } => {
                 self.send(from, StartMessage::Committed { round });
                 let known =
-                    matches!(&self.state, State::Following { round: ours } if *ours == round);
+                    matches!(&self.state, State::Following { round: ours, .. } if *ours == round);
                 let ours = matches!(&self.state, State::Committed { .. });
                 if !known && !ours {
-                    self.state = State::Following { round };
+                    self.state = State::Following { round, start };
                     self.outputs.push_back(BarrierEvent::Begins(start));
+                }
+            }
+            StartMessage::Running { round, start } => {
+                if matches!(self.state, State::Idle) {
+                    self.state = State::Joining { round, start, again_at: now };
+                    self.go_on(now, mesh, delay);
                 }
             }
             StartMessage::Ready { round } if round == self.round => {
@@ -224,9 +246,20 @@ impl StartBarrier {
                 ready.remove(&peer);
             }
             State::Committed { missing, .. } => missing.retain(|other| *other != peer),
-            State::Idle | State::Following { .. } => {}
+            State::Idle | State::Joining { .. } | State::Following { .. } => {}
         }
         self.go_on(now, mesh, delay);
+    }
+
+    /// A player comes: if we play, it is told since when.
+    pub fn add(&mut self, peer: PeerId) {
+        if let State::Committed { start, .. } | State::Following { start, .. } = self.state {
+            let round = match self.state {
+                State::Following { round, .. } => round,
+                _ => self.round,
+            };
+            self.send(peer, StartMessage::Running { round, start });
+        }
     }
 
     /// The match is over; another may start.
@@ -285,6 +318,15 @@ impl StartBarrier {
                     self.repeat(now);
                 } else {
                     self.repeat(now);
+                }
+            }
+            State::Joining { round, start, again_at } => {
+                if mesh.is_some() {
+                    let (round, start) = (*round, *start);
+                    self.state = State::Following { round, start };
+                    self.outputs.push_back(BarrierEvent::Begins(start));
+                } else {
+                    *again_at = now + REPEAT;
                 }
             }
             State::Committed { .. } => self.repeat(now),

@@ -40,6 +40,8 @@ pub struct SharedPause {
     /// As the host: what was asked for last.
     wanted: bool,
     agreed: Option<Pause>,
+    /// Told to us before our match began.
+    early: Option<Pause>,
     /// As the host: no other change before this.
     next_at: Now,
     outputs: VecDeque<PauseEvent>,
@@ -56,9 +58,19 @@ impl SharedPause {
         (self.hosting && self.playing && self.wanted != self.is_held()).then_some(self.next_at)
     }
 
-    /// A match begins.
+    /// A match begins, or we come to one that was told of by who told us of its pauses.
     pub fn begin(&mut self) {
+        let early = self.early.take();
         *self = Self { playing: true, hosting: self.hosting, ..Self::default() };
+        if let Some(pause) = early {
+            self.agree(pause);
+            self.wanted = self.is_held();
+        }
+    }
+
+    /// A player comes: what it has to know of pauses.
+    pub const fn latest(&self) -> Option<Pause> {
+        self.agreed
     }
 
     /// The match is over.
@@ -129,7 +141,9 @@ impl SharedPause {
     }
 
     fn agree(&mut self, pause: Pause) {
-        if self.playing && self.agreed != Some(pause) {
+        if !self.playing {
+            self.early = Some(pause);
+        } else if self.agreed != Some(pause) {
             self.agreed = Some(pause);
             self.outputs.push_back(PauseEvent::Agreed(pause));
         }

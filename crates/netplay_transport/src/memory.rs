@@ -491,11 +491,19 @@ impl World {
     }
 
     fn server_says(&mut self, socket: SocketId, frame: &ServerFrame) {
+        if let netplay_protocol::lobby::ServerMessage::Welcome { peer, .. } = &frame.message {
+            for node in self.nodes.values_mut() {
+                let welcomed = node.socket == Some(socket);
+                if welcomed {
+                    node.me = Some(*peer);
+                } else if node.me == Some(*peer) {
+                    // An earlier start of the same player's game: nothing reaches it any more.
+                    node.me = None;
+                }
+            }
+        }
         let node = self.nodes.values_mut().find(|node| node.socket == Some(socket));
         let Some(node) = node else { return };
-        if let netplay_protocol::lobby::ServerMessage::Welcome { peer, .. } = &frame.message {
-            node.me = Some(*peer);
-        }
         node.core.handle(self.now, MeshInput::SocketText(frame.to_json()));
     }
 }

@@ -284,6 +284,9 @@ impl SessionCore {
             self.shared.set_mesh(self.timekeeper.view(now));
             self.mesh.handle(now, MeshInput::Clock(line));
         }
+        while let Some((peer, message)) = self.timekeeper.poll_newcomer() {
+            self.say_of_pause(now, peer, message);
+        }
         while let Some(event) = self.timekeeper.poll_pause() {
             match event {
                 PauseEvent::TellHost(message) => {
@@ -381,6 +384,7 @@ impl SessionCore {
                 self.timekeeper.connected(peer);
                 self.push(ToGame::Queues(peer, sender));
                 self.tell(SessionEvent::PeerConnected(peer));
+                self.keep_time(self.now);
             }
             LinkEvent::Interrupted => self.tell(SessionEvent::PeerInterrupted(peer)),
             LinkEvent::Resumed { silence } => {

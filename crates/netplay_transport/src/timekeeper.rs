@@ -2,6 +2,7 @@
 //! its pauses.
 
 use core::time::Duration;
+use std::collections::VecDeque;
 
 use netplay_peer::link::ClockSample;
 use netplay_protocol::control::{PauseMessage, StartMessage};
@@ -29,6 +30,8 @@ pub(crate) struct Timekeeper {
     barrier: StartBarrier,
     refused: Option<StartError>,
     pause: SharedPause,
+    /// Who came while we play, and what to tell them of pauses.
+    newcomers: VecDeque<(PeerId, PauseMessage)>,
     /// Since when, and how many messages about starts and pauses have come, of all peers together.
     messages: (Now, u32),
 }
@@ -53,6 +56,20 @@ impl Timekeeper {
         if let Some(clock) = &mut self.clock {
             clock.add(peer);
         }
+        self.barrier.add(peer);
+        let latest = self.pause.latest().map(PauseMessage::Agreed);
+        self.newcomers.extend(latest.map(|message| (peer, message)));
+    }
+
+    /// What the next newcomer is to be told of pauses.
+    pub(crate) fn poll_newcomer(&mut self) -> Option<(PeerId, PauseMessage)> {
+        self.newcomers.pop_front()
+    }
+
+    /// Whether a peer's word about the match counts: the host's, and that of anybody if we lead and were
+    /// away.
+    fn leads(&self, peer: PeerId) -> bool {
+        self.host == Some(peer) || (self.host == self.me && self.barrier.is_idle())
     }
 
     pub(crate) fn closed(&mut self, now: Now, peer: PeerId) {
@@ -100,7 +117,7 @@ impl Timekeeper {
     pub(crate) fn pause_message(&mut self, now: Now, peer: PeerId, message: PauseMessage) {
         if self.may_say_more(now) {
             let (mesh, delay) = (self.mesh(now), self.longest_delay(now));
-            self.pause.message(now, mesh, delay, self.host == Some(peer), message);
+            self.pause.message(now, mesh, delay, self.leads(peer), message);
         }
     }
 
@@ -125,8 +142,12 @@ impl Timekeeper {
 
     /// A peer's message about the start.
     pub(crate) fn message(&mut self, now: Now, peer: PeerId, message: StartMessage) {
-        let asks = matches!(message, StartMessage::Propose { .. } | StartMessage::Commit { .. });
-        if !self.may_say_more(now) || (asks && self.host != Some(peer)) {
+        let counts = match message {
+            StartMessage::Propose { .. } | StartMessage::Commit { .. } => self.host == Some(peer),
+            StartMessage::Running { .. } => self.leads(peer),
+            _ => true,
+        };
+        if !self.may_say_more(now) || !counts {
             return;
         }
         let (mesh, delay) = (self.mesh_in_sync(now), self.longest_delay(now));

@@ -152,6 +152,7 @@ fn show_links(
             LinkState::Connecting => ("connecting", WARM),
             LinkState::Connected => ("ok", PLAIN),
             LinkState::Interrupted => ("interrupted", WARM),
+            LinkState::Lost => ("away", WARM),
         };
         let rtt = stats.rtt().map_or("-".into(), |rtt| format!("{:.1}", rtt.as_secs_f32() * 1e3));
         let text = format!(
@@ -177,7 +178,7 @@ fn show_scores(
     mut swatches: Query<&mut BackgroundColor>,
 ) {
     let me = lobbies.iter().next().map(|lobby| lobby.me);
-    let there = peers.iter().filter(|(_, state)| **state != LinkState::Connecting);
+    let there = peers.iter().filter(|(_, state)| state.is_open());
     let all = me.into_iter().chain(there.map(|(peer, _)| peer.id));
     let mut all: Vec<_> = all.map(|id| (scores.0.get(&id).copied().unwrap_or(0), id)).collect();
     all.sort_by_key(|(points, id)| (std::cmp::Reverse(*points), *id));
@@ -248,7 +249,7 @@ fn show_title(
     let entries = match *phase {
         Phase::Playing { .. } => Vec::new(),
         Phase::Gathering => {
-            let there = peers.iter().filter(|state| **state != LinkState::Connecting).count();
+            let there = peers.iter().filter(|state| state.is_open()).count();
             let code = lobbies.iter().next().map(|lobby| format!("code {}", lobby.code));
             let others = match there {
                 0 => "nobody else is here yet".into(),

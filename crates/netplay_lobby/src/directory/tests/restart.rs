@@ -27,7 +27,9 @@ fn a_server_started_anew_takes_up_its_players_and_their_lobby() {
     let lobby = node.create(1, options(4));
     node.join(2, lobby.code);
     node.join(3, lobby.code);
-    [1, 2, 3].map(|connection| node.take(connection));
+    for connection in 1..=3 {
+        node.take(connection);
+    }
     node.restart_server();
     assert_eq!(resume(&mut node, 3, 13, false), SessionKind::Restored);
     let back = node.lobby(13).expect("it is in the lobby again");
@@ -131,7 +133,7 @@ fn a_seat_is_kept_as_long_as_the_lobby_says_and_no_longer() {
     node.disconnect(2);
     node.take(1);
     node.say(1, ClientMessage::ReportLost { peer: b });
-    let mut stay = |node: &mut Node, seconds: u32| {
+    let stay = |node: &mut Node, seconds: u32| {
         for _ in 0..seconds {
             node.wait(SECOND);
             node.say(1, ClientMessage::KeepAlive { seen: 0 });
