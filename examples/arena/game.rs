@@ -163,6 +163,7 @@ impl Plugin for GamePlugin {
             .insert_resource(Time::<Fixed>::from_hz(60.0))
             .add_observer(enter)
             .add_observer(welcome)
+            .add_observer(welcome_back)
             .add_observer(remove)
             .add_systems(Update, (hear_states, hear_events, agree).chain())
             .add_systems(
@@ -225,8 +226,27 @@ fn welcome(
     let (position, heading) = start(event.id);
     let ship = Ship { position, heading, ..default() };
     commands.spawn((ship, ShipOf { peer: event.entity, tick: 0 }, Pilot(Some(event.id))));
-    let points = me(&lobbies).and_then(|me| scores.0.get(&me).copied()).unwrap_or(0);
-    if let Err(error) = out.to(event.entity, Score { points }) {
+    tell_score(event.entity, &lobbies, &scores, &mut out);
+}
+
+/// A player is back, perhaps with a game that was started anew: it counts its ticks from zero, and does
+/// not know the score.
+fn welcome_back(
+    event: On<PeerRejoined>,
+    mut ships: Query<&mut ShipOf>,
+    lobbies: Query<&Lobby>,
+    scores: Res<Scores>,
+    mut out: NetWriter<Score>,
+) {
+    if let Some(mut ship) = ships.iter_mut().find(|ship| ship.peer == event.entity) {
+        ship.tick = 0;
+    }
+    tell_score(event.entity, &lobbies, &scores, &mut out);
+}
+
+fn tell_score(to: Entity, lobbies: &Query<&Lobby>, scores: &Scores, out: &mut NetWriter<Score>) {
+    let points = me(lobbies).and_then(|me| scores.0.get(&me).copied()).unwrap_or(0);
+    if let Err(error) = out.to(to, Score { points }) {
         warn!("the score could not be told: {error}");
     }
 }

@@ -53,6 +53,9 @@ fn main() -> AppExit {
     if let Some(conditioner) = args.conditioner() {
         netplay = netplay.conditioner(conditioner);
     }
+    if let Some(path) = &args.resume {
+        netplay = netplay.resume_file(path);
+    }
     let log = LogPlugin { filter: LOG.into(), ..default() };
     let mut app = App::new();
     match mode {

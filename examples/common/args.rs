@@ -1,5 +1,7 @@
 //! The flags that every example has.
 
+use std::path::PathBuf;
+
 use bevy_netplay::prelude::*;
 use clap::Args;
 
@@ -25,6 +27,11 @@ pub struct PlayArgs {
     /// Join the lobby with this code instead of making one; needs --server.
     #[arg(long, value_name = "CODE", requires = "server")]
     pub join: Option<LobbyCode>,
+
+    /// Where this player's way back is kept: killed and started again with the same file, it is in the
+    /// same lobby, in its seat. One file for each player.
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
 
     /// Play under bad network conditions: perfect, lan, wifi, mobile or bad-hotel; or parts like
     /// delay=40ms,jitter=10ms,loss=5%,burst=6,duplicate=1%,reorder=1%/40ms,rate=480kbit; or both, like
@@ -94,6 +101,11 @@ impl PlayArgs {
         let conditions = self.conditions.clone()?;
         let seed = u64::from(self.child.unwrap_or_default());
         Some(LinkConditioner::outgoing(conditions).with_seed(seed))
+    }
+
+    /// Whether an earlier start of this player has left a way back.
+    pub fn comes_back(&self) -> bool {
+        self.resume.as_ref().is_some_and(|path| path.exists())
     }
 
     /// How many players are on this machine.

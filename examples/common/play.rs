@@ -113,6 +113,8 @@ pub struct Agreed(pub BTreeMap<String, i64>);
 #[derive(Resource)]
 struct Run {
     args: PlayArgs,
+    /// The others may play already.
+    comes_back: bool,
     launcher: Mutex<Launcher>,
     parent_gone: Mutex<Option<Receiver<()>>>,
 }
@@ -123,6 +125,7 @@ impl Plugin for PlayPlugin {
         let Some(launcher) = launcher else { return };
         let parent_gone = self.args.child.map(|_| end_with_parent());
         app.insert_resource(Run {
+            comes_back: self.args.comes_back(),
             args: self.args.clone(),
             launcher: Mutex::new(launcher),
             parent_gone: Mutex::new(parent_gone),
@@ -140,6 +143,8 @@ impl Plugin for PlayPlugin {
         .add_observer(online)
         .add_observer(found)
         .add_observer(connected)
+        .add_observer(away)
+        .add_observer(back)
         .add_observer(disconnected);
     }
 }
@@ -148,6 +153,7 @@ fn join(mut commands: Commands, run: Res<Run>, mut counts: ResMut<Counts>) {
     counts.started = Some(Instant::now());
     commands.spawn(match run.args.join {
         Some(code) => JoinLobby::code(code),
+        // Taken up by its resume file, it is in its lobby already.
         None => JoinLobby::create_private(8),
     });
 }
@@ -219,6 +225,15 @@ fn connected(event: On<PeerConnected>, mut counts: ResMut<Counts>) {
         counts.connect_ms.push(found.elapsed().as_secs_f32() * 1000.0);
     }
     eprintln!("player {} is here", event.id.short());
+}
+
+fn away(event: On<PeerLost>, mut counts: ResMut<Counts>) {
+    counts.tallies.remove(&event.id);
+    eprintln!("player {} is away: {}", event.id.short(), event.reason);
+}
+
+fn back(event: On<PeerRejoined>) {
+    eprintln!("player {} is back after {:.1} s", event.id.short(), event.away.as_secs_f32());
 }
 
 fn disconnected(
@@ -306,7 +321,8 @@ fn advance(
             if counts.all_connected {
                 eprintln!("the game begins");
                 // From here on the ticks of all are on one clock.
-                if let Some((entity, _)) = lobbies.iter().find(|(_, lobby)| lobby.is_host()) {
+                let host = lobbies.iter().find(|(_, lobby)| lobby.is_host());
+                if let Some((entity, _)) = host.filter(|_| !run.comes_back) {
                     commands.trigger(StartMatch { entity });
                 }
                 *phase = Phase::Playing { since: now };

@@ -146,6 +146,50 @@ fn a_killed_player_is_reported_once_and_rejoins_by_code() {
 }
 
 #[test]
+fn a_player_killed_and_started_again_with_its_resume_file_is_back_in_its_seat() {
+    const SECONDS: u64 = 16;
+    let server = LobbyServer::start();
+    let folder = std::env::temp_dir().join(format!("netplay-arena-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for resume files");
+    let play = |number: usize, seconds: u64, more: &[&str]| {
+        let (seconds, file) = (seconds.to_string(), folder.join(number.to_string()));
+        let file = file.to_str().expect("a plain path");
+        let mut arguments = vec!["--players", "1", "--server", &server.url, "--headless", "--json"];
+        arguments.extend(["--seconds", &seconds, "--resume", file]);
+        arguments.extend(more);
+        logging_arena(&arguments)
+    };
+    let creator = play(0, SECONDS, &[]);
+    let code = code_of(&creator);
+    let mut players = vec![creator];
+    players.extend((1..3).map(|number| play(number, SECONDS, &["--join", &code])));
+    for player in &players {
+        player.connects(2, STEP);
+    }
+    players.remove(2).kill();
+    for player in &players {
+        player.says("who is away", STEP, |line| line.contains(" is away: ").then_some(()));
+    }
+    let at = Instant::now();
+    let mut back = play(2, 2, &[]);
+    back.connects(2, STEP);
+    for player in &players {
+        player.says("who is back", STEP, |line| line.contains(" is back after ").then_some(()));
+    }
+    let took = at.elapsed();
+    eprintln!("back in its seat {took:?} after it was started again");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let summary = back.succeeds(limit(2)).summary();
+    assert!(received(&summary) > 0, "{summary}");
+    for player in &mut players {
+        assert_eq!(player.count(" is away: "), 1, "told once");
+        let summary = player.succeeds(limit(SECONDS)).summary();
+        assert_eq!(summary["all_connected"], true, "{summary}");
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder is there");
+}
+
+#[test]
 fn the_game_goes_on_when_the_lobby_server_is_killed() {
     const SECONDS: u64 = 8;
     let mut server = LobbyServer::start();
