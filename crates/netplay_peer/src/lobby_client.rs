@@ -32,7 +32,7 @@ const SEEN_EVERY: u64 = 16;
 /// and not timed, so that a process that was stopped does not take its own silence for the server's.
 const UNANSWERED_MAX: u32 = 3;
 /// A server that answers does so within this time; used when there is doubt about the socket.
-const DOUBT: Duration = Duration::from_secs(1);
+const DOUBT: Duration = Duration::from_millis(600);
 /// Messages kept for a socket that is away; a mesh of 16 connects with fewer.
 const UNSENT_MAX: usize = 256;
 
@@ -80,8 +80,10 @@ pub enum LobbyInput {
     SocketText(String),
     /// The socket closed or could not be opened; why, for people.
     SocketClosed(String),
-    /// A link is silent, or this machine has other addresses than before: the socket may be dead too.
+    /// A link is silent: the socket may be dead too.
     Doubt,
+    /// This machine has other addresses than before: the socket is as good as dead.
+    NetworkChanged,
     /// Time passed.
     Tick,
 }
@@ -245,6 +247,7 @@ impl LobbyClient {
             LobbyInput::SocketText(text) => self.text(now, &text),
             LobbyInput::SocketClosed(why) => self.closed(now, why),
             LobbyInput::Doubt => self.doubt(now),
+            LobbyInput::NetworkChanged => self.network_changed(now),
             LobbyInput::Tick => self.tick(now),
         }
     }
@@ -373,6 +376,18 @@ impl LobbyClient {
                 self.state = State::Online { keep_alive_at, keep_alive, unanswered };
             }
             _ => {}
+        }
+    }
+
+    /// Connects anew, at once. Nobody is told: the session goes on.
+    fn network_changed(&mut self, now: Now) {
+        match self.state {
+            State::Idle => {}
+            State::Pausing { .. } => self.connect(now),
+            State::Connecting { .. } | State::Online { .. } => {
+                self.outputs.push_back(LobbyOutput::CloseSocket);
+                self.connect(now);
+            }
         }
     }
 

@@ -270,7 +270,7 @@ impl Mesh {
     }
 
     fn network_changed(&mut self, now: Now) {
-        self.lobby(now, LobbyInput::Doubt);
+        self.lobby(now, LobbyInput::NetworkChanged);
         let peers: Vec<_> = self.members.keys().copied().collect();
         for peer in peers {
             self.drive(now, peer, LinkInput::NetworkChanged);

@@ -353,6 +353,19 @@ fn another_secret_is_used_from_then_on() {
 }
 
 #[test]
+fn another_network_gives_another_socket_at_once_and_the_session_goes_on() {
+    let mut c = online();
+    c.handle(at(1), joined(1, 1));
+    drain(&mut c);
+    c.handle(at(2), LobbyInput::NetworkChanged);
+    assert_eq!(drain(&mut c), [LobbyOutput::CloseSocket, LobbyOutput::OpenSocket]);
+    c.handle(at(3), LobbyInput::SocketOpened);
+    let hello = sent(&drain(&mut c)).remove(0);
+    let ClientMessage::Hello { resume: Some(resume), .. } = hello else { panic!("{hello:?}") };
+    assert_eq!((resume.peer, resume.seen), (ME, 1));
+}
+
+#[test]
 fn a_socket_in_doubt_is_given_up_within_a_second_unless_the_server_answers() {
     for answers in [true, false] {
         let mut c = online();
@@ -364,12 +377,12 @@ fn a_socket_in_doubt_is_given_up_within_a_second_unless_the_server_answers() {
         if answers {
             c.handle(at(200), frame(0, ServerMessage::Alive));
         }
-        assert_eq!(c.next_deadline(), Some(at(1100)));
-        c.handle(at(1100), LobbyInput::Tick);
+        assert_eq!(c.next_deadline(), Some(at(700)));
+        c.handle(at(700), LobbyInput::Tick);
         assert_eq!(c.is_online(), answers);
         if !answers {
             drain(&mut c);
-            c.handle(at(1101), LobbyInput::Doubt);
+            c.handle(at(701), LobbyInput::Doubt);
             assert_eq!(drain(&mut c), [LobbyOutput::OpenSocket], "not after a pause");
         }
     }

@@ -1,8 +1,8 @@
 //! Notices that this machine has other addresses than before: another Wi-Fi, a cable, a phone that
 //! leaves the house.
 //!
-//! Looked at once a second, which costs some 50 µs. A change that is missed shows within a second as
-//! silence on the links.
+//! Looked at twice a second, which costs some 50 µs each. A change that is missed shows within a second
+//! as silence on the links.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use rtc::shared::ifaces::ifaces;
 
 use crate::config::Addresses;
 
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(500);
 
 pub(super) struct AddressWatch {
     known: Option<BTreeSet<IpAddr>>,
