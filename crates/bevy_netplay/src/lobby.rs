@@ -64,7 +64,7 @@ impl JoinLobby {
     }
 
     /// Keeps the seat of a player who vanishes for so long, an hour at most. By default half a minute if
-    /// this game has a [resume file](crate::NetplaySettings::resume_file), and otherwise not at all: a
+    /// this game has a [resume file](crate::NetplayPlugins::resume_file), and otherwise not at all: a
     /// player whom everybody has lost is gone, and may join again by the code. Without meaning when
     /// joining by code, as the one who made the lobby decides.
     #[must_use]

@@ -88,7 +88,7 @@ type Measure = Box<dyn Fn() -> Result<Row, Box<dyn Error>>>;
 
 /// Every fault: its name, whether it needs namespaces, and how it is measured.
 fn faults(quick: bool) -> Vec<(&'static str, bool, Measure)> {
-    let few = |full: usize, fewer: usize| if quick { fewer } else { full };
+    let few = move |full: usize, fewer: usize| if quick { fewer } else { full };
     let outage = |name: &'static str, ms: u64, runs: usize| -> (&'static str, bool, Measure) {
         let time = Duration::from_millis(ms);
         (name, true, Box::new(move || recover::outage(name, time, runs)))
@@ -104,6 +104,7 @@ fn faults(quick: bool) -> Vec<(&'static str, bool, Measure)> {
             false,
             Box::new(move || recover::server_killed(matches, servers)),
         ),
+        ("lobby server stopped", false, Box::new(move || recover::server_stopped(few(3, 1)))),
         outage("path cut 0.5 s", 500, few(5, 1)),
         outage("path cut 2 s", 2000, few(5, 1)),
         outage("path cut 5 s", 5000, few(5, 1)),

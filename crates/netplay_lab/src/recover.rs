@@ -365,37 +365,88 @@ pub fn flapping(seconds: usize) -> Result<Row> {
     Ok(row)
 }
 
+/// Matches of four in one process.
+struct Crowd {
+    game: Game,
+    process: Process,
+    matches: usize,
+    /// What had gone wrong when all were there.
+    noticed: usize,
+}
+
+impl Crowd {
+    /// All matches, whole.
+    fn new(matches: usize) -> Result<Self> {
+        let game = Game::new(Place::Loopback, 0)?;
+        let server = format!("ws://127.0.0.1:{}", game.port);
+        let process = Process::start(None, &["crowd".into(), server, matches.to_string()])?;
+        let mut crowd = Self { game, process, matches, noticed: 0 };
+        let connecting = STEP + Duration::from_millis(500) * matches as u32;
+        crowd.noticed = crowd.wait_for("all matches", connecting, Self::is_whole)?.noticed;
+        Ok(crowd)
+    }
+
+    fn wait_for(
+        &self,
+        what: &str,
+        time: Duration,
+        is_so: impl Fn(&Self, &CrowdState) -> bool,
+    ) -> Result<CrowdState> {
+        self.process.wait(what, self.process.count(), time, |lines| {
+            let state: Option<CrowdState> = serde_json::from_str(lines.last()?).ok();
+            state.filter(|state| is_so(self, state))
+        })
+    }
+
+    fn is_whole(&self, state: &CrowdState) -> bool {
+        let players = 4 * self.matches;
+        (state.online, state.links, state.joined) == (players, 3 * players, players)
+    }
+
+    /// Waits until all are online; how long that is, from now on.
+    fn until_whole(&self) -> Result<f64> {
+        let over = Instant::now();
+        self.wait_for("all online", STEP, Self::is_whole)?;
+        Ok(over.elapsed().as_secs_f64() * 1e3)
+    }
+
+    fn row(&self, fault: &'static str, times: &[f64]) -> Result<Row> {
+        let now = self.wait_for("a line", STEP, |_, _| true)?;
+        let mut row = Row::new(fault, times, Duration::from_secs(10), &self.game, false);
+        row.wrong = now.noticed - self.noticed;
+        row.note = format!("{} matches of 4; until the last is online again", self.matches);
+        Ok(row)
+    }
+}
+
 /// The lobby server is killed under matches of four, and started again three seconds later.
 pub fn server_killed(matches: usize, runs: usize) -> Result<Row> {
-    let mut game = Game::new(Place::Loopback, 0)?;
-    let arguments = ["crowd".into(), format!("ws://127.0.0.1:{}", game.port), matches.to_string()];
-    let crowd = Process::start(None, &arguments)?;
-    let state =
-        |lines: &[String]| -> Option<CrowdState> { serde_json::from_str(lines.last()?).ok() };
-    let whole = |state: &CrowdState| {
-        state.online == 4 * matches && state.links == 12 * matches && state.joined == 4 * matches
-    };
-    let connecting = STEP + Duration::from_millis(500) * matches as u32;
-    let before = crowd.wait("all matches", 0, connecting, |lines| state(lines).filter(whole))?;
+    let mut crowd = Crowd::new(matches)?;
     let mut times = Vec::new();
     for _ in 0..runs {
-        if let Some(server) = &mut game.server {
+        if let Some(server) = &mut crowd.game.server {
             server.kill()?;
         }
-        let mark = crowd.count();
-        crowd.wait("a lost server", mark, STEP, |lines| state(lines).filter(|s| s.online == 0))?;
+        crowd.wait_for("a lost server", STEP, |_, state| state.online == 0)?;
         sleep(Duration::from_secs(3));
-        let over = Instant::now();
-        game.start_server()?;
-        let mark = crowd.count();
-        crowd.wait("all online", mark, STEP, |lines| state(lines).filter(whole))?;
-        times.push(over.elapsed().as_secs_f64() * 1e3);
+        crowd.game.start_server()?;
+        times.push(crowd.until_whole()?);
         sleep(Duration::from_secs(1));
     }
-    let after = state(&crowd.lines(0)).ok_or("no line of the crowd")?;
-    let limit = Duration::from_secs(10);
-    let mut row = Row::new("lobby server killed 3 s", &times, limit, &game, false);
-    row.wrong = after.noticed - before.noticed;
-    row.note = format!("{matches} matches of 4; until the last is online again");
-    Ok(row)
+    crowd.row("lobby server killed 3 s", &times)
+}
+
+/// The lobby server's process is stopped until everybody has noticed.
+pub fn server_stopped(runs: usize) -> Result<Row> {
+    let crowd = Crowd::new(2)?;
+    let server = crowd.game.server.as_ref().ok_or("no server")?;
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        server.signal("STOP")?;
+        crowd.wait_for("a silent server", STEP, |_, state| state.online == 0)?;
+        server.signal("CONT")?;
+        times.push(crowd.until_whole()?);
+        sleep(Duration::from_secs(1));
+    }
+    crowd.row("lobby server stopped", &times)
 }

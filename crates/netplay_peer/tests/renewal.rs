@@ -10,6 +10,7 @@ mod support {
 
 use core::time::Duration;
 
+use netplay_peer::link::driver::Channel;
 use netplay_peer::link::{CloseReason, LinkInput};
 use netplay_protocol::control::{Control, Pause, PauseMessage, carriers};
 use netplay_protocol::frame::{Body, Frame, MessageId};
@@ -372,6 +373,25 @@ fn any_faults_in_any_order_cost_nothing_that_is_reliable() {
             play.play(below(2500) * MS);
             play.pair.set_path(Path::Carries);
             play.play(below(1000) * MS);
+        }
+        play.check();
+    });
+}
+
+/// Found: a link that moved while its game was busy stayed on channel 1, because only bare headers tried
+/// the track.
+#[test]
+fn a_busy_link_that_moves_is_on_the_media_track_again_within_a_second() {
+    for_each_seed(50, |seed, _| {
+        let path = Conditions::perfect().with_delay(30 * MS).with_loss(0.05);
+        let mut play = Play::with_media(&path, seed, true);
+        play.play(1000 * MS);
+        play.pair.kill_connections();
+        play.until_heard();
+        play.play(1000 * MS);
+        assert_eq!(play.moves(), [1, 1]);
+        for side in &play.pair.sides {
+            assert_eq!(side.link.carrier(), Channel::Media);
         }
         play.check();
     });

@@ -490,7 +490,7 @@ mod tests {
     #[test]
     fn golden_bytes_of_every_message() {
         let schema = Schema::new(vec![SchemaEntry { name: "m".into(), lane: Lane::Reliable }]);
-        let cases: [(Control, &[u8]); 12] = [
+        let cases: [(Control, &[u8]); 13] = [
             (
                 Control::Hello(hello()),
                 b"\x01NPLY\x01\x00\x01\x04game\x031.0\x08\x07\x06\x05\x04\x03\x02\x01\x04\x00\x00\x01\x01\x02\x02\x03\x04\x01\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0",
@@ -512,6 +512,13 @@ mod tests {
                 b"\x07\x00\x05\x00\x00\x00\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
             ),
             (Control::Start(StartMessage::Committed { round: 1 }), b"\x07\x04\x01\x00\x00\x00"),
+            (
+                Control::Start(StartMessage::Running {
+                    round: 5,
+                    start: MeshTime::from_micros(2),
+                }),
+                b"\x07\x05\x05\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00",
+            ),
             (Control::Pause(PauseMessage::AskGo), b"\x08\x01"),
             (
                 Control::Pause(PauseMessage::Agreed(Pause {

@@ -212,3 +212,35 @@ fn one_player_alone_begins_at_once() {
     start.start();
     assert!(start.notice() > Duration::ZERO);
 }
+
+#[test]
+fn who_comes_while_the_others_play_begins_with_them_once_it_is_in_sync() {
+    for host_tells in [true, false] {
+        let mut game = Start::new(3, Conditions::perfect().with_delay(20 * MS), 9);
+        // Player 2 is not there yet.
+        let mesh = game.mesh(0);
+        game.players[0].start(game.now, mesh, game.delay, [id(1)]);
+        game.drain(0);
+        game.run(3000 * MS);
+        let (_, start) = game.begins[&0];
+        assert_eq!(game.begins[&1].1, start);
+        game.in_sync_at[2] = game.now + 700 * MS;
+        let teller = usize::from(!host_tells);
+        game.players[teller].add(id(2));
+        game.drain(teller);
+        game.run(600 * MS);
+        assert!(!game.begins.contains_key(&2), "it is not in sync");
+        game.run(400 * MS);
+        let (at, begins) = game.begins[&2];
+        assert_eq!(begins, start, "the same match");
+        assert!(at.since(game.in_sync_at[2]) <= 100 * MS);
+        // Told again, it knows.
+        game.players[teller].add(id(2));
+        game.drain(teller);
+        game.run(1000 * MS);
+        // Who does not play tells nothing.
+        game.players[teller].end();
+        game.players[teller].add(id(2));
+        assert_eq!(game.players[teller].poll_output(), None);
+    }
+}

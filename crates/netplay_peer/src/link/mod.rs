@@ -5,7 +5,12 @@
 //!  (attempts)      (hello)      (datagrams,      (one typed reason,
 //!                                stream,          reported once)
 //!                                liveness)
+//!                                  │  ▲
+//!                                  ▼  │ another connection: negotiation, handshake
+//!                                renewal
 //! ```
+//!
+//! A link outlives its connection: see [`renewal`].
 //!
 //! Guaranteed: a started link is established or ended within [`LINK_DEADLINE`] plus the handshake's
 //! deadline; it reports [`LinkEvent::Established`] at most once and [`LinkEvent::Closed`] exactly
@@ -19,7 +24,7 @@ mod io;
 pub mod liveness;
 pub mod negotiation;
 pub mod pace;
-mod renewal;
+pub mod renewal;
 pub mod stream;
 mod traffic;
 
@@ -235,8 +240,12 @@ impl Link {
     /// Passes on what the traffic half wants sent.
     fn drain(&mut self, now: Now) {
         while let Some((channel, packet)) = self.traffic.poll_datagram() {
+            let probes = channel != self.traffic.carrier();
             if let Phase::Established { keep_alive_at, .. } = &mut self.phase {
-                *keep_alive_at = now + KEEP_ALIVE;
+                // Nobody knows whether a probe arrives.
+                if !probes {
+                    *keep_alive_at = now + KEEP_ALIVE;
+                }
                 self.transmit(channel, packet);
             }
         }
@@ -321,7 +330,7 @@ impl Link {
         if let Phase::Greeting { handshake, .. } = &self.phase {
             self.renewal.theirs = handshake.their_link().ours;
             if handshake.both_have(carriers::RTP) {
-                self.traffic.offer_media();
+                self.traffic.offer_media(now);
             }
         }
         let mut liveness = Liveness::new(self.config.liveness, now);

@@ -40,8 +40,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
 /// After so long without a renewal the pause is the first again.
 const CALM: Duration = Duration::from_secs(10);
-/// The other side's offers are taken this often: more is an attack on our CPU.
-const THEIRS_EVERY: Duration = Duration::from_millis(200);
+/// The other side's offers that begin a renewal: so many at once, and one a second. More is an attack on
+/// our CPU.
+const THEIRS_BURST: u32 = 8;
 /// Messages about matches that are kept for another connection. A start takes about ten.
 const SAID_KEPT: usize = 64;
 
@@ -95,6 +96,9 @@ pub(super) struct Renewal {
     /// comes again.
     told: bool,
     failures: u32,
+    /// Offers that the other side has made, in a bucket that leaks one a second.
+    their_offers: u32,
+    their_last: Now,
     last: Option<Now>,
     not_before: Now,
     /// Moves to another connection.
@@ -166,6 +170,18 @@ impl Renewal {
         }
     }
 
+    /// Whether the other side does not offer too often.
+    fn takes_offer(&mut self, now: Now) -> bool {
+        let leaked = now.since(self.their_last).as_secs();
+        if leaked > 0 {
+            self.their_last = now;
+            self.their_offers =
+                self.their_offers.saturating_sub(u32::try_from(leaked).unwrap_or(u32::MAX));
+        }
+        self.their_offers += 1;
+        self.their_offers <= THEIRS_BURST
+    }
+
     /// It came to nothing.
     fn failed(&mut self, now: Now) {
         self.attempt = None;
@@ -221,8 +237,7 @@ impl Link {
             // Its last word may overtake messages on the path; the path says goodbye too.
             _ if signal.attempt <= current => {}
             SignalBody::Offer { .. } if self.renewal.attempt.is_none() => {
-                let often = self.renewal.last.is_some_and(|at| now.since(at) < THEIRS_EVERY);
-                if signal.attempt > self.used.attempt && !often {
+                if signal.attempt > self.used.attempt && self.renewal.takes_offer(now) {
                     self.renew(now, Cause::Theirs);
                     self.negotiate_renewal(now, negotiation::Input::Signal(signal));
                 }
@@ -374,7 +389,7 @@ impl Link {
         self.renewal.failures = 0;
         self.renewal.last = Some(now);
         self.renewal.not_before = now + PAUSE;
-        self.traffic.moved(handshake.both_have(carriers::RTP));
+        self.traffic.moved(now, handshake.both_have(carriers::RTP));
         self.heard(now);
         self.say_again(now, handshake.their_link());
     }

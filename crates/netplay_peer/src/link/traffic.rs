@@ -42,17 +42,19 @@ const CLOCK_EVERY: Duration = Duration::from_millis(100);
 /// Packet buffers that are kept.
 const BUFFERS_KEPT: usize = 64;
 
-/// Probes of the media track before it is given up: two seconds of keep-alives.
-const PROBES: u8 = 40;
+/// Probes of the media track before it is given up: two seconds.
+const PROBES: usize = 40;
+/// Between two of them, whatever else is sent: a game that is always busy needs the track the most.
+const PROBE_EVERY: Duration = Duration::from_millis(50);
 
 /// What is known of the media track.
 #[derive(Clone, Copy, Debug)]
 enum Media {
     /// One of the two has none, or it carries nothing.
     None,
-    /// Every other bare header goes on it. The answer to one may come after later ones have left, so
-    /// all are remembered.
-    Probing { left: u8, probes: [Option<Sequence>; PROBES as usize / 2] },
+    /// Bare headers go on it. The answer to one may come after later ones have left, so all are
+    /// remembered.
+    Probing { sent: usize, probes: [Sequence; PROBES], next: Now },
     /// It carries our datagrams.
     InUse,
 }
@@ -133,16 +135,16 @@ impl Traffic {
     }
 
     /// Both sides have a media track.
-    pub(super) const fn offer_media(&mut self) {
-        self.media = Media::Probing { left: PROBES, probes: [None; PROBES as usize / 2] };
+    pub(super) fn offer_media(&mut self, now: Now) {
+        self.media = Media::Probing { sent: 0, probes: [Sequence::default(); PROBES], next: now };
     }
 
     /// Another connection carries us: nothing is known of its path, and of its media track.
-    pub(super) fn moved(&mut self, media: bool) {
+    pub(super) fn moved(&mut self, now: Now, media: bool) {
         self.pace = Pace::default();
         self.media = Media::None;
         if media {
-            self.offer_media();
+            self.offer_media(now);
         }
     }
 
@@ -168,7 +170,12 @@ impl Traffic {
 
     /// When to call [`Self::tick`].
     pub(super) fn next_deadline(&self) -> Option<Now> {
+        let probe = match self.media {
+            Media::Probing { next, .. } => Some(next),
+            Media::None | Media::InUse => None,
+        };
         [
+            probe,
             self.send_by,
             self.flow.ack_deadline(),
             self.flow.loss_deadline(),
@@ -199,6 +206,7 @@ impl Traffic {
     pub(super) fn tick(&mut self, now: Now) {
         self.flow.tick(now);
         self.take_verdicts(now);
+        self.probe(now);
         self.lanes.expire(now);
         if self.send_by.is_none() && self.lanes.is_due() {
             self.send_by = Some(self.next_ride(now));
@@ -216,10 +224,13 @@ impl Traffic {
 
     /// Sends a header without blocks.
     pub(super) fn send_bare(&mut self, now: Now, ping: bool) {
+        self.send_bare_on(now, ping, self.carrier());
+    }
+
+    fn send_bare_on(&mut self, now: Now, ping: bool, channel: Channel) {
         if ping {
             self.flow.ping();
         }
-        let sequence = self.flow.next();
         let mut packet = self.buffers.take();
         packet.resize(HEADER_LEN, 0);
         let packet = if self.put_clock(now, &mut packet) {
@@ -232,30 +243,32 @@ impl Traffic {
             Packet::Bare(header)
         };
         self.take_verdicts(now);
-        let channel = match &mut self.media {
-            Media::Probing { left: 0, .. } => {
-                self.media = Media::None;
-                Channel::Datagrams
-            }
-            // Every other one stays on channel 1, which keeps the link alive meanwhile.
-            Media::Probing { left, probes } => {
-                *left -= 1;
-                if left.is_multiple_of(2) {
-                    Channel::Datagrams
-                } else {
-                    probes[usize::from(*left / 2)] = Some(sequence);
-                    Channel::Media
-                }
-            }
-            _ => self.carrier(),
-        };
         self.out.push_back((channel, packet));
+    }
+
+    /// Tries the media track, if it is time.
+    fn probe(&mut self, now: Now) {
+        let sequence = self.flow.next();
+        match &mut self.media {
+            Media::Probing { next, .. } if now < *next => return,
+            Media::Probing { sent, probes, next } if *sent < PROBES => {
+                probes[*sent] = sequence;
+                *sent += 1;
+                *next = now + PROBE_EVERY;
+            }
+            Media::Probing { .. } => {
+                self.media = Media::None;
+                return;
+            }
+            Media::None | Media::InUse => return,
+        }
+        self.send_bare_on(now, false, Channel::Media);
     }
 
     /// Moves to the media track if the other side has heard us on it.
     fn choose_carrier(&mut self) {
-        if let Media::Probing { probes, .. } = &self.media
-            && probes.iter().flatten().any(|probe| self.flow.is_acked(*probe))
+        if let Media::Probing { sent, probes, .. } = &self.media
+            && probes[..*sent].iter().any(|probe| self.flow.is_acked(*probe))
         {
             self.media = Media::InUse;
         }
