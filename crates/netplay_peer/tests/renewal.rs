@@ -396,3 +396,28 @@ fn a_busy_link_that_moves_is_on_the_media_track_again_within_a_second() {
         play.check();
     });
 }
+
+/// Found: an offer with the number of an attempt that the other side had withdrawn before anybody heard of
+/// it was ignored, and its sender waited three seconds for the answer.
+#[test]
+fn an_offer_with_the_number_of_a_withdrawn_attempt_is_answered() {
+    for withdraws in 0..2 {
+        let mut play = Play::calm();
+        play.play(1000 * MS);
+        // Side 0 suspects and withdraws, and nothing of that reaches the other.
+        play.pair.signals_pass = false;
+        play.pair.set_path(Path::DeadFrom(1 - withdraws));
+        play.play(800 * MS);
+        play.pair.set_path(Path::Carries);
+        play.play(100 * MS);
+        play.pair.signals_pass = true;
+        let used = play.pair.sides.each_ref().map(|side| side.link.used().attempt);
+        assert!(used[withdraws] > used[1 - withdraws], "{used:?}");
+        play.play(2000 * MS);
+        play.pair.kill_connections();
+        play.pair.handle(1 - withdraws, LinkInput::NetworkChanged);
+        let took = play.until_heard();
+        assert!(took <= 300 * MS, "{took:?}");
+        play.check();
+    }
+}

@@ -237,7 +237,9 @@ impl Link {
             // Its last word may overtake messages on the path; the path says goodbye too.
             _ if signal.attempt <= current => {}
             SignalBody::Offer { .. } if self.renewal.attempt.is_none() => {
-                if signal.attempt > self.used.attempt && self.renewal.takes_offer(now) {
+                if self.renewal.takes_offer(now) {
+                    // The number may be one that we have used for an attempt which it never heard of.
+                    self.used.attempt = signal.attempt - 1;
                     self.renew(now, Cause::Theirs);
                     self.negotiate_renewal(now, negotiation::Input::Signal(signal));
                 }
