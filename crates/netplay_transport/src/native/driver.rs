@@ -158,7 +158,6 @@ pub(super) async fn run(
         Ok(pc) => pc,
         Err(error) => return reporter.report(reporter.failed(error)).await,
     };
-    // Aborted when dropped, before the connection is closed.
     let mut readers = JoinSet::new();
     match Box::pin(describe(pc.as_ref(), &reporter, begin, media, &mut readers)).await {
         Ok(sdp) => reporter.report(DriverEvent::Described { connection, sdp }).await,
@@ -175,10 +174,11 @@ pub(super) async fn run(
             }
         }
     }
-    readers.shutdown().await;
+    // While readers are there: the library logs what arrives and finds nobody to read it as an error.
     if let Err(error) = pc.close().await {
         tracing::debug!(?peer, %error, "closing a connection");
     }
+    readers.shutdown().await;
     drop(pc);
     line.finish().await;
 }
@@ -335,9 +335,10 @@ async fn read_track(track: Arc<dyn TrackRemote>, reporter: Reporter) {
         let item = Inbox::Packet { stamped, peer, connection, channel, packet };
         match inbox.try_send(item) {
             Ok(()) => {}
-            // A datagram may be lost, and the library's queue must not fill.
-            Err(TrySendError::Full(_)) => tracing::debug!(?peer, "a media packet was dropped"),
-            Err(TrySendError::Closed(_)) => return,
+            // A datagram may be lost, and the library's queue must not fill, not even at the end.
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                tracing::debug!(?peer, "a media packet was dropped");
+            }
         }
     }
 }
