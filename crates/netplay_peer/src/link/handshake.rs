@@ -3,14 +3,22 @@
 //! Both sides send [`Hello`], and [`Control::Accept`] once the other's suits them. The side that
 //! answered the offer speaks first, because its SCTP association is established last: the WebRTC
 //! library loses a message that arrives before its own side has opened the channel, and then never
-//! opens it (`webrtc` 0.21.1). A side is established when it has accepted *and* was accepted: so nobody
+//! opens it (`webrtc` 0.21.1). Now and then the other side opens it later all the same, and the hello is
+//! lost: who has spoken first and hears nothing says it again. A side is established when it has accepted *and* was accepted: so nobody
 //! receives a game message before it has checked the sender. Where the hashes of the message types
 //! differ, both send their tables first, so that both can name the difference.
 //!
 //! Each also says for which link the connection is: a new one, or one that goes on.
 
+use core::time::Duration;
+
 use netplay_protocol::control::{Control, Hello, LinkPoint, Mismatch};
 use netplay_protocol::schema::Schema;
+
+/// From open channels to a completed handshake; then a fresh attempt.
+pub const HANDSHAKE: Duration = Duration::from_secs(3);
+/// A hello that nobody answers is said again.
+pub const SAY_AGAIN: Duration = Duration::from_millis(250);
 
 /// What came of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +49,7 @@ pub struct Handshake {
     their_carriers: u8,
     /// The number of the other side's link, if this connection is to go on with one.
     goes_on_with: Option<u64>,
+    their_hello: Option<Hello>,
     their_link: LinkPoint,
 }
 
@@ -57,6 +66,7 @@ impl Handshake {
             awaiting_schema: false,
             their_carriers: 0,
             goes_on_with,
+            their_hello: None,
             their_link: LinkPoint { ours: 0, theirs: 0, stream: 0, control: 0 },
         }
     }
@@ -71,6 +81,12 @@ impl Handshake {
         if !self.said_hello {
             self.hello.link = link;
         }
+    }
+
+    /// Our hello, if it is out and nothing has come back.
+    pub fn unanswered(&self) -> Option<Control> {
+        let silent = self.said_hello && self.their_hello.is_none() && !self.was_accepted;
+        silent.then(|| Control::Hello(self.hello.clone()))
     }
 
     /// Whether our hello is out.
@@ -120,6 +136,7 @@ impl Handshake {
                 if let Some(mismatch) = self.hello.mismatch(&theirs) {
                     return Outcome::Refused(mismatch);
                 }
+                self.their_hello = Some(theirs.clone());
                 self.their_carriers = theirs.carriers;
                 self.their_link = theirs.link;
                 let knows_ours = [0, self.hello.link.ours].contains(&theirs.link.theirs);
@@ -153,6 +170,10 @@ impl Handshake {
                 self.outcome()
             }
             Control::Refuse(text) => Outcome::RefusedByPeer(text),
+            // It has not heard us, or had not when it said it.
+            Control::Hello(theirs) if self.their_hello.as_ref() == Some(&theirs) => {
+                Outcome::Pending
+            }
             Control::Hello(_) => Outcome::Violation("a second hello"),
             Control::Schema(_) => Outcome::Violation("a schema that was not asked for"),
             Control::Credit { .. } | Control::Bye(_) | Control::Start(_) | Control::Pause(_) => {
@@ -269,9 +290,22 @@ mod tests {
         let mut a = side("1", &[]);
         let schema = Control::Schema(Schema::default());
         assert!(matches!(a.handle(schema).0, Outcome::Violation(_)));
-        let hello = side("1", &[]).speak_first();
-        a.handle(hello.clone());
-        assert!(matches!(a.handle(hello).0, Outcome::Violation(_)));
+        a.handle(side("1", &[]).speak_first());
+        assert!(matches!(a.handle(side("2", &[]).speak_first()).0, Outcome::Violation(_)));
+    }
+
+    #[test]
+    fn a_hello_that_is_said_again_changes_nothing() {
+        let (mut a, mut b) = (side("1", &["m"]), side("1", &["m"]));
+        assert_eq!(a.unanswered(), None, "it was not said");
+        let lost = a.speak_first();
+        assert_eq!(a.unanswered(), Some(lost.clone()));
+        let (_, answers) = b.handle(lost.clone());
+        assert_eq!(b.handle(lost), (Outcome::Pending, vec![]));
+        for answer in answers {
+            a.handle(answer);
+        }
+        assert_eq!(a.unanswered(), None);
     }
 
     #[test]

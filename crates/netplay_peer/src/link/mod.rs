@@ -37,7 +37,7 @@ use netplay_protocol::{Lane, LaneTable, Now};
 
 use datagrams::PathStats;
 use driver::{Channel, ConnectionId, DriverEvent};
-use handshake::{Handshake, Outcome};
+use handshake::{HANDSHAKE, Handshake, Outcome, SAY_AGAIN};
 pub use io::{
     ClockSample, CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet,
 };
@@ -48,9 +48,6 @@ use renewal::{Arrived, Renewal};
 use traffic::Traffic;
 
 use crate::lanes::{LaneStats, Violation};
-
-/// From open channels to a completed handshake; then a fresh attempt.
-const HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// A datagram leaves at least this often: it carries acks, keeps NAT bindings and shows that we are
 /// alive. It also bounds how long the WebRTC library may park the tail of a large burst.
@@ -66,7 +63,7 @@ const REFUSAL_LINGER: Duration = Duration::from_millis(2500);
 #[derive(Debug)]
 enum Phase {
     Negotiating,
-    Greeting { handshake: Handshake, until: Now },
+    Greeting { handshake: Handshake, until: Now, again_at: Now },
     Established { liveness: Liveness, keep_alive_at: Now },
     Lingering { until: Now },
     Ended,
@@ -174,8 +171,9 @@ impl Link {
                 let deadlines = [self.negotiation.next_deadline(), self.unreachable_at()];
                 deadlines.into_iter().flatten().min()
             }
-            Phase::Greeting { until, .. } => {
-                Some(self.unreachable_at().map_or(*until, |at| at.min(*until)))
+            Phase::Greeting { until, again_at, .. } => {
+                let next = (*until).min(*again_at);
+                Some(self.unreachable_at().map_or(next, |at| at.min(next)))
             }
             Phase::Lingering { until } => Some(*until),
             Phase::Established { liveness, keep_alive_at } => {
@@ -320,7 +318,8 @@ impl Link {
         let mut handshake = Handshake::new(hello, self.config.schema.clone(), None);
         let speaks_first = self.negotiation.role() == Some(Role::Answerer);
         let hello = speaks_first.then(|| handshake.speak_first());
-        self.phase = Phase::Greeting { handshake, until: now + HANDSHAKE };
+        self.phase =
+            Phase::Greeting { handshake, until: now + HANDSHAKE, again_at: now + SAY_AGAIN };
         if let Some(hello) = hello {
             self.send_control(&hello);
         }
@@ -511,9 +510,14 @@ impl Link {
         }
         match &mut self.phase {
             Phase::Negotiating => self.negotiate(now, negotiation::Input::Tick),
-            Phase::Greeting { until, .. } => {
+            Phase::Greeting { handshake, until, again_at } => {
                 if now >= *until {
                     self.retry(now);
+                } else if now >= *again_at {
+                    *again_at = now + SAY_AGAIN;
+                    if let Some(hello) = handshake.unanswered() {
+                        self.send_control(&hello);
+                    }
                 }
             }
             Phase::Established { liveness, keep_alive_at } => {

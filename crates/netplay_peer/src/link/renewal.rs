@@ -23,11 +23,11 @@ use netplay_protocol::control::{Control, LinkPoint, carriers};
 use netplay_protocol::lobby::{Signal, SignalBody};
 
 use super::driver::{Channel, ConnectionId, DriverEvent};
-use super::handshake::{Handshake, Outcome};
+use super::handshake::{HANDSHAKE, Handshake, Outcome, SAY_AGAIN};
 use super::io::{CloseReason, LinkEvent, LinkOutput, Packet};
 use super::liveness::{Change, Liveness};
 use super::negotiation::{self, Negotiation, Output as Negotiated, Role};
-use super::{HANDSHAKE, LINGER, Link, Phase};
+use super::{LINGER, Link, Phase};
 
 /// Silence after which another connection is tried: fourteen keep-alives. Sooner than the game is told,
 /// because trying costs little.
@@ -69,6 +69,7 @@ struct Attempt {
 struct Greeting {
     handshake: Handshake,
     until: Now,
+    again_at: Now,
 }
 
 /// On which connection a packet arrived.
@@ -117,7 +118,7 @@ impl Renewal {
     pub(super) fn next_deadline(&self, liveness: &Liveness) -> Now {
         let own = match &self.attempt {
             Some(attempt) => match &attempt.greeting {
-                Some(greeting) => Some(greeting.until),
+                Some(greeting) => Some(greeting.until.min(greeting.again_at)),
                 None => attempt.negotiation.next_deadline(),
             },
             None => Some(self.suspect_at(liveness)),
@@ -310,7 +311,8 @@ impl Link {
         let mut handshake = Handshake::new(hello, schema, Some(self.renewal.theirs));
         let speaks_first = attempt.negotiation.role() == Some(Role::Answerer);
         let hello = speaks_first.then(|| handshake.speak_first());
-        attempt.greeting = Some(Greeting { handshake, until: now + HANDSHAKE });
+        let (until, again_at) = (now + HANDSHAKE, now + SAY_AGAIN);
+        attempt.greeting = Some(Greeting { handshake, until, again_at });
         self.renewal.told |= speaks_first;
         if let Some(hello) = hello {
             self.say_on_next(&hello);
@@ -439,13 +441,20 @@ impl Link {
             self.drop_old();
         }
         let Phase::Established { liveness, .. } = &self.phase else { return };
-        match &self.renewal.attempt {
-            Some(attempt) => match &attempt.greeting {
+        let suspect_at = self.renewal.suspect_at(liveness);
+        match &mut self.renewal.attempt {
+            Some(attempt) => match &mut attempt.greeting {
                 Some(greeting) if now >= greeting.until => self.retry_renewal(now),
+                Some(greeting) if now >= greeting.again_at => {
+                    greeting.again_at = now + SAY_AGAIN;
+                    if let Some(hello) = greeting.handshake.unanswered() {
+                        self.say_on_next(&hello);
+                    }
+                }
                 Some(_) => {}
                 None => self.negotiate_renewal(now, negotiation::Input::Tick),
             },
-            None if now >= self.renewal.suspect_at(liveness) => {
+            None if now >= suspect_at => {
                 let broken = self.renewal.broken || self.renewal.told;
                 self.renew(now, if broken { Cause::Broken } else { Cause::Silence });
             }
