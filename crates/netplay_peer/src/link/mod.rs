@@ -63,7 +63,7 @@ const REFUSAL_LINGER: Duration = Duration::from_millis(2500);
 #[derive(Debug)]
 enum Phase {
     Negotiating,
-    Greeting { handshake: Handshake, until: Now, again_at: Now },
+    Greeting { handshake: Box<Handshake>, until: Now, again_at: Now },
     Established { liveness: Liveness, keep_alive_at: Now },
     Lingering { until: Now },
     Ended,
@@ -315,7 +315,7 @@ impl Link {
     fn greet(&mut self, now: Now) {
         let mut hello = self.config.hello.clone();
         hello.link = self.point();
-        let mut handshake = Handshake::new(hello, self.config.schema.clone(), None);
+        let mut handshake = Box::new(Handshake::new(hello, self.config.schema.clone(), None));
         let speaks_first = self.negotiation.role() == Some(Role::Answerer);
         let hello = speaks_first.then(|| handshake.speak_first());
         self.phase =
