@@ -31,8 +31,9 @@ const REPEATED: u32 = 16;
 const REPEAT_AFTER: Duration = Duration::from_millis(10);
 /// Datagrams that the library may read before our readers get their turn. Its queue of received media
 /// packets holds 256, and each that does not fit is lost and logged as an error; a process that was
-/// stopped finds more than that in its socket.
-const IN_A_ROW: u32 = 64;
+/// stopped finds more than that in its socket, and much else to do: the library may get several turns
+/// before a reader gets one. At 64 the queue overflowed in two of three runs of all tests.
+const IN_A_ROW: u32 = 16;
 /// First bytes of DTLS records (RFC 7983).
 const DTLS: core::ops::RangeInclusive<u8> = 20..=63;
 
