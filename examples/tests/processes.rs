@@ -11,21 +11,10 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use support::{
-    LobbyServer, Program, REFUSAL, STEP, arena, children_of, logging_arena, netplay_server, runs,
-    signal, until,
+    LobbyServer, Program, REFUSAL, STEP, arena, assert_complete, children_of, limit, logging_arena,
+    netplay_server, received, runs, signal, until,
 };
-
-/// What everything may take beside the time in play, as the examples promise.
-const SLACK: Duration = Duration::from_secs(20);
-/// For a slow machine, on top of any promised time.
-const MARGIN: Duration = Duration::from_secs(8);
-
-/// When a game of so many seconds is over at the latest.
-fn limit(seconds: u64) -> Duration {
-    Duration::from_secs(seconds) + SLACK + MARGIN
-}
 
 fn code_of(game: &Program) -> String {
     game.says("lobby code", STEP, |line| line.strip_prefix("lobby ").map(str::to_owned))
@@ -35,37 +24,6 @@ fn code_of(game: &Program) -> String {
 fn gone(line: &str) -> Option<String> {
     let (id, _) = line.strip_prefix("player ")?.split_once(" is gone: ")?;
     Some(id.to_owned())
-}
-
-/// All players were connected, agree, and nothing reliable is missing.
-fn assert_complete(summary: &Value, players: u64) {
-    assert_eq!(summary["players"], players, "{summary}");
-    assert_eq!(summary["all_connected"], true, "{summary}");
-    assert_eq!(summary["agreed"], true, "{summary}");
-    assert_eq!(summary["reliable_lost"], 0, "{summary}");
-    assert!(summary["reliable_sent"].as_u64().unwrap() > 0, "{summary}");
-}
-
-fn received(summary: &Value) -> u64 {
-    summary["messages_received"].as_u64().expect("a number of messages")
-}
-
-#[test]
-fn four_headless_players_connect_and_lose_nothing() {
-    let mut game = arena(&["--players", "4", "--headless", "--seconds", "5", "--json"]);
-    let ended = game.end(limit(5));
-    let summary = ended.summary();
-    assert_complete(&summary, 4);
-    assert!(received(&summary) > 1000, "{summary}");
-    // 0.3 ms on a quiet machine.
-    let apart = summary["tick_zero_apart_ms"].as_f64().expect("all were in the match");
-    assert!(apart <= 5.0, "{summary}");
-    for number in ["messages_sent", "rtt_p50_us", "connect_ms"] {
-        assert!(summary[number].as_f64().is_some_and(|value| value > 0.0), "{number}: {summary}");
-    }
-    // Microseconds: a busy machine needs some milliseconds.
-    assert!(summary["rtt_p50_us"].as_u64().unwrap() < 1_000_000, "{summary}");
-    game.succeeds(STEP);
 }
 
 #[test]

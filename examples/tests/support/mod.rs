@@ -1,5 +1,6 @@
 //! Real processes for tests: started with captured output, waited for with deadlines, ended with the
 //! test. What they wrote is printed when a test fails.
+#![allow(dead_code, reason = "each binary of tests uses a part of it")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -356,4 +357,27 @@ fn running_parent(process: u32) -> Option<u32> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(parent)
+}
+
+/// What everything may take beside the time in play, as the examples promise.
+const SLACK: Duration = Duration::from_secs(20);
+/// For a slow machine, on top of any promised time.
+const MARGIN: Duration = Duration::from_secs(8);
+
+/// When a game of so many seconds is over at the latest.
+pub fn limit(seconds: u64) -> Duration {
+    Duration::from_secs(seconds) + SLACK + MARGIN
+}
+
+/// All players were connected, agree, and nothing reliable is missing.
+pub fn assert_complete(summary: &Value, players: u64) {
+    assert_eq!(summary["players"], players, "{summary}");
+    assert_eq!(summary["all_connected"], true, "{summary}");
+    assert_eq!(summary["agreed"], true, "{summary}");
+    assert_eq!(summary["reliable_lost"], 0, "{summary}");
+    assert!(summary["reliable_sent"].as_u64().unwrap() > 0, "{summary}");
+}
+
+pub fn received(summary: &Value) -> u64 {
+    summary["messages_received"].as_u64().expect("a number of messages")
 }

@@ -1,0 +1,26 @@
+//! What real processes have to do on time. A binary of its own, so that nothing else of these tests
+//! runs on the machine meanwhile.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "the helpers are part of the tests")]
+
+mod support;
+
+use support::{STEP, arena, assert_complete, limit, received};
+
+#[test]
+fn four_headless_players_connect_and_lose_nothing() {
+    let mut game = arena(&["--players", "4", "--headless", "--seconds", "5", "--json"]);
+    let ended = game.end(limit(5));
+    let summary = ended.summary();
+    assert_complete(&summary, 4);
+    assert!(received(&summary) > 1000, "{summary}");
+    // 0.3 ms on a quiet machine.
+    let apart = summary["tick_zero_apart_ms"].as_f64().expect("all were in the match");
+    assert!(apart <= 5.0, "{summary}");
+    for number in ["messages_sent", "rtt_p50_us", "connect_ms"] {
+        assert!(summary[number].as_f64().is_some_and(|value| value > 0.0), "{number}: {summary}");
+    }
+    // Microseconds: a busy machine needs some milliseconds.
+    assert!(summary["rtt_p50_us"].as_u64().unwrap() < 1_000_000, "{summary}");
+    game.succeeds(STEP);
+}
