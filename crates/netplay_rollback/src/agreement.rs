@@ -1,0 +1,695 @@
+//! Who plays: a sequence of *views*, each agreed by those of the one before who are still there.
+//!
+//! The *coordinator* is the host while it is there, else the peer with the lowest slot. It proposes
+//! when a peer is lost or wants to play:
+//!
+//! | coordinator | the others |
+//! |---|---|
+//! | **propose** who leaves and who joins | take no more inputs of who leaves; **promise** the last ones held, and what the coordinator lacks of them |
+//! | all answered: **accept** the last tick of each who leaves (the highest that anybody holds), the first of each who joins (half a second on) | confirm no tick from the first one on; **accepted** |
+//! | all accepted: **decided** | the next view begins |
+//!
+//! | event | what happens |
+//! |---|---|
+//! | a peer is lost that had to answer | a new ballot, with it among those who leave |
+//! | the coordinator is lost | the next one takes over; what all who could answer have accepted stays as it is |
+//! | an answer is missing | the question is repeated every [`AGAIN`] |
+//! | two peers lose each other only | the coordinator drops the one that more peers have lost, else the higher slot; never itself or the host |
+//! | fewer than half of a view are left, or half without the host | nothing is decided, and nobody goes on |
+//!
+//! Guaranteed: peers who go on have the same sequence of views, whatever messages are lost and whoever
+//! dies in between; a peer that lies can stop this but, unless it is the coordinator, not steer it.
+//! Not guaranteed: progress without a majority. Who has left the lobby counts as gone: it plays
+//! nowhere else, and no majority needs it. This is single-decree Paxos for each view, with everybody
+//! who stays as the quorum.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use netplay_protocol::Now;
+
+use crate::input::Tick;
+use crate::limits::{AHEAD_MAX, DECISIONS_MAX};
+use crate::message::{Agree, Ballot, Decision, Join, Leave, Mask, Slot, Tail};
+
+/// How often a question is repeated that is not answered.
+pub(crate) const AGAIN: Duration = Duration::from_millis(250);
+
+/// What the agreement needs to know of the inputs, and may do with them.
+pub(crate) trait Ledger {
+    /// The tick that it is.
+    fn tick(&self) -> Tick;
+    /// The last tick whose inputs are final.
+    fn confirmed(&self) -> Tick;
+    /// The last tick up to which a peer's inputs are held.
+    fn held(&self, slot: Slot) -> Tick;
+    /// A peer's inputs after this tick, as many as fit.
+    fn tail(&self, slot: Slot, after: Tick) -> Tail;
+    /// Takes inputs from somebody else's tail.
+    fn learn(&mut self, tail: &Tail, slot: Slot);
+    /// Takes no inputs of these peers from themselves, but of all others.
+    fn freeze(&mut self, slots: Mask);
+    /// Confirms nothing from this tick on until it is decided who plays at it.
+    fn hold(&mut self, from: Option<Tick>);
+    /// The ticks from a proposal to the first tick of who joins.
+    fn lead(&self) -> Tick;
+}
+
+/// What an agreement wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Say {
+        to: Slot,
+        view: u32,
+        agree: Agree,
+    },
+    /// The next view begins; the ledger has the inputs of who leaves.
+    Decided {
+        decision: Decision,
+        members: Mask,
+    },
+    /// Too few are left to decide anything.
+    NoQuorum,
+}
+
+#[derive(Debug)]
+struct Answer {
+    tick: Tick,
+    held: Vec<(Slot, Tail)>,
+    accepted: Option<(Ballot, Decision)>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Asking { answers: BTreeMap<Slot, Answer> },
+    Settling { decision: Decision, accepted: Mask },
+}
+
+/// A ballot of ours.
+#[derive(Debug)]
+struct Leading {
+    ballot: Ballot,
+    leaves: Mask,
+    joins: Mask,
+    /// What we held of each who leaves when we asked.
+    held: Vec<(Slot, Tick)>,
+    /// Who has to answer, besides us.
+    voters: Mask,
+    stage: Stage,
+}
+
+/// One peer's part in it.
+#[derive(Debug)]
+pub(crate) struct Agreement {
+    me: Slot,
+    host: Slot,
+    view: u32,
+    members: Mask,
+    lost: Mask,
+    gone: Mask,
+    /// Who each peer says it has lost.
+    reports: BTreeMap<Slot, Mask>,
+    /// Who is not in the match and ready for it.
+    ready: Mask,
+    /// Whether we are.
+    want: bool,
+    promised: Ballot,
+    accepted: Option<(Ballot, Decision)>,
+    leading: Option<Leading>,
+    /// A first tick has to be after this one: somebody has confirmed it.
+    join_after: Tick,
+    again_at: Option<Now>,
+    no_quorum: bool,
+    decided: VecDeque<(u32, Ballot, Mask, Decision)>,
+    effects: VecDeque<Effect>,
+}
+
+impl Agreement {
+    pub(crate) fn new(me: Slot, host: Slot, view: u32, members: Mask) -> Self {
+        Self {
+            me,
+            host,
+            view,
+            members,
+            lost: Mask::default(),
+            gone: Mask::default(),
+            reports: BTreeMap::new(),
+            ready: Mask::default(),
+            want: false,
+            promised: Ballot::default(),
+            accepted: None,
+            leading: None,
+            join_after: 0,
+            again_at: None,
+            no_quorum: false,
+            decided: VecDeque::new(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    pub(crate) const fn members(&self) -> Mask {
+        self.members
+    }
+
+    pub(crate) const fn host(&self) -> Slot {
+        self.host
+    }
+
+    pub(crate) const fn view(&self) -> u32 {
+        self.view
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub(crate) const fn next_deadline(&self) -> Option<Now> {
+        self.again_at
+    }
+
+    /// Who does not know the match yet starts with what it was told.
+    pub(crate) const fn restore(&mut self, view: u32, members: Mask) {
+        (self.view, self.members) = (view, members);
+        // If somebody of our name still plays, it is the process that we follow.
+        self.members.set(self.me, false);
+    }
+
+    /// Tells a peer that came back who plays, if it does not.
+    pub(crate) fn tell_newest(&mut self, slot: Slot) {
+        if let Some((view, ..)) = self.decided.back().filter(|_| !self.members.contains(slot)) {
+            self.tell(*view, Mask::of(slot));
+        }
+    }
+
+    /// There is a link to a peer, or none any more.
+    pub(crate) fn set_lost(&mut self, slot: Slot, lost: bool) {
+        self.lost.set(slot, lost);
+        if lost {
+            self.ready.set(slot, false);
+            self.reports.remove(&slot);
+        }
+    }
+
+    /// A peer plays nowhere else: it said goodbye, or left the lobby.
+    pub(crate) const fn set_gone(&mut self, slot: Slot) {
+        self.gone.set(slot, true);
+    }
+
+    /// A peer wants the state of the match: if it was in it, that was another process.
+    pub(crate) const fn started_anew(&mut self, slot: Slot) {
+        if self.members.contains(slot) {
+            self.set_gone(slot);
+        }
+    }
+
+    pub(crate) const fn set_host(&mut self, slot: Slot) {
+        self.host = slot;
+    }
+
+    /// We are ready to play.
+    pub(crate) const fn set_want(&mut self, want: bool) {
+        self.want = want;
+    }
+
+    fn alive(&self) -> Mask {
+        self.members.without(self.lost).without(self.gone)
+    }
+
+    fn coordinator(&self) -> Option<Slot> {
+        let alive = self.alive();
+        if alive.contains(self.host) { Some(self.host) } else { alive.iter().next() }
+    }
+
+    fn has_majority(&self, staying: Mask) -> bool {
+        let voters = self.members.without(self.gone).len();
+        let half = staying.len() * 2;
+        half > voters || (half == voters && staying.contains(self.host))
+    }
+
+    /// Of two peers that have lost each other, the one to drop; for the coordinator.
+    fn judged(&self) -> Mask {
+        let alive = self.alive();
+        let mut judged = Mask::default();
+        let lost_by = |slot: Slot| alive.iter().filter(|by| self.has_lost(*by, slot)).count();
+        for (by, lost) in &self.reports {
+            for slot in lost.and(alive).iter().filter(|slot| slot != by && alive.contains(*by)) {
+                let (ours, theirs) = ((lost_by(*by), *by), (lost_by(slot), slot));
+                judged.set(if ours > theirs { ours.1 } else { theirs.1 }, true);
+            }
+        }
+        judged.set(self.me, false);
+        judged.set(self.host, false);
+        judged
+    }
+
+    fn has_lost(&self, by: Slot, slot: Slot) -> bool {
+        self.reports.get(&by).is_some_and(|lost| lost.contains(slot))
+    }
+
+    fn say(&mut self, to: Slot, agree: Agree) {
+        self.effects.push_back(Effect::Say { to, view: self.view, agree });
+    }
+
+    fn say_all(&mut self, to: Mask, agree: &Agree) {
+        to.iter().for_each(|slot| self.say(slot, agree.clone()));
+    }
+
+    /// Does what is due: after every change, and at [`Self::next_deadline`].
+    pub(crate) fn step(&mut self, now: Now, ledger: &mut impl Ledger) {
+        let due = self.again_at.is_none_or(|at| now >= at);
+        let busy = if !self.members.contains(self.me) {
+            self.ask_to_play(due)
+        } else if self.coordinator() == Some(self.me) {
+            self.lead(due, ledger)
+        } else {
+            self.leading = None;
+            self.follow(due)
+        };
+        if !busy {
+            self.again_at = None;
+        } else if due {
+            self.again_at = Some(now + AGAIN);
+        }
+    }
+
+    fn ask_to_play(&mut self, due: bool) -> bool {
+        if self.want && due {
+            self.say_all(self.members.without(self.lost), &Agree::Want);
+        }
+        self.want
+    }
+
+    fn follow(&mut self, due: bool) -> bool {
+        let lost = self.members.and(self.lost).without(self.gone);
+        let waits = self.accepted.as_ref().map(|(ballot, _)| ballot.slot);
+        if due {
+            let coordinator = self.coordinator();
+            let told = coordinator.filter(|slot| *slot != self.me);
+            if let Some(slot) = told
+                && !lost.is_empty()
+            {
+                self.say(slot, Agree::Report { lost });
+            }
+            // Whoever decided may not have been able to tell.
+            if let Some(slot) = waits.filter(|slot| !self.lost.contains(*slot)) {
+                self.say(slot, Agree::Behind);
+            }
+        }
+        !lost.is_empty() || waits.is_some()
+    }
+
+    fn lead(&mut self, due: bool, ledger: &mut impl Ledger) -> bool {
+        let judged = self.judged();
+        let leaves = self.members.without(self.alive().without(judged));
+        let joins = self.ready.without(self.members).without(self.lost);
+        let unfinished = self.leading.as_ref();
+        let stays = unfinished
+            .is_some_and(|leading| leaves.without(leading.leaves).and(leading.voters).is_empty());
+        if stays {
+            if due {
+                self.ask();
+            }
+            return true;
+        }
+        // Who was asked not to listen to a peer any more needs a decision on it.
+        let leaves = Mask(leaves.0 | unfinished.map_or(0, |leading| leading.leaves.0));
+        let pending = !leaves.is_empty() || !joins.is_empty() || self.accepted.is_some();
+        if !pending {
+            self.no_quorum = false;
+            return false;
+        }
+        if !self.has_majority(self.members.without(leaves)) {
+            self.leading = None;
+            if !core::mem::replace(&mut self.no_quorum, true) {
+                self.effects.push_back(Effect::NoQuorum);
+            }
+            return true;
+        }
+        self.no_quorum = false;
+        self.propose(leaves, joins, ledger);
+        true
+    }
+
+    fn propose(&mut self, leaves: Mask, joins: Mask, ledger: &mut impl Ledger) {
+        let ballot = Ballot { round: self.promised.round.saturating_add(1), slot: self.me };
+        self.promised = ballot;
+        ledger.freeze(leaves);
+        let held = leaves.iter().map(|slot| (slot, ledger.held(slot))).collect();
+        let voters = self.members.without(leaves).without(Mask::of(self.me));
+        let answers = BTreeMap::new();
+        let stage = Stage::Asking { answers };
+        self.leading = Some(Leading { ballot, leaves, joins, held, voters, stage });
+        self.ask();
+        self.asked(ledger);
+    }
+
+    /// Asks who has not answered.
+    fn ask(&mut self) {
+        let Some(leading) = &self.leading else { return };
+        let ballot = leading.ballot;
+        let (missing, question) = match &leading.stage {
+            Stage::Asking { answers } => {
+                let missing = leading.voters.without(answers.keys().copied().collect());
+                let (joins, leaves) = (leading.joins, leading.held.clone());
+                (missing, Agree::Propose { ballot, joins, leaves })
+            }
+            Stage::Settling { decision, accepted } => {
+                let decision = decision.clone();
+                (leading.voters.without(*accepted), Agree::Accept { ballot, decision })
+            }
+        };
+        self.say_all(missing, &question);
+    }
+
+    /// Once all have answered, settles what is to be accepted.
+    fn asked(&mut self, ledger: &mut impl Ledger) {
+        let Some(leading) = &self.leading else { return };
+        let Stage::Asking { answers } = &leading.stage else { return };
+        if !leading.voters.iter().all(|slot| answers.contains_key(&slot)) {
+            return;
+        }
+        let decision = match self.bound(leading, answers) {
+            Some(decision) => decision,
+            None => self.choose(leading, answers, ledger),
+        };
+        let ballot = leading.ballot;
+        if !Self::in_time(&decision, ledger) {
+            return self.too_late(ledger.confirmed());
+        }
+        self.accept(ballot, decision.clone(), ledger);
+        if let Some(leading) = &mut self.leading {
+            leading.stage = Stage::Settling { decision, accepted: Mask::default() };
+        }
+        self.ask();
+        self.settled(ledger);
+    }
+
+    /// What an earlier ballot may have decided: everybody it needed, as far as we can ask, has accepted
+    /// it.
+    fn bound(&self, leading: &Leading, answers: &BTreeMap<Slot, Answer>) -> Option<Decision> {
+        let accepted = |slot: Slot| {
+            let theirs = answers.get(&slot).and_then(|answer| answer.accepted.as_ref());
+            if slot == self.me { self.accepted.as_ref() } else { theirs }
+        };
+        let staying = Mask(leading.voters.0 | Mask::of(self.me).0);
+        let newest = staying.iter().filter_map(accepted).max_by_key(|(ballot, _)| *ballot)?;
+        let left: Mask = newest.1.leaves.iter().map(|leave| leave.slot).collect();
+        let all = staying
+            .without(left)
+            .iter()
+            .all(|slot| accepted(slot).is_some_and(|(ballot, _)| *ballot == newest.0));
+        all.then(|| newest.1.clone())
+    }
+
+    fn choose(
+        &self,
+        leading: &Leading,
+        answers: &BTreeMap<Slot, Answer>,
+        ledger: &mut impl Ledger,
+    ) -> Decision {
+        let tails = |slot: Slot| {
+            let held = answers.values().flat_map(|answer| &answer.held);
+            held.filter(move |(of, _)| *of == slot).map(|(_, tail)| tail)
+        };
+        let mut leaves = Vec::new();
+        for slot in leading.leaves.iter() {
+            for tail in tails(slot) {
+                ledger.learn(tail, slot);
+            }
+            // A tail begins after what its sender knows that we hold, or after what it holds itself.
+            let least = tails(slot).map(|tail| tail.first - 1).min();
+            let least = least.map_or(ledger.held(slot), |least| least.min(ledger.held(slot)));
+            let tail = ledger.tail(slot, least);
+            leaves.push(Leave { slot, last: tail.last(), tail });
+        }
+        let newest = answers.values().map(|answer| answer.tick).max();
+        // No honest peer is so far ahead.
+        let newest = newest.map_or(0, |tick| tick.min(ledger.tick() + AHEAD_MAX));
+        let own = ledger.tick().max(ledger.confirmed());
+        let from = newest.max(own).max(self.join_after) + ledger.lead();
+        let joins = leading.joins.iter().map(|slot| Join { slot, from }).collect();
+        Decision { leaves, joins }
+    }
+
+    fn in_time(decision: &Decision, ledger: &impl Ledger) -> bool {
+        decision.joins.iter().all(|join| join.from > ledger.confirmed())
+    }
+
+    fn accept(&mut self, ballot: Ballot, decision: Decision, ledger: &mut impl Ledger) {
+        self.promised = ballot;
+        ledger.hold(decision.joins.iter().map(|join| join.from).min());
+        self.accepted = Some((ballot, decision));
+    }
+
+    /// A first tick was chosen that somebody has confirmed: another ballot.
+    fn too_late(&mut self, confirmed: Tick) {
+        self.join_after = self.join_after.max(confirmed);
+        if let Some(leading) = &mut self.leading {
+            leading.ballot.round = leading.ballot.round.saturating_add(1);
+            leading.stage = Stage::Asking { answers: BTreeMap::new() };
+            self.promised = leading.ballot;
+        }
+        self.ask();
+    }
+
+    /// Once all have accepted, the next view begins.
+    fn settled(&mut self, ledger: &mut impl Ledger) {
+        let Some(leading) = &self.leading else { return };
+        let Stage::Settling { decision, accepted } = &leading.stage else { return };
+        if leading.voters.without(*accepted).is_empty() {
+            let (ballot, decision) = (leading.ballot, decision.clone());
+            let view = self.view;
+            self.begin(ballot, decision, ledger);
+            let told = Mask(u16::MAX).without(self.lost).without(Mask::of(self.me));
+            self.tell(view, told);
+        }
+    }
+
+    /// Tells what was decided in a view, if we still know.
+    fn tell(&mut self, view: u32, to: Mask) {
+        let found = self.decided.iter().find(|(of, ..)| *of == view);
+        if let Some((_, ballot, members, decision)) = found.cloned() {
+            for to in to.iter() {
+                let decision = decision.clone();
+                let agree = Agree::Decided { ballot, members, decision };
+                self.effects.push_back(Effect::Say { to, view, agree });
+            }
+        }
+    }
+
+    fn begin(&mut self, ballot: Ballot, decision: Decision, ledger: &mut impl Ledger) {
+        let mut members = self.members;
+        for leave in &decision.leaves {
+            ledger.learn(&leave.tail, leave.slot);
+            members.set(leave.slot, false);
+            self.reports.remove(&leave.slot);
+        }
+        for join in &decision.joins {
+            members.set(join.slot, true);
+            self.ready.set(join.slot, false);
+            self.gone.set(join.slot, false);
+        }
+        if self.decided.len() == DECISIONS_MAX {
+            self.decided.pop_front();
+        }
+        self.decided.push_back((self.view, ballot, members, decision.clone()));
+        ledger.freeze(Mask::default());
+        ledger.hold(None);
+        (self.view, self.members) = (self.view + 1, members);
+        (self.promised, self.accepted, self.leading) = (Ballot::default(), None, None);
+        (self.join_after, self.again_at, self.no_quorum) = (0, None, false);
+        if members.contains(self.me) {
+            self.want = false;
+        }
+        self.effects.push_back(Effect::Decided { decision, members });
+    }
+
+    /// A message of another peer. `false` if no honest peer sends it.
+    pub(crate) fn message(
+        &mut self,
+        from: Slot,
+        view: u32,
+        agree: Agree,
+        ledger: &mut impl Ledger,
+    ) -> bool {
+        if let Agree::Decided { ballot, members, decision } = agree {
+            return self.hear_decided(from, view, ballot, members, decision, ledger);
+        }
+        if matches!(agree, Agree::Want) {
+            self.started_anew(from);
+            self.ready.set(from, true);
+            return true;
+        }
+        if view < self.view {
+            self.tell(view, Mask::of(from));
+            return true;
+        }
+        if !self.members.contains(from) || !self.members.contains(self.me) {
+            return view >= self.view;
+        }
+        if view > self.view {
+            self.say(from, Agree::Behind);
+            return true;
+        }
+        match agree {
+            Agree::Report { lost } => {
+                self.reports.insert(from, lost.and(self.members));
+            }
+            Agree::Propose { ballot, joins, leaves } => {
+                return self.hear_propose(from, ballot, joins, &leaves, ledger);
+            }
+            Agree::Accept { ballot, decision } => {
+                return self.hear_accept(from, ballot, decision, ledger);
+            }
+            Agree::Promise { ballot, tick, held, accepted } => {
+                self.hear_promise(from, ballot, Answer { tick, held, accepted }, ledger);
+            }
+            Agree::Accepted { ballot } => self.hear_accepted(from, ballot, ledger),
+            Agree::TooLate { ballot, confirmed } => {
+                let ours = self.leading.as_ref().is_some_and(|leading| leading.ballot == ballot);
+                // No honest peer has confirmed a tick that is still to come.
+                if ours && confirmed <= ledger.tick() + AHEAD_MAX {
+                    self.too_late(confirmed);
+                }
+            }
+            Agree::Behind | Agree::Want | Agree::Decided { .. } => {}
+        }
+        true
+    }
+
+    fn hear_propose(
+        &mut self,
+        from: Slot,
+        ballot: Ballot,
+        joins: Mask,
+        leaves: &[(Slot, Tick)],
+        ledger: &mut impl Ledger,
+    ) -> bool {
+        let left: Mask = leaves.iter().map(|(slot, _)| *slot).collect();
+        let sane = ballot.slot == from
+            && !left.contains(from)
+            && left.without(self.members).is_empty()
+            && joins.and(self.members).is_empty();
+        if !sane {
+            return false;
+        }
+        // Only the coordinator may drop a peer that we can hear.
+        let entitled = self.coordinator() == Some(from)
+            || left.without(Mask(self.lost.0 | self.gone.0)).is_empty();
+        if !entitled || left.contains(self.me) || ballot < self.promised {
+            return true;
+        }
+        self.promised = ballot;
+        ledger.freeze(left);
+        let tail = |&(slot, held): &(Slot, Tick)| {
+            let held = held.min(ledger.held(slot));
+            (slot, ledger.tail(slot, held))
+        };
+        let held = leaves.iter().map(tail).collect();
+        let tick = ledger.tick().max(ledger.confirmed());
+        let accepted = self.accepted.clone();
+        self.say(from, Agree::Promise { ballot, tick, held, accepted });
+        true
+    }
+
+    fn hear_accept(
+        &mut self,
+        from: Slot,
+        ballot: Ballot,
+        decision: Decision,
+        ledger: &mut impl Ledger,
+    ) -> bool {
+        let left = decision.leaves.iter().all(|leave| {
+            self.members.contains(leave.slot)
+                && leave.slot != self.me
+                && leave.last == leave.tail.last()
+        });
+        let joined = decision.joins.iter().all(|join| !self.members.contains(join.slot));
+        if ballot.slot != from || !left || !joined {
+            return false;
+        }
+        if ballot != self.promised {
+            return true;
+        }
+        if !Self::in_time(&decision, ledger) {
+            let confirmed = ledger.confirmed();
+            self.say(from, Agree::TooLate { ballot, confirmed });
+            return true;
+        }
+        for leave in &decision.leaves {
+            ledger.learn(&leave.tail, leave.slot);
+            if ledger.held(leave.slot) != leave.last {
+                return false;
+            }
+        }
+        self.accept(ballot, decision, ledger);
+        self.say(from, Agree::Accepted { ballot });
+        true
+    }
+
+    fn hear_promise(
+        &mut self,
+        from: Slot,
+        ballot: Ballot,
+        answer: Answer,
+        ledger: &mut impl Ledger,
+    ) {
+        let Some(leading) = &mut self.leading else { return };
+        if leading.ballot == ballot
+            && leading.voters.contains(from)
+            && let Stage::Asking { answers } = &mut leading.stage
+        {
+            answers.insert(from, answer);
+            self.asked(ledger);
+        }
+    }
+
+    fn hear_accepted(&mut self, from: Slot, ballot: Ballot, ledger: &mut impl Ledger) {
+        let Some(leading) = &mut self.leading else { return };
+        if leading.ballot == ballot
+            && let Stage::Settling { accepted, .. } = &mut leading.stage
+        {
+            accepted.set(from, true);
+            self.settled(ledger);
+        }
+    }
+
+    fn hear_decided(
+        &mut self,
+        from: Slot,
+        view: u32,
+        ballot: Ballot,
+        members: Mask,
+        decision: Decision,
+        ledger: &mut impl Ledger,
+    ) -> bool {
+        if view < self.view {
+            return true;
+        }
+        let us = |mask: Mask| mask.contains(self.me);
+        if !us(self.members) {
+            // We only watch: whoever plays knows better.
+            self.view = view;
+            self.begin(ballot, decision, ledger);
+            self.members = members;
+            return true;
+        }
+        if view == self.view
+            && let Some((accepted, ours)) = self.accepted.clone()
+            && accepted == ballot
+        {
+            self.begin(ballot, ours, ledger);
+            return true;
+        }
+        // We were dropped while we could not be asked.
+        let trusted = self.coordinator().is_none_or(|slot| slot == from || slot == self.me);
+        if !us(members) && trusted {
+            (self.view, self.members) = (view, Mask(members.0 | Mask::of(self.me).0));
+            let leaves =
+                vec![Leave { slot: self.me, last: ledger.held(self.me), tail: Tail::default() }];
+            self.begin(ballot, Decision { leaves, joins: Vec::new() }, ledger);
+            self.members = members;
+        }
+        true
+    }
+}

@@ -1,0 +1,36 @@
+//! Rollback: what every player did at every tick, agreed by all; as a pure machine.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `session` | one peer's part in a match: [`Session`] |
+//! | `input`, `queue`, `predict` | what is known of each player, and what is guessed |
+//! | `run`, `block`, `message` | how inputs and agreements travel |
+//! | `agreement` | who plays, as a sequence of views |
+//! | [`limits`] | every size and count that is enforced |
+//!
+//! A [`Session`] asks its owner to save, load and run ticks; it never touches the game's state.
+//!
+//! Guaranteed: peers that go on run every confirmed tick with the same inputs and the same players, over
+//! any loss, reordering and doubling of blocks, any deaths and returns; nothing that another peer sends
+//! panics or grows memory beyond [`limits`]. Not guaranteed: that a peer who gives *different* inputs
+//! to different peers is found before the checksums differ.
+
+#![forbid(unsafe_code)]
+
+mod agreement;
+mod bits;
+mod block;
+mod input;
+pub mod limits;
+mod message;
+mod predict;
+mod queue;
+mod run;
+mod session;
+
+pub use input::{InputBytes, InputStatus, Player, Tick};
+pub use predict::{History, Predictor, RepeatLast};
+pub use session::{
+    ConfigError, Event, Input, LocalInputError, Output, PlayerInput, Refusals, Role, Seat, Session,
+    SessionConfig, Stats,
+};

@@ -1,0 +1,59 @@
+//! Every size and count that a session enforces, each with its reason.
+
+/// Peers of one match: as many as a lobby has members.
+pub const PEERS_MAX: usize = 16;
+
+/// Players of one match, over all peers.
+pub const PLAYERS_MAX: usize = 16;
+
+/// Bytes of one player's input for one tick. Buttons and two sticks take 6; a mouse and a text key 20.
+pub const INPUT_MAX: usize = 128;
+
+/// Ticks that may run on predictions. At 60 Hz that is half a second, which nobody wants to see
+/// rewound.
+pub const PREDICTION_MAX: u8 = 32;
+
+/// Ticks that an input may wait before it counts.
+pub const DELAY_MAX: u8 = 60;
+
+/// Ticks whose inputs are kept: a silent player is given up after 15 s, which is 3600 ticks at 240 Hz,
+/// and whoever holds more of its inputs then has to tell the others.
+pub const HISTORY: i32 = 4096;
+
+/// Ticks that an input may be ahead of us: the input delay, and a second at the highest rate for clocks
+/// that disagree.
+pub const AHEAD_MAX: i32 = 300;
+
+/// Bytes of an input block: with the header it stays well below what fits a datagram and what
+/// congestion control lets through at every tick.
+pub const BLOCK_MAX: usize = 300;
+
+/// Ticks in one input block.
+pub const BLOCK_TICKS_MAX: usize = 512;
+
+/// Bytes of one session message; the reliable lane takes 64 KiB.
+pub const MESSAGE_MAX: usize = 48 * 1024;
+
+/// Bytes of the inputs of one dropped player that travel with an agreement.
+pub const TAIL_MAX: usize = 24 * 1024;
+
+/// Bytes of a snapshot: a megabyte is usual, a big world has ten.
+pub const SNAPSHOT_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of one part of a snapshot on the bulk lane.
+pub const SNAPSHOT_PART: usize = 64 * 1024;
+
+/// Parts of a snapshot that are handed over before the first is confirmed.
+pub const SNAPSHOT_PARTS_AHEAD: usize = 8;
+
+/// Spectators and returning players that one peer serves.
+pub const WATCHERS_MAX: usize = 16;
+
+/// Ticks of a feed that are on their way to one watcher.
+pub const FEED_AHEAD: i32 = 512;
+
+/// Checksums that wait for those of the others.
+pub const CHECKSUMS_MAX: usize = 32;
+
+/// Decisions that are kept for who missed them.
+pub const DECISIONS_MAX: usize = 16;

@@ -1,0 +1,535 @@
+//! What peers of a session tell each other reliably and in order.
+//!
+//! Every message begins with its kind (1 byte) and the session (4 bytes, low bits). Numbers are
+//! little-endian; a tick has 4 bytes; a *slot* (1 byte) is a peer's place in the roster; a *mask*
+//! (2 bytes) has a bit for each slot.
+//!
+//! | kind | message | fields after the session |
+//! |---|---|---|
+//! | 0 | checksum | tick, checksum 8 |
+//! | 1 | report | view 4, mask of the peers that I have lost |
+//! | 2 | propose | view 4, ballot 5, mask of joins, count 1, drops: slot, last tick I hold |
+//! | 3 | promise | view 4, ballot 5, tick I am in, count 1, drops: slot, tail; 1 if accepted: ballot 5, decision |
+//! | 4 | accept | view 4, ballot 5, decision |
+//! | 5 | accepted | view 4, ballot 5 |
+//! | 6 | too late | view 4, ballot 5, tick I have confirmed |
+//! | 7 | decided | view 4, ballot 5, mask of who plays then, decision |
+//! | 8 | behind | view 4: the one that I am in |
+//! | 9 | want | view 4: I am ready to play |
+//! | 10 | watch | tick that I need next, or -1 for a snapshot; ticks of delay 2 |
+//! | 11 | feed | first tick 4, ticks 2, inputs of all players (see `run`) |
+//! | 12 | fed | tick that I need next |
+//! | 13 | leave | |
+//! | 14 | delay | first tick, ticks of delay 1 |
+//!
+//! A *ballot* is a round (4) and a slot. A *tail* is a first tick (4), a count of ticks (2), a length
+//! (2) and inputs, told from the neutral one. A *decision* is a count (1) of drops (slot, last tick,
+//! tail), then a count (1) of joins (slot, first tick).
+
+use netplay_protocol::cursor::{ReadError, Reader};
+
+use crate::input::Tick;
+use crate::limits::{HISTORY, MESSAGE_MAX, PEERS_MAX, TAIL_MAX};
+
+/// A peer's place in the roster.
+pub(crate) type Slot = usize;
+
+/// Peers, a bit for each slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mask(pub(crate) u16);
+
+impl Mask {
+    pub(crate) const fn contains(self, slot: Slot) -> bool {
+        slot < PEERS_MAX && self.0 >> slot & 1 != 0
+    }
+
+    /// Only this one; nobody for a slot that nobody can have.
+    pub(crate) const fn of(slot: Slot) -> Self {
+        if slot < PEERS_MAX { Self(1 << slot) } else { Self(0) }
+    }
+
+    pub(crate) const fn set(&mut self, slot: Slot, value: bool) {
+        if value {
+            self.0 |= Self::of(slot).0;
+        } else {
+            self.0 &= !Self::of(slot).0;
+        }
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    pub(crate) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = Slot> {
+        (0..PEERS_MAX).filter(move |slot| self.contains(*slot))
+    }
+}
+
+impl FromIterator<Slot> for Mask {
+    fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> Self {
+        slots.into_iter().fold(Self::default(), |mut mask, slot| {
+            mask.set(slot, true);
+            mask
+        })
+    }
+}
+
+/// A proposal's number: a later round wins, then the higher slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ballot {
+    pub(crate) round: u32,
+    pub(crate) slot: Slot,
+}
+
+/// Consecutive inputs of one peer's players.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tail {
+    pub(crate) first: Tick,
+    pub(crate) count: u16,
+    pub(crate) bits: Vec<u8>,
+}
+
+impl Tail {
+    /// The last tick that it tells.
+    pub(crate) const fn last(&self) -> Tick {
+        self.first + self.count as Tick - 1
+    }
+}
+
+/// A peer leaves the match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leave {
+    pub(crate) slot: Slot,
+    /// The last tick at which it played.
+    pub(crate) last: Tick,
+    /// Its inputs up to there, for who lacks them.
+    pub(crate) tail: Tail,
+}
+
+/// A peer plays again from this tick on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Join {
+    pub(crate) slot: Slot,
+    pub(crate) from: Tick,
+}
+
+/// How one view follows the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) leaves: Vec<Leave>,
+    pub(crate) joins: Vec<Join>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    Checksum { tick: Tick, sum: u64 },
+    Agree { view: u32, agree: Agree },
+    Watch { next: Tick, delay: u16 },
+    Feed { first: Tick, count: u16, bits: Vec<u8> },
+    Fed { next: Tick },
+    Leave,
+    Delay { at: Tick, delay: u8 },
+}
+
+/// What the peers of one view say to agree on the next; see [`crate::agreement`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Agree {
+    Report {
+        lost: Mask,
+    },
+    Propose {
+        ballot: Ballot,
+        joins: Mask,
+        leaves: Vec<(Slot, Tick)>,
+    },
+    Promise {
+        ballot: Ballot,
+        tick: Tick,
+        held: Vec<(Slot, Tail)>,
+        accepted: Option<(Ballot, Decision)>,
+    },
+    Accept {
+        ballot: Ballot,
+        decision: Decision,
+    },
+    Accepted {
+        ballot: Ballot,
+    },
+    TooLate {
+        ballot: Ballot,
+        confirmed: Tick,
+    },
+    Decided {
+        ballot: Ballot,
+        members: Mask,
+        decision: Decision,
+    },
+    Behind,
+    Want,
+}
+
+fn put_tick(out: &mut Vec<u8>, tick: Tick) {
+    out.extend_from_slice(&tick.to_le_bytes());
+}
+
+fn put_ballot(out: &mut Vec<u8>, ballot: Ballot) {
+    out.extend_from_slice(&ballot.round.to_le_bytes());
+    out.push(ballot.slot as u8);
+}
+
+fn put_tail(out: &mut Vec<u8>, tail: &Tail) {
+    put_tick(out, tail.first);
+    out.extend_from_slice(&tail.count.to_le_bytes());
+    out.extend_from_slice(&(tail.bits.len() as u16).to_le_bytes());
+    out.extend_from_slice(&tail.bits);
+}
+
+fn put_decision(out: &mut Vec<u8>, decision: &Decision) {
+    out.push(decision.leaves.len() as u8);
+    for leave in &decision.leaves {
+        out.push(leave.slot as u8);
+        put_tick(out, leave.last);
+        put_tail(out, &leave.tail);
+    }
+    out.push(decision.joins.len() as u8);
+    for join in &decision.joins {
+        out.push(join.slot as u8);
+        put_tick(out, join.from);
+    }
+}
+
+impl Agree {
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Report { .. } => 1,
+            Self::Propose { .. } => 2,
+            Self::Promise { .. } => 3,
+            Self::Accept { .. } => 4,
+            Self::Accepted { .. } => 5,
+            Self::TooLate { .. } => 6,
+            Self::Decided { .. } => 7,
+            Self::Behind => 8,
+            Self::Want => 9,
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Report { lost } => out.extend_from_slice(&lost.0.to_le_bytes()),
+            Self::Propose { ballot, joins, leaves } => {
+                put_ballot(out, *ballot);
+                out.extend_from_slice(&joins.0.to_le_bytes());
+                out.push(leaves.len() as u8);
+                for (slot, held) in leaves {
+                    out.push(*slot as u8);
+                    put_tick(out, *held);
+                }
+            }
+            Self::Promise { ballot, tick, held, accepted } => {
+                put_ballot(out, *ballot);
+                put_tick(out, *tick);
+                out.push(held.len() as u8);
+                for (slot, tail) in held {
+                    out.push(*slot as u8);
+                    put_tail(out, tail);
+                }
+                out.push(u8::from(accepted.is_some()));
+                if let Some((ballot, decision)) = accepted {
+                    put_ballot(out, *ballot);
+                    put_decision(out, decision);
+                }
+            }
+            Self::Accept { ballot, decision } => {
+                put_ballot(out, *ballot);
+                put_decision(out, decision);
+            }
+            Self::Accepted { ballot } => put_ballot(out, *ballot),
+            Self::TooLate { ballot, confirmed } => {
+                put_ballot(out, *ballot);
+                put_tick(out, *confirmed);
+            }
+            Self::Decided { ballot, members, decision } => {
+                put_ballot(out, *ballot);
+                out.extend_from_slice(&members.0.to_le_bytes());
+                put_decision(out, decision);
+            }
+            Self::Behind | Self::Want => {}
+        }
+    }
+
+    fn read(kind: u8, reader: &mut Reader<'_>) -> Result<Self, ReadError> {
+        Ok(match kind {
+            1 => Self::Report { lost: Mask(reader.u16()?) },
+            2 => {
+                let (ballot, joins) = (read_ballot(reader)?, Mask(reader.u16()?));
+                let leaves =
+                    read_list(reader, |reader| Ok((read_slot(reader)?, read_tick(reader)?)))?;
+                Self::Propose { ballot, joins, leaves }
+            }
+            3 => {
+                let (ballot, tick) = (read_ballot(reader)?, read_tick(reader)?);
+                let held =
+                    read_list(reader, |reader| Ok((read_slot(reader)?, read_tail(reader)?)))?;
+                let accepted = match reader.u8()? {
+                    0 => None,
+                    1 => Some((read_ballot(reader)?, read_decision(reader)?)),
+                    value => {
+                        return Err(ReadError::Unknown { what: "mark", value: value.into() });
+                    }
+                };
+                Self::Promise { ballot, tick, held, accepted }
+            }
+            4 => Self::Accept { ballot: read_ballot(reader)?, decision: read_decision(reader)? },
+            5 => Self::Accepted { ballot: read_ballot(reader)? },
+            6 => Self::TooLate { ballot: read_ballot(reader)?, confirmed: read_tick(reader)? },
+            7 => {
+                let (ballot, members) = (read_ballot(reader)?, Mask(reader.u16()?));
+                Self::Decided { ballot, members, decision: read_decision(reader)? }
+            }
+            8 => Self::Behind,
+            9 => Self::Want,
+            _ => return Err(ReadError::Unknown { what: "session message", value: kind.into() }),
+        })
+    }
+}
+
+fn read_tick(reader: &mut Reader<'_>) -> Result<Tick, ReadError> {
+    let tick = reader.u32()? as Tick;
+    // Far from the ends, so that no sum of ticks overflows.
+    if (-HISTORY..Tick::MAX / 2).contains(&tick) {
+        Ok(tick)
+    } else {
+        Err(ReadError::Unknown { what: "tick", value: tick as u32 })
+    }
+}
+
+fn read_slot(reader: &mut Reader<'_>) -> Result<Slot, ReadError> {
+    let slot = reader.u8()?;
+    if usize::from(slot) < PEERS_MAX {
+        Ok(slot.into())
+    } else {
+        Err(ReadError::Unknown { what: "slot", value: slot.into() })
+    }
+}
+
+fn read_ballot(reader: &mut Reader<'_>) -> Result<Ballot, ReadError> {
+    Ok(Ballot { round: reader.u32()?, slot: read_slot(reader)? })
+}
+
+/// A list of at most one entry for each slot.
+fn read_list<T>(
+    reader: &mut Reader<'_>,
+    mut read: impl FnMut(&mut Reader<'_>) -> Result<T, ReadError>,
+) -> Result<Vec<T>, ReadError> {
+    let len = usize::from(reader.u8()?);
+    if len > PEERS_MAX {
+        return Err(ReadError::TooLong { len, max: PEERS_MAX });
+    }
+    (0..len).map(|_| read(reader)).collect()
+}
+
+fn read_tail(reader: &mut Reader<'_>) -> Result<Tail, ReadError> {
+    let (first, count) = (read_tick(reader)?, reader.u16()?);
+    let len = usize::from(reader.u16()?);
+    if len > TAIL_MAX || Tick::from(count) > HISTORY {
+        return Err(ReadError::TooLong { len, max: TAIL_MAX });
+    }
+    Ok(Tail { first, count, bits: reader.bytes(len)?.to_vec() })
+}
+
+fn read_decision(reader: &mut Reader<'_>) -> Result<Decision, ReadError> {
+    let leaves = read_list(reader, |reader| {
+        let (slot, last) = (read_slot(reader)?, read_tick(reader)?);
+        Ok(Leave { slot, last, tail: read_tail(reader)? })
+    })?;
+    let joins = read_list(reader, |reader| {
+        Ok(Join { slot: read_slot(reader)?, from: read_tick(reader)? })
+    })?;
+    Ok(Decision { leaves, joins })
+}
+
+impl Message {
+    /// The bytes, for this session.
+    pub(crate) fn encode(&self, session: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.push(match self {
+            Self::Checksum { .. } => 0,
+            Self::Agree { agree, .. } => agree.kind(),
+            Self::Watch { .. } => 10,
+            Self::Feed { .. } => 11,
+            Self::Fed { .. } => 12,
+            Self::Leave => 13,
+            Self::Delay { .. } => 14,
+        });
+        out.extend_from_slice(&(session as u32).to_le_bytes());
+        match self {
+            Self::Checksum { tick, sum } => {
+                put_tick(&mut out, *tick);
+                out.extend_from_slice(&sum.to_le_bytes());
+            }
+            Self::Agree { view, agree } => {
+                out.extend_from_slice(&view.to_le_bytes());
+                agree.put(&mut out);
+            }
+            Self::Watch { next, delay } => {
+                put_tick(&mut out, *next);
+                out.extend_from_slice(&delay.to_le_bytes());
+            }
+            Self::Feed { first, count, bits } => {
+                put_tick(&mut out, *first);
+                out.extend_from_slice(&count.to_le_bytes());
+                out.extend_from_slice(bits);
+            }
+            Self::Fed { next } => put_tick(&mut out, *next),
+            Self::Leave => {}
+            Self::Delay { at, delay } => {
+                put_tick(&mut out, *at);
+                out.push(*delay);
+            }
+        }
+        out
+    }
+
+    /// Reads a message; `None` if it is of another session.
+    ///
+    /// # Errors
+    /// [`ReadError`] for anything that no peer writes.
+    pub(crate) fn decode(bytes: &[u8], session: u64) -> Result<Option<Self>, ReadError> {
+        if bytes.len() > MESSAGE_MAX {
+            return Err(ReadError::TooLong { len: bytes.len(), max: MESSAGE_MAX });
+        }
+        let mut reader = Reader::new(bytes);
+        let kind = reader.u8()?;
+        if reader.u32()? != session as u32 {
+            return Ok(None);
+        }
+        let message = match kind {
+            0 => Self::Checksum { tick: read_tick(&mut reader)?, sum: reader.u64()? },
+            10 => Self::Watch { next: read_tick(&mut reader)?, delay: reader.u16()? },
+            11 => {
+                let (first, count) = (read_tick(&mut reader)?, reader.u16()?);
+                let bits = reader.bytes(reader.rest().len())?.to_vec();
+                Self::Feed { first, count, bits }
+            }
+            12 => Self::Fed { next: read_tick(&mut reader)? },
+            13 => Self::Leave,
+            14 => Self::Delay { at: read_tick(&mut reader)?, delay: reader.u8()? },
+            kind => {
+                let view = reader.u32()?;
+                Self::Agree { view, agree: Agree::read(kind, &mut reader)? }
+            }
+        };
+        reader.finish()?;
+        Ok(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decision() -> Decision {
+        let tail = Tail { first: 7, count: 2, bits: vec![0xEE] };
+        let leaves = vec![Leave { slot: 3, last: 8, tail }];
+        Decision { leaves, joins: vec![Join { slot: 2, from: 90 }] }
+    }
+
+    fn all() -> Vec<Message> {
+        let ballot = Ballot { round: 0x0102, slot: 1 };
+        let tail = Tail { first: 5, count: 1, bits: vec![1, 2] };
+        let agree = [
+            Agree::Report { lost: Mask(0b1000) },
+            Agree::Propose { ballot, joins: Mask(4), leaves: vec![(3, 6)] },
+            Agree::Promise {
+                ballot,
+                tick: 60,
+                held: vec![(3, tail)],
+                accepted: Some((ballot, decision())),
+            },
+            Agree::Accept { ballot, decision: decision() },
+            Agree::Accepted { ballot },
+            Agree::TooLate { ballot, confirmed: 100 },
+            Agree::Decided { ballot, members: Mask(7), decision: decision() },
+            Agree::Behind,
+            Agree::Want,
+        ];
+        let mut all: Vec<Message> = agree.map(|agree| Message::Agree { view: 9, agree }).into();
+        all.extend([
+            Message::Checksum { tick: 60, sum: 0x0102_0304_0506_0708 },
+            Message::Watch { next: -1, delay: 300 },
+            Message::Feed { first: 2, count: 3, bits: vec![9] },
+            Message::Fed { next: 4 },
+            Message::Leave,
+            Message::Delay { at: 70, delay: 3 },
+        ]);
+        all
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let text: Vec<String> = all()
+            .iter()
+            .map(|message| message.encode(0xAA).iter().map(|byte| format!("{byte:02x}")).collect())
+            .collect();
+        let decision = "010308000000070000000200_0100ee_01025a000000".replace('_', "");
+        let expected = [
+            "01aa000000_09000000_0800".into(),
+            "02aa000000_09000000_0201000001_0400_01_03_06000000".into(),
+            format!(
+                "03aa000000_09000000_0201000001_3c000000_01_03_05000000_0100_0200_0102_01_0201000001_{decision}"
+            ),
+            format!("04aa000000_09000000_0201000001_{decision}"),
+            "05aa000000_09000000_0201000001".into(),
+            "06aa000000_09000000_0201000001_64000000".into(),
+            format!("07aa000000_09000000_0201000001_0700_{decision}"),
+            "08aa000000_09000000".into(),
+            "09aa000000_09000000".into(),
+            "00aa000000_3c000000_0807060504030201".into(),
+            "0aaa000000_ffffffff_2c01".into(),
+            "0baa000000_02000000_0300_09".into(),
+            "0caa000000_04000000".into(),
+            "0daa000000".into(),
+            "0eaa000000_46000000_03".to_owned(),
+        ];
+        assert_eq!(text, expected.map(|line: String| line.replace('_', "")));
+    }
+
+    #[test]
+    fn every_message_comes_back_and_no_shorter_one_does() {
+        for message in all() {
+            let bytes = message.encode(7);
+            assert_eq!(Message::decode(&bytes, 7), Ok(Some(message.clone())));
+            assert_eq!(Message::decode(&bytes, 8), Ok(None));
+            let feed = matches!(message, Message::Feed { .. });
+            for len in 0..bytes.len() - usize::from(feed) {
+                assert!(Message::decode(&bytes[..len], 7).is_err(), "{message:?} cut to {len}");
+            }
+            let mut longer = bytes;
+            longer.push(0);
+            assert_eq!(Message::decode(&longer, 7).is_err(), !feed);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(kind in 0..20_u8, bytes in prop::collection::vec(any::<u8>(), 0..99)) {
+            let mut all = vec![kind, 0, 0, 0, 0];
+            all.extend(bytes);
+            let _ = Message::decode(&all, 0);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Checksums of final states, compared between peers.
+
+use std::collections::BTreeMap;
+
+use crate::input::Tick;
+use crate::limits::CHECKSUMS_MAX;
+use crate::message::Slot;
+
+/// Ours and theirs, by tick.
+#[derive(Debug, Default)]
+pub(crate) struct Checksums {
+    /// Of states that may still change.
+    pending: BTreeMap<Tick, u64>,
+    /// Of final states.
+    ours: BTreeMap<Tick, u64>,
+    theirs: BTreeMap<(Tick, Slot), u64>,
+}
+
+/// Two peers have different states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) slot: Slot,
+    pub(crate) tick: Tick,
+    pub(crate) ours: u64,
+    pub(crate) theirs: u64,
+}
+
+fn bound<K: Ord + Copy>(map: &mut BTreeMap<K, u64>, most: usize) {
+    while map.len() > most {
+        map.pop_first();
+    }
+}
+
+impl Checksums {
+    /// The state before `tick` has this checksum, for now.
+    pub(crate) fn computed(&mut self, tick: Tick, sum: u64) {
+        self.pending.insert(tick, sum);
+        bound(&mut self.pending, CHECKSUMS_MAX);
+    }
+
+    /// The state before this tick is computed anew.
+    pub(crate) fn forget(&mut self, tick: Tick) {
+        self.pending.remove(&tick);
+    }
+
+    /// States before ticks up to `last` are final; gives those that are new.
+    pub(crate) fn finish(&mut self, last: Tick) -> Vec<(Tick, u64)> {
+        let later = self.pending.split_off(&(last + 1));
+        let done = core::mem::replace(&mut self.pending, later);
+        self.ours.extend(done.iter());
+        bound(&mut self.ours, CHECKSUMS_MAX);
+        done.into_iter().collect()
+    }
+
+    /// A peer's checksum of a final state.
+    pub(crate) fn heard(&mut self, slot: Slot, tick: Tick, sum: u64) {
+        self.theirs.insert((tick, slot), sum);
+        let own = self.theirs.keys().filter(|(_, of)| *of == slot);
+        if own.clone().count() > CHECKSUMS_MAX
+            && let Some(oldest) = own.min().copied()
+        {
+            self.theirs.remove(&oldest);
+        }
+    }
+
+    /// The next pair that can be compared and differs. Each is told once.
+    pub(crate) fn compare(&mut self) -> Option<Difference> {
+        let both = |(tick, _): &(Tick, Slot)| self.ours.contains_key(tick);
+        while let Some(key) = self.theirs.keys().copied().find(both) {
+            let (theirs, ours) = (self.theirs.remove(&key)?, *self.ours.get(&key.0)?);
+            if ours != theirs {
+                return Some(Difference { slot: key.1, tick: key.0, ours, theirs });
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_final_states_are_compared_and_each_difference_is_told_once() {
+        let mut sums = Checksums::default();
+        sums.heard(1, 60, 7);
+        sums.heard(2, 60, 8);
+        sums.computed(60, 99);
+        sums.computed(60, 7);
+        sums.computed(120, 5);
+        assert_eq!(sums.compare(), None);
+        assert_eq!(sums.finish(60), [(60, 7)]);
+        let difference = Difference { slot: 2, tick: 60, ours: 7, theirs: 8 };
+        assert_eq!(sums.compare(), Some(difference));
+        assert_eq!(sums.compare(), None);
+        assert_eq!(sums.finish(61), []);
+    }
+
+    #[test]
+    fn a_peer_that_tells_too_many_forgets_its_own_only() {
+        let mut sums = Checksums::default();
+        sums.heard(1, 60, 1);
+        (0..1000).for_each(|tick| sums.heard(2, tick, 0));
+        assert!(sums.theirs.contains_key(&(60, 1)));
+        assert_eq!(sums.theirs.len(), 1 + CHECKSUMS_MAX);
+    }
+}

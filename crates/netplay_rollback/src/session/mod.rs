@@ -1,0 +1,563 @@
+//! The session: one peer's part in a match.
+//!
+//! | comes in | does |
+//! |---|---|
+//! | a tick of the clock | takes local inputs, tells them to everybody, runs again what was run with wrong guesses, runs the new tick |
+//! | an input block | keeps what is new; the next tick uses it |
+//! | a link that is gone, a peer that left | everybody who is left agrees on its last input (see `agreement`) |
+//! | a peer without a state | one peer feeds it until it can play; nobody waits |
+//!
+//! Ticks come from the clock that all players share, so a session has no clock of its own. A player
+//! whose simulation has to wait goes on telling its inputs: nobody waits for who waits.
+
+mod checksums;
+mod config;
+mod feed;
+mod inputs;
+mod io;
+mod messages;
+mod remote;
+mod simulation;
+mod watch;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use netplay_protocol::{Now, PeerId};
+
+use crate::agreement::{Agreement, Effect, Ledger};
+use crate::input::{Cell, InputBytes, Player, Tick};
+use crate::limits::{DELAY_MAX, HISTORY, SNAPSHOT_MAX};
+use crate::message::{Decision, Mask, Message, Slot};
+use checksums::Checksums;
+pub use config::{ConfigError, Role, Seat, SessionConfig};
+use feed::{Feeds, Send};
+use inputs::Inputs;
+pub use io::{Event, Input, Output, PlayerInput, Refusals, Stats};
+use remote::{Arrived, Remote, Scratch};
+use simulation::Simulation;
+use watch::Watching;
+
+/// A local input was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LocalInputError {
+    /// No player of that number sits here.
+    #[error("player {0} is not one of ours")]
+    NotOurs(u8),
+    /// It is too long, or not one that the others would take.
+    #[error("an input of {0} bytes is not valid")]
+    Invalid(usize),
+}
+
+/// One peer's part in a match.
+///
+/// Drive it with [`Self::handle`], then do what [`Self::poll_output`] says until it says nothing.
+///
+/// # Examples
+///
+/// ```
+/// use netplay_protocol::{Now, PeerId};
+/// use netplay_rollback::{Input, Output, Player, Seat, Session, SessionConfig};
+///
+/// let me = PeerId::from_u128(1);
+/// let roster = vec![Seat { peer: me, players: 1 }];
+/// let mut session = Session::new(SessionConfig::new(7, me, me, roster))?;
+///
+/// let mut position = 0;
+/// for tick in 0..3 {
+///     session.add_local_input(Player(0), &[tick as u8])?;
+///     session.handle(Now::ZERO, Input::Tick(tick));
+///     while let Some(output) = session.poll_output() {
+///         if let Output::Advance(tick) = output {
+///             position += session.inputs(tick).map(|input| u32::from(input.bytes[0])).sum::<u32>();
+///         }
+///     }
+/// }
+/// assert_eq!(position, 3);
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    id: u64,
+    me: PeerId,
+    /// Our slot; `None` for a spectator.
+    slot: Option<Slot>,
+    roster: Vec<PeerId>,
+    inputs: Inputs,
+    simulation: Simulation,
+    agreement: Agreement,
+    remotes: Vec<Remote>,
+    checksums: Checksums,
+    feeds: Feeds,
+    /// Until we have all that was before we play; for a spectator always.
+    watching: Option<Watching>,
+    spectators_up: BTreeSet<PeerId>,
+    linked: Mask,
+    local: Vec<Option<InputBytes>>,
+    delay: Tick,
+    next_delay: Option<(Tick, u8)>,
+    stalled_since: Option<Tick>,
+    ended: bool,
+    stats: Stats,
+    late: Vec<bool>,
+    scratch: Scratch,
+    outputs: VecDeque<Output>,
+}
+
+impl Session {
+    /// A session before its first tick.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn new(config: SessionConfig) -> Result<Self, ConfigError> {
+        let neutral = config.check()?;
+        let slots = config.roster.len();
+        let counts = config.roster.iter().map(|seat| usize::from(seat.players));
+        // Half a second, so that everybody hears of a first tick before it comes.
+        let lead = Tick::from(config.rate.per_second() / 2).max(8);
+        let inputs = Inputs::new(counts, neutral, config.validate, lead);
+        let roster: Vec<PeerId> = config.roster.iter().map(|seat| seat.peer).collect();
+        let find = |peer| roster.iter().position(|other| *other == peer);
+        let (slot, host) = (find(config.me), find(config.host).unwrap_or(0));
+        let all: Mask = (0..slots).collect();
+        let plays = config.role == Role::Player;
+        // Who watches has no part in the agreement: its place is one that nobody has.
+        let mut agreement = Agreement::new(slot.unwrap_or(usize::from(u8::MAX)), host, 0, all);
+        let watching = match config.role {
+            Role::Player => None,
+            Role::Returning => Some(Watching::new(0, None)),
+            Role::Spectator { delay, from_start } => {
+                Some(Watching::new(delay, from_start.then_some(0)))
+            }
+        };
+        let linked = if plays { all } else { Mask::default() };
+        if !plays {
+            let others = all.without(slot.into_iter().collect());
+            agreement.restore(0, others);
+            others.iter().for_each(|slot| agreement.set_lost(slot, true));
+        }
+        let local = slot.map_or(0, |slot| inputs.players(slot).len());
+        Ok(Self {
+            id: config.id,
+            me: config.me,
+            slot,
+            roster,
+            late: vec![false; inputs.queues.len()],
+            inputs,
+            simulation: Simulation::new(config.prediction, config.checksum_every, config.predictor),
+            agreement,
+            remotes: (0..slots).map(|_| Remote::new(-1)).collect(),
+            checksums: Checksums::default(),
+            feeds: Feeds::default(),
+            watching,
+            spectators_up: BTreeSet::new(),
+            linked,
+            local: vec![None; local],
+            delay: config.delay.into(),
+            next_delay: None,
+            stalled_since: None,
+            ended: false,
+            stats: Stats::default(),
+            scratch: Scratch::new(),
+            outputs: VecDeque::new(),
+        })
+    }
+
+    /// What a local player does at the tick that is handled next. Of a player for whom nothing is
+    /// given, the last input is repeated.
+    ///
+    /// # Errors
+    /// [`LocalInputError`].
+    pub fn add_local_input(&mut self, player: Player, bytes: &[u8]) -> Result<(), LocalInputError> {
+        let players = self.slot.map_or(0..0, |slot| self.inputs.players(slot));
+        if !players.contains(&player.index()) {
+            return Err(LocalInputError::NotOurs(player.0));
+        }
+        let invalid = LocalInputError::Invalid(bytes.len());
+        let input = InputBytes::new(bytes).ok_or(invalid)?;
+        if !self.inputs.is_valid(&Cell::Given(input.clone())) {
+            return Err(invalid);
+        }
+        self.local[player.index() - players.start] = Some(input);
+        Ok(())
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to send the next [`Input::Deadline`].
+    pub const fn next_deadline(&self) -> Option<Now> {
+        self.agreement.next_deadline()
+    }
+
+    /// The inputs of all players for a tick as it is to be run, or was run last. Empty for ticks that
+    /// are not run yet or long final.
+    pub fn inputs(&self, tick: Tick) -> impl Iterator<Item = PlayerInput<'_>> {
+        self.simulation.inputs(tick).into_iter().flatten()
+    }
+
+    /// The final inputs of a tick, for a recording: `None` in place of who was not in the match. Empty
+    /// for ticks that are not final or no longer kept.
+    pub fn final_inputs(&self, tick: Tick) -> impl Iterator<Item = Option<&[u8]>> {
+        let queues = &self.inputs.queues[..];
+        let known = tick <= self.confirmed()
+            && queues.iter().all(|queue| *queue.get(tick) != Cell::Missing);
+        let queues = if known { queues } else { &[] };
+        queues.iter().map(move |queue| match queue.get(tick) {
+            Cell::Given(input) => Some(input.as_slice()),
+            Cell::Absent | Cell::Missing => None,
+        })
+    }
+
+    /// The last tick whose inputs are final.
+    pub fn confirmed(&self) -> Tick {
+        self.inputs.confirmed()
+    }
+
+    /// The tick that is run next.
+    pub const fn current(&self) -> Tick {
+        self.simulation.current()
+    }
+
+    /// The last tick that was handled.
+    pub const fn tick(&self) -> Tick {
+        self.inputs.tick
+    }
+
+    /// Whether our players are in the match.
+    pub fn is_playing(&self) -> bool {
+        let watches = self.watching.as_ref().is_some_and(|watching| watching.last.is_none());
+        !self.ended && self.slot.is_some() && !watches
+    }
+
+    /// Whether the simulation waits for inputs.
+    pub const fn is_stalled(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
+    /// The peers who play.
+    pub fn members(&self) -> impl Iterator<Item = PeerId> {
+        self.agreement.members().iter().filter_map(|slot| self.roster.get(slot).copied())
+    }
+
+    /// Our input delay in ticks.
+    pub const fn delay(&self) -> Tick {
+        self.delay
+    }
+
+    /// What it has done so far.
+    pub const fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn slot_of(&self, peer: PeerId) -> Option<Slot> {
+        self.roster.iter().position(|other| *other == peer)
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Takes one input; then drain [`Self::poll_output`].
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        if self.ended {
+            return;
+        }
+        match input {
+            Input::Tick(tick) => self.advance(tick),
+            Input::Block { from, tick, bytes, again } => {
+                self.block(from, Arrived { tick, bytes, again });
+            }
+            Input::Message { from, bytes } => self.message(from, bytes),
+            Input::Bulk { from, bytes } => self.bulk(from, bytes),
+            Input::Link { peer, up } => self.link(peer, up),
+            Input::Gone(peer) => {
+                if let Some(slot) = self.slot_of(peer).filter(|slot| Some(*slot) != self.slot) {
+                    self.agreement.set_gone(slot);
+                }
+            }
+            Input::Host(peer) => {
+                if let Some(slot) = self.slot_of(peer) {
+                    self.agreement.set_host(slot);
+                }
+            }
+            Input::Checksum { tick, sum } => self.checksums.computed(tick, sum),
+            Input::Snapshot { tick, bytes } => self.snapshot(tick, bytes),
+            Input::Delay(delay) => self.change_delay(delay),
+            Input::Leave => self.leave(),
+            Input::Deadline => {}
+        }
+        if !self.ended {
+            self.agreement.step(now, &mut self.inputs);
+            self.agreed();
+        }
+    }
+
+    fn block(&mut self, from: PeerId, block: Arrived<'_>) {
+        let slot = self.slot_of(from).filter(|slot| self.agreement.members().contains(*slot));
+        let (Some(slot), Some(me)) = (slot, self.slot) else {
+            self.stats.refused.foreign += 1;
+            return;
+        };
+        // Until it is agreed that we play, blocks say nothing to us.
+        if slot == me || !self.is_playing() {
+            return;
+        }
+        let Self { remotes, inputs, scratch, stats, id, .. } = self;
+        remotes[slot].read(inputs, (slot, me), *id as u8, block, scratch, &mut stats.refused);
+    }
+
+    fn link(&mut self, peer: PeerId, up: bool) {
+        if let Some(slot) = self.slot_of(peer) {
+            self.linked.set(slot, up);
+            self.agreement.set_lost(slot, !up);
+            if up {
+                self.agreement.tell_newest(slot);
+            }
+        } else if up {
+            self.spectators_up.insert(peer);
+        } else {
+            self.spectators_up.remove(&peer);
+        }
+        if !up {
+            self.feeds.remove(peer);
+            if let Some(watching) =
+                self.watching.as_mut().filter(|watching| watching.feeder == Some(peer))
+            {
+                watching.feeder = None;
+            }
+        }
+    }
+
+    fn snapshot(&mut self, tick: Tick, bytes: &[u8]) {
+        if bytes.is_empty() || bytes.len() > SNAPSHOT_MAX {
+            self.stats.refused.limit += 1;
+            return;
+        }
+        let view = (self.agreement.view(), self.agreement.members());
+        self.feeds.snapshot(tick, bytes, &self.inputs, view);
+    }
+
+    fn change_delay(&mut self, delay: u8) {
+        let delay = delay.min(DELAY_MAX);
+        let at = self.inputs.tick + self.inputs.lead();
+        self.next_delay = Some((at, delay));
+        self.say_all(&Message::Delay { at, delay });
+        self.event(Event::Delay { at, delay });
+    }
+
+    fn leave(&mut self) {
+        self.say_all(&Message::Leave);
+        self.ended = true;
+    }
+
+    /// The clock has come to this tick.
+    fn advance(&mut self, tick: Tick) {
+        if tick <= self.inputs.tick {
+            return;
+        }
+        if tick - self.inputs.tick > HISTORY && self.inputs.tick >= 0 && self.is_playing() {
+            return self.dropped();
+        }
+        self.inputs.tick = tick;
+        if let Some((_, delay)) = self.next_delay.take_if(|(at, _)| tick >= *at) {
+            self.delay = delay.into();
+        }
+        if self.is_playing() {
+            self.sample();
+            self.send_blocks();
+        }
+        self.ask_feeder();
+        self.run();
+        let Self { feeds, inputs, outputs, id, .. } = self;
+        feeds.step(*id, inputs, inputs.confirmed(), |to, send| {
+            outputs.push_back(match send {
+                Send::Message(message) => Output::Message { to, bytes: message.encode(*id) },
+                Send::Bulk(bytes) => Output::Bulk { to, bytes },
+            });
+        });
+        self.inputs.trim();
+    }
+
+    /// Takes the local inputs for the tick; fills what the clock or a longer delay has skipped.
+    fn sample(&mut self) {
+        let Some(slot) = self.slot else { return };
+        let counts = self.inputs.tick + self.delay;
+        for (index, player) in self.inputs.players(slot).enumerate() {
+            let given = self.local[index].take();
+            let neutral = self.inputs.neutral.clone();
+            let queue = &mut self.inputs.queues[player];
+            let last = match queue.get(queue.held()) {
+                Cell::Given(input) => input.clone(),
+                Cell::Absent | Cell::Missing => neutral,
+            };
+            for tick in queue.held() + 1..counts {
+                queue.put(tick, &Cell::Given(last.clone()));
+            }
+            if counts > queue.held() {
+                queue.put(counts, &Cell::Given(given.unwrap_or(last)));
+            }
+        }
+    }
+
+    fn send_blocks(&mut self) {
+        let Some(me) = self.slot else { return };
+        let others = self.agreement.members().and(self.linked).without(Mask::of(me));
+        for slot in others.iter() {
+            let remote = &self.remotes[slot];
+            let (newest, bytes) = remote.block(&self.inputs, (me, slot), self.id as u8, Vec::new());
+            let (to, again) = (self.roster[slot], remote.twice);
+            self.outputs.push_back(Output::Block { to, tick: newest as u16, bytes, again });
+        }
+    }
+
+    fn run(&mut self) {
+        if self.watching.as_ref().is_some_and(|watching| watching.next.is_none()) {
+            return;
+        }
+        let tick = self.inputs.tick;
+        let plays = self.is_playing();
+        for (slot, remote) in self.remotes.iter().enumerate() {
+            let late = plays && Some(slot) != self.slot && remote.is_late(tick);
+            self.inputs.players(slot).for_each(|player| self.late[player] = late);
+        }
+        self.simulation.snapshot_wanted |= self.feeds.want_snapshot();
+        let behind = self.watching.as_ref().map_or(0, |watching| watching.delay.into());
+        let before = self.outputs.len();
+        let Self { simulation, inputs, late, outputs, .. } = self;
+        let ran = simulation.run(inputs, tick - behind, plays, late, outputs);
+        for output in self.outputs.iter().skip(before) {
+            if let Output::Save { tick, checksum: true } = output {
+                self.checksums.forget(*tick);
+            }
+        }
+        self.stats.advanced += u64::from(ran.advanced);
+        self.stats.rollbacks += u64::from(ran.rolled_back > 0);
+        self.stats.resimulated += u64::from(ran.rolled_back);
+        self.stats.deepest = self.stats.deepest.max(ran.rolled_back);
+        if let Some(tick) = ran.snapshot {
+            self.feeds.snapshot_asked(tick);
+            self.outputs.push_back(Output::Snapshot(tick));
+        }
+        if plays {
+            self.note_stall();
+        }
+        self.finish_checksums();
+    }
+
+    /// Says when the simulation begins to wait for others, and when it goes on.
+    fn note_stall(&mut self) {
+        let (tick, current) = (self.inputs.tick, self.simulation.current());
+        let missing = current <= tick && self.simulation.waits(&self.inputs);
+        match self.stalled_since {
+            None if missing => {
+                self.stalled_since = Some(tick);
+                self.stats.stalls += 1;
+                let known = self.inputs.known();
+                let behind = |player: &usize| self.inputs.queues[*player].known() == known;
+                let players = (0..self.inputs.queues.len()).filter(behind);
+                let players = players.map(|player| Player(player as u8)).collect();
+                self.event(Event::Stalled(players));
+            }
+            Some(since) if !missing => {
+                self.stalled_since = None;
+                self.event(Event::Resumed((tick - since) as u32));
+            }
+            _ => {}
+        }
+        self.stats.stalled += u64::from(missing);
+    }
+
+    fn finish_checksums(&mut self) {
+        let last = self.inputs.confirmed().saturating_add(1).min(self.simulation.current());
+        for (tick, sum) in self.checksums.finish(last) {
+            if self.is_playing() {
+                self.say_all(&Message::Checksum { tick, sum });
+            }
+        }
+        while let Some(difference) = self.checksums.compare() {
+            let checksums::Difference { slot, tick, ours, theirs } = difference;
+            self.event(Event::Desync { peer: self.roster[slot], tick, ours, theirs });
+        }
+    }
+
+    /// Does what the agreement wants.
+    fn agreed(&mut self) {
+        while let Some(effect) = self.agreement.poll() {
+            match effect {
+                Effect::Say { to, view, agree } => {
+                    if self.linked.contains(to) && Some(to) != self.slot {
+                        self.say(to, &Message::Agree { view, agree });
+                    }
+                }
+                Effect::Decided { decision, members } => self.decided(&decision, members),
+                Effect::NoQuorum => self.event(Event::NoQuorum),
+            }
+        }
+    }
+
+    /// The next view begins.
+    fn decided(&mut self, decision: &Decision, members: Mask) {
+        let me = self.slot;
+        if decision.leaves.iter().any(|leave| Some(leave.slot) == me) {
+            if self.is_playing() {
+                self.dropped();
+            }
+            return;
+        }
+        let joined = decision.joins.iter().find(|join| Some(join.slot) == me).map(|join| join.from);
+        if let Some(from) = joined {
+            self.begin_to_play(from, members);
+        } else if !self.is_playing() {
+            return;
+        }
+        for leave in decision.leaves.iter().filter(|_| joined.is_none()) {
+            self.inputs.leave(leave.slot, leave.last);
+            let (peer, at) = (self.roster[leave.slot], leave.last + 1);
+            self.event(Event::Left { peer, at });
+        }
+        for join in &decision.joins {
+            if joined.is_none() {
+                self.inputs.join(join.slot, join.from);
+            }
+            self.remotes[join.slot] = Remote::new(join.from - 1);
+            let peer = self.roster[join.slot];
+            self.feeds.joins(peer, join.from);
+            self.event(Event::Joined { peer, at: join.from });
+        }
+    }
+
+    /// It is agreed that we play from this tick on. What happens before it still comes from our
+    /// feeder, the rest from the players themselves.
+    fn begin_to_play(&mut self, from: Tick, members: Mask) {
+        let Some(me) = self.slot else { return };
+        for slot in 0..self.roster.len() {
+            self.remotes[slot] = Remote::new(from - 1);
+            if slot != me && !members.contains(slot) {
+                self.inputs.leave(slot, from - 1);
+            }
+        }
+        self.inputs.join(me, from);
+        if let Some(watching) = &mut self.watching {
+            watching.last = Some(from - 1);
+        }
+    }
+
+    fn dropped(&mut self) {
+        self.ended = true;
+        self.event(Event::Dropped);
+    }
+
+    fn say(&mut self, to: Slot, message: &Message) {
+        let (to, bytes) = (self.roster[to], message.encode(self.id));
+        self.outputs.push_back(Output::Message { to, bytes });
+    }
+
+    fn say_all(&mut self, message: &Message) {
+        let own: Mask = self.slot.into_iter().collect();
+        for slot in self.agreement.members().and(self.linked).without(own).iter() {
+            self.say(slot, message);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Input blocks to and from one other peer.
+
+use netplay_protocol::cursor::Reader;
+
+use crate::agreement::Ledger;
+use crate::block::{Head, Malformed};
+use crate::input::{Cell, Tick};
+use crate::limits::{AHEAD_MAX, BLOCK_MAX, BLOCK_TICKS_MAX};
+use crate::message::Slot;
+use crate::queue::Put;
+use crate::run;
+use crate::session::Refusals;
+use crate::session::inputs::Inputs;
+
+/// Bytes for the inputs of a block.
+const ROOM: usize = BLOCK_MAX - 8;
+
+/// Blocks of which it is remembered whether they came, and how many of the newest do not count yet:
+/// they may only be late.
+const WATCHED: u32 = 128;
+const MAYBE_LATE: u32 = 8;
+/// Lost blocks among those watched from which on we want everything twice; once it is none, no more.
+const TWICE_FROM: u32 = 2;
+
+/// How one other peer stands.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    /// The last tick up to which it knows our inputs.
+    pub(crate) acked: Tick,
+    /// It wants our blocks twice.
+    pub(crate) twice: bool,
+    /// The newest tick that any of its blocks was for.
+    newest: Tick,
+    /// Which of the last blocks came, the newest in the lowest bit.
+    came: u128,
+    wants_twice: bool,
+    /// How far behind the clock its newest input usually is, in 1/16 ticks.
+    lag: Tick,
+}
+
+impl Remote {
+    /// It knows our inputs up to this tick.
+    pub(crate) const fn new(acked: Tick) -> Self {
+        let (twice, wants_twice) = (false, false);
+        Self { acked, twice, newest: acked, came: u128::MAX, wants_twice, lag: 0 }
+    }
+
+    /// Blocks of the last 120 that did not come.
+    pub(crate) const fn lost(&self) -> u32 {
+        WATCHED - MAYBE_LATE - (self.came >> MAYBE_LATE).count_ones()
+    }
+
+    /// Whether its inputs are older than usual at this tick.
+    pub(crate) const fn is_late(&self, tick: Tick) -> bool {
+        (tick - self.newest) * 16 > self.lag * 2 + 3 * 16
+    }
+
+    fn note(&mut self, newest: Tick, tick: Tick) {
+        let ahead = newest - self.newest;
+        if ahead > 0 {
+            let shift = ahead.min(WATCHED as Tick) as u32;
+            self.came = self.came.checked_shl(shift).unwrap_or(0) | 1;
+            // A pause is not a loss.
+            if shift > MAYBE_LATE * 2 {
+                self.came = u128::MAX;
+            }
+            self.newest = newest;
+            let lag = ((tick - newest) * 16).clamp(0, 16 * 64);
+            self.lag += (lag - self.lag) / 8;
+        } else if let Some(bit) = 1_u128.checked_shl(ahead.unsigned_abs()) {
+            self.came |= bit;
+        }
+        let lost = self.lost();
+        self.wants_twice = lost >= TWICE_FROM || self.wants_twice && lost > 0;
+    }
+
+    /// The block for the peer `to` at this tick, and its newest tick: what it does not know of our
+    /// players, as far as it fits; else the oldest at even ticks and the newest at odd ones.
+    pub(crate) fn block(
+        &self,
+        inputs: &Inputs,
+        (me, to): (Slot, Slot),
+        session: u8,
+        mut out: Vec<u8>,
+    ) -> (Tick, Vec<u8>) {
+        let players = inputs.players(me);
+        let own = &inputs.queues[players.start];
+        let (first, newest) = ((self.acked + 1).max(own.first() + 1), own.held());
+        let whole = (newest + 1 - first).max(0);
+        let count = whole.min(BLOCK_TICKS_MAX as Tick);
+        let cell = |tick: Tick, player: usize| inputs.queues[players.start + player].get(tick);
+        let mut run = Run { first, count, from_neutral: false, bits: Vec::new() };
+        if !run::is_idle((first, first + count - 1), players.len(), cell) {
+            run = Self::oldest(inputs, me, first, count);
+        }
+        if run.count < whole && inputs.tick % 2 != 0 {
+            run = Self::newest(inputs, me, newest);
+        }
+        let last = run.first + run.count - 1;
+        let head = Head {
+            twice: self.wants_twice,
+            from_neutral: run.from_neutral,
+            idle: run.bits.is_empty(),
+            newest: last,
+            known: inputs.held(to),
+            count: run.count as usize,
+        };
+        head.put(&mut out, session);
+        out.extend_from_slice(&run.bits);
+        (last, out)
+    }
+
+    fn oldest(inputs: &Inputs, me: Slot, first: Tick, count: Tick) -> Run {
+        let players = inputs.players(me);
+        let cell = |tick: Tick, player: usize| inputs.queues[players.start + player].get(tick);
+        let range = (first, first + count - 1);
+        let (bits, count) = run::put(Vec::new(), ROOM, range, players.len(), cell);
+        Run { first, count: count as Tick, from_neutral: false, bits }
+    }
+
+    /// As many of the newest ticks as fit, told from the neutral input: what comes before them may
+    /// not be known.
+    fn newest(inputs: &Inputs, me: Slot, newest: Tick) -> Run {
+        let players = inputs.players(me);
+        let neutral = Cell::Given(inputs.neutral.clone());
+        let mut length = 64;
+        loop {
+            let first = newest + 1 - length;
+            let cell = |tick: Tick, player: usize| {
+                if tick < first {
+                    &neutral
+                } else {
+                    inputs.queues[players.start + player].get(tick)
+                }
+            };
+            let (bits, count) = run::put(Vec::new(), ROOM, (first, newest), players.len(), cell);
+            if count as Tick == length {
+                return Run { first, count: length, from_neutral: true, bits };
+            }
+            length = (length / 2).max(1);
+        }
+    }
+}
+
+/// The inputs of a block.
+struct Run {
+    first: Tick,
+    count: Tick,
+    from_neutral: bool,
+    bits: Vec<u8>,
+}
+
+/// A block as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived<'a> {
+    /// The low bits of its newest tick.
+    pub(crate) tick: u16,
+    pub(crate) bytes: &'a [u8],
+    /// Whether it is the second copy.
+    pub(crate) again: bool,
+}
+
+/// What is read before it is believed: (tick, player, cell).
+pub(crate) type Scratch = Vec<(Tick, usize, Cell)>;
+
+impl Remote {
+    /// Takes a block of the peer `from`.
+    pub(crate) fn read(
+        &mut self,
+        inputs: &mut Inputs,
+        (from, me): (Slot, Slot),
+        session: u8,
+        block: Arrived<'_>,
+        scratch: &mut Scratch,
+        refused: &mut Refusals,
+    ) {
+        let mut reader = Reader::new(block.bytes);
+        let head = match Head::read(&mut reader, session, block.tick, inputs.tick) {
+            Ok(head) => head,
+            Err(Malformed::Session) => return refused.session += 1,
+            Err(Malformed::Bytes) => return refused.malformed += 1,
+        };
+        if head.newest > inputs.tick + AHEAD_MAX || head.known > inputs.held(me) {
+            return refused.ahead += 1;
+        }
+        let first = head.newest + 1 - head.count as Tick;
+        if !Self::cells(inputs, from, first, &head, reader.rest(), scratch) {
+            return refused.malformed += 1;
+        }
+        self.acked = self.acked.max(head.known);
+        self.twice = head.twice;
+        if !block.again {
+            self.note(head.newest, inputs.tick);
+        }
+        if inputs.is_frozen(from) {
+            return;
+        }
+        for (tick, player, cell) in scratch.drain(..) {
+            match inputs.queues[player].put(tick, &cell) {
+                Put::New | Put::Known => {}
+                Put::Closed => refused.absent += 1,
+                Put::Differs => refused.contradictions += 1,
+            }
+        }
+    }
+
+    /// The cells of a block; `false` if it is malformed. What is told from a tick that we do not know
+    /// or keep is of no use, and no fault either.
+    fn cells(
+        inputs: &Inputs,
+        from: Slot,
+        first: Tick,
+        head: &Head,
+        bits: &[u8],
+        scratch: &mut Scratch,
+    ) -> bool {
+        scratch.clear();
+        let players = inputs.players(from);
+        let before = |player: usize| {
+            if head.from_neutral {
+                Cell::Given(inputs.neutral.clone())
+            } else {
+                inputs.queues[player].get(first - 1).clone()
+            }
+        };
+        let mut before: Vec<Cell> = players.clone().map(before).collect();
+        if before.contains(&Cell::Missing) {
+            return true;
+        }
+        if head.idle {
+            for tick in first..=head.newest {
+                let cells = before.iter().zip(players.clone());
+                scratch.extend(cells.map(|(cell, player)| (tick, player, cell.clone())));
+            }
+        } else {
+            let read = run::read(bits, head.count, &mut before, |tick, player, cell| {
+                scratch.push((first + tick as Tick, players.start + player, cell.clone()));
+            });
+            if read.is_none() {
+                return false;
+            }
+        }
+        let valid = |cell: &Cell| matches!(cell, Cell::Given(_)) && inputs.is_valid(cell);
+        scratch.iter().all(|(_, _, cell)| valid(cell))
+    }
+}

@@ -1,0 +1,104 @@
+//! The other side of a feed: who has no state yet, or only watches.
+
+use netplay_protocol::PeerId;
+
+use crate::input::{Cell, Tick};
+use crate::limits::SNAPSHOT_PART;
+use crate::run;
+use crate::session::feed::Head;
+use crate::session::inputs::Inputs;
+
+/// A peer that was asked and says nothing is asked again after so many ticks.
+const PATIENCE: Tick = 180;
+
+/// A snapshot that is coming.
+#[derive(Debug)]
+struct Loading {
+    head: Head,
+    before: Vec<Cell>,
+    bytes: Vec<u8>,
+    parts: u16,
+}
+
+/// How far we are.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    /// Who feeds us.
+    pub(crate) feeder: Option<PeerId>,
+    pub(crate) delay: u16,
+    /// The next tick to hear, once the state is here.
+    pub(crate) next: Option<Tick>,
+    /// The last tick to hear: we play from the next one on.
+    pub(crate) last: Option<Tick>,
+    loading: Option<Loading>,
+    /// When something last came, or was asked for.
+    heard: Tick,
+}
+
+/// What came of a part.
+pub(crate) enum Loaded {
+    /// So many parts are here.
+    Parts(u16),
+    /// The state before this tick is here: its bytes, who played before and in which view.
+    Whole { head: Head, before: Vec<Cell>, bytes: Vec<u8>, parts: u16 },
+    /// No honest peer sends that.
+    Malformed,
+}
+
+impl Watching {
+    /// `next` is the tick whose state is here.
+    pub(crate) const fn new(delay: u16, next: Option<Tick>) -> Self {
+        Self { feeder: None, delay, next, last: None, loading: None, heard: 0 }
+    }
+
+    /// Whether to ask, now: nobody was asked, or who was asked says nothing.
+    pub(crate) const fn is_silent(&self, tick: Tick) -> bool {
+        self.feeder.is_none() || tick - self.heard > PATIENCE
+    }
+
+    /// This peer is asked.
+    pub(crate) fn ask(&mut self, peer: PeerId, tick: Tick) {
+        (self.feeder, self.heard, self.loading) = (Some(peer), tick, None);
+    }
+
+    /// Something came.
+    pub(crate) const fn hear(&mut self, tick: Tick) {
+        self.heard = tick;
+    }
+
+    /// A snapshot begins.
+    pub(crate) fn head(&mut self, head: Head, inputs: &Inputs) -> Loaded {
+        let mut before = vec![Cell::Given(inputs.neutral.clone()); inputs.queues.len()];
+        let read = run::read(&head.before, 1, &mut before, |_, _, _| {});
+        if read.is_none() || !before.iter().all(|cell| inputs.is_valid(cell)) {
+            return Loaded::Malformed;
+        }
+        self.loading = Some(Loading { head, before, bytes: Vec::new(), parts: 0 });
+        Loaded::Parts(0)
+    }
+
+    /// The next part of it.
+    pub(crate) fn part(&mut self, index: u16, part: &[u8]) -> Loaded {
+        let Some(loading) = &mut self.loading else { return Loaded::Malformed };
+        let whole = loading.bytes.len() + part.len();
+        let fits =
+            whole == loading.head.len || (whole < loading.head.len && part.len() == SNAPSHOT_PART);
+        if index != loading.parts || !fits {
+            self.loading = None;
+            return Loaded::Malformed;
+        }
+        loading.bytes.extend_from_slice(part);
+        loading.parts += 1;
+        if whole < loading.head.len {
+            return Loaded::Parts(loading.parts);
+        }
+        match self.loading.take() {
+            Some(Loading { head, before, bytes, parts })
+                if xxhash_rust::xxh3::xxh3_64(&bytes) == head.hash =>
+            {
+                Loaded::Whole { head, before, bytes, parts }
+            }
+            _ => Loaded::Malformed,
+        }
+    }
+}
