@@ -7,7 +7,8 @@ pub const PEERS_MAX: usize = 16;
 pub const PLAYERS_MAX: usize = 16;
 
 /// Bytes of one player's input for one tick. Buttons and two sticks take 6; a mouse and a text key 20.
-pub const INPUT_MAX: usize = 128;
+/// One tick of all players, if they sit at one peer, fits a datagram.
+pub const INPUT_MAX: usize = 64;
 
 /// Ticks that may run on predictions. At 60 Hz that is half a second, which nobody wants to see
 /// rewound.
@@ -24,9 +25,12 @@ pub const HISTORY: i32 = 4096;
 /// that disagree.
 pub const AHEAD_MAX: i32 = 300;
 
-/// Bytes of an input block: with the header it stays well below what fits a datagram and what
-/// congestion control lets through at every tick.
-pub const BLOCK_MAX: usize = 300;
+/// Bytes of the inputs of an input block, unless a single tick has more: what congestion control lets
+/// through at every tick.
+pub const BLOCK_BUDGET: usize = 290;
+
+/// Bytes of an input block; a datagram takes 1134.
+pub const BLOCK_MAX: usize = 1100;
 
 /// Ticks in one input block.
 pub const BLOCK_TICKS_MAX: usize = 512;

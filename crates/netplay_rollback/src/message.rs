@@ -15,7 +15,7 @@
 //! | 6 | too late | view 4, ballot 5, tick I have confirmed |
 //! | 7 | decided | view 4, ballot 5, mask of who plays then, decision |
 //! | 8 | behind | view 4: the one that I am in |
-//! | 9 | want | view 4: I am ready to play |
+//! | 9 | want | view 4, 1 if I am ready to play, which process of this peer I am 4 |
 //! | 10 | watch | tick that I need next, or -1 for a snapshot; ticks of delay 2 |
 //! | 11 | feed | first tick 4, ticks 2, inputs of all players (see `run`) |
 //! | 12 | fed | tick that I need next |
@@ -24,7 +24,7 @@
 //!
 //! A *ballot* is a round (4) and a slot. A *tail* is a first tick (4), a count of ticks (2), a length
 //! (2) and inputs, told from the neutral one. A *decision* is a count (1) of drops (slot, last tick,
-//! tail), then a count (1) of joins (slot, first tick).
+//! tail), then a count (1) of joins (slot, first tick, which process 4).
 
 use netplay_protocol::cursor::{ReadError, Reader};
 
@@ -123,6 +123,8 @@ pub(crate) struct Leave {
 pub(crate) struct Join {
     pub(crate) slot: Slot,
     pub(crate) from: Tick,
+    /// Which process of the peer.
+    pub(crate) epoch: u32,
 }
 
 /// How one view follows the other.
@@ -177,7 +179,10 @@ pub(crate) enum Agree {
         decision: Decision,
     },
     Behind,
-    Want,
+    Want {
+        ready: bool,
+        epoch: u32,
+    },
 }
 
 fn put_tick(out: &mut Vec<u8>, tick: Tick) {
@@ -207,6 +212,7 @@ fn put_decision(out: &mut Vec<u8>, decision: &Decision) {
     for join in &decision.joins {
         out.push(join.slot as u8);
         put_tick(out, join.from);
+        out.extend_from_slice(&join.epoch.to_le_bytes());
     }
 }
 
@@ -221,7 +227,7 @@ impl Agree {
             Self::TooLate { .. } => 6,
             Self::Decided { .. } => 7,
             Self::Behind => 8,
-            Self::Want => 9,
+            Self::Want { .. } => 9,
         }
     }
 
@@ -265,7 +271,11 @@ impl Agree {
                 out.extend_from_slice(&members.0.to_le_bytes());
                 put_decision(out, decision);
             }
-            Self::Behind | Self::Want => {}
+            Self::Behind => {}
+            Self::Want { ready, epoch } => {
+                out.push(u8::from(*ready));
+                out.extend_from_slice(&epoch.to_le_bytes());
+            }
         }
     }
 
@@ -282,12 +292,9 @@ impl Agree {
                 let (ballot, tick) = (read_ballot(reader)?, read_tick(reader)?);
                 let held =
                     read_list(reader, |reader| Ok((read_slot(reader)?, read_tail(reader)?)))?;
-                let accepted = match reader.u8()? {
-                    0 => None,
-                    1 => Some((read_ballot(reader)?, read_decision(reader)?)),
-                    value => {
-                        return Err(ReadError::Unknown { what: "mark", value: value.into() });
-                    }
+                let accepted = match read_bool(reader)? {
+                    false => None,
+                    true => Some((read_ballot(reader)?, read_decision(reader)?)),
                 };
                 Self::Promise { ballot, tick, held, accepted }
             }
@@ -299,7 +306,7 @@ impl Agree {
                 Self::Decided { ballot, members, decision: read_decision(reader)? }
             }
             8 => Self::Behind,
-            9 => Self::Want,
+            9 => Self::Want { ready: read_bool(reader)?, epoch: reader.u32()? },
             _ => return Err(ReadError::Unknown { what: "session message", value: kind.into() }),
         })
     }
@@ -312,6 +319,14 @@ fn read_tick(reader: &mut Reader<'_>) -> Result<Tick, ReadError> {
         Ok(tick)
     } else {
         Err(ReadError::Unknown { what: "tick", value: tick as u32 })
+    }
+}
+
+fn read_bool(reader: &mut Reader<'_>) -> Result<bool, ReadError> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        value => Err(ReadError::Unknown { what: "yes or no", value: value.into() }),
     }
 }
 
@@ -355,7 +370,7 @@ fn read_decision(reader: &mut Reader<'_>) -> Result<Decision, ReadError> {
         Ok(Leave { slot, last, tail: read_tail(reader)? })
     })?;
     let joins = read_list(reader, |reader| {
-        Ok(Join { slot: read_slot(reader)?, from: read_tick(reader)? })
+        Ok(Join { slot: read_slot(reader)?, from: read_tick(reader)?, epoch: reader.u32()? })
     })?;
     Ok(Decision { leaves, joins })
 }
@@ -445,7 +460,7 @@ mod tests {
     fn decision() -> Decision {
         let tail = Tail { first: 7, count: 2, bits: vec![0xEE] };
         let leaves = vec![Leave { slot: 3, last: 8, tail }];
-        Decision { leaves, joins: vec![Join { slot: 2, from: 90 }] }
+        Decision { leaves, joins: vec![Join { slot: 2, from: 90, epoch: 6 }] }
     }
 
     fn all() -> Vec<Message> {
@@ -465,7 +480,7 @@ mod tests {
             Agree::TooLate { ballot, confirmed: 100 },
             Agree::Decided { ballot, members: Mask(7), decision: decision() },
             Agree::Behind,
-            Agree::Want,
+            Agree::Want { ready: true, epoch: 5 },
         ];
         let mut all: Vec<Message> = agree.map(|agree| Message::Agree { view: 9, agree }).into();
         all.extend([
@@ -485,7 +500,7 @@ mod tests {
             .iter()
             .map(|message| message.encode(0xAA).iter().map(|byte| format!("{byte:02x}")).collect())
             .collect();
-        let decision = "010308000000070000000200_0100ee_01025a000000".replace('_', "");
+        let decision = "010308000000070000000200_0100ee_01025a000000_06000000".replace('_', "");
         let expected = [
             "01aa000000_09000000_0800".into(),
             "02aa000000_09000000_0201000001_0400_01_03_06000000".into(),
@@ -497,7 +512,7 @@ mod tests {
             "06aa000000_09000000_0201000001_64000000".into(),
             format!("07aa000000_09000000_0201000001_0700_{decision}"),
             "08aa000000_09000000".into(),
-            "09aa000000_09000000".into(),
+            "09aa000000_09000000_01_05000000".into(),
             "00aa000000_3c000000_0807060504030201".into(),
             "0aaa000000_ffffffff_2c01".into(),
             "0baa000000_02000000_0300_09".into(),

@@ -7,7 +7,7 @@
 //! | `0` | as in the tick before |
 //! | `1 0`, then for each byte | of the same length: `0` this byte is as before; `1 0` and 3 bits: this bit of it flips; `1 1` and 8 bits: these bits flip |
 //! | `1 1 0` | the player is not in the match |
-//! | `1 1 1`, 8 bits, bytes | another length: how many bytes, and they |
+//! | `1 1 1`, 8 bits, bytes | another length, or too much flips: how many bytes, and they |
 //!
 //! An input of a single byte has no bit for "this byte changes": it does. A button that is pressed
 //! costs 6 bits, one that is held 1.
@@ -24,7 +24,7 @@ fn put_cell(out: &mut BitWriter, before: &Cell, cell: &Cell) {
     }
     out.bit(true);
     match (before, cell) {
-        (Cell::Given(before), Cell::Given(input)) if same_len(before, input) => {
+        (Cell::Given(before), Cell::Given(input)) if flips_are_shorter(before, input) => {
             out.bit(false);
             put_flips(out, before.as_slice(), input.as_slice());
         }
@@ -38,8 +38,20 @@ fn put_cell(out: &mut BitWriter, before: &Cell, cell: &Cell) {
     }
 }
 
-fn same_len(a: &InputBytes, b: &InputBytes) -> bool {
-    a.as_slice().len() == b.as_slice().len()
+/// Whether to tell which bits flip, and not the bytes.
+fn flips_are_shorter(before: &InputBytes, input: &InputBytes) -> bool {
+    let (before, bytes) = (before.as_slice(), input.as_slice());
+    if before.len() != bytes.len() {
+        return false;
+    }
+    let bits = |flips: u8| match flips.count_ones() {
+        0 => 0,
+        1 => 4,
+        _ => 9,
+    };
+    let flips: usize = before.iter().zip(bytes).map(|(old, new)| bits(old ^ new)).sum();
+    let marks = if bytes.len() > 1 { bytes.len() } else { 0 };
+    2 + marks + flips <= 3 + 8 + bytes.len() * 8
 }
 
 fn put_flips(out: &mut BitWriter, before: &[u8], bytes: &[u8]) {

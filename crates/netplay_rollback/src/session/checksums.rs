@@ -63,6 +63,11 @@ impl Checksums {
         }
     }
 
+    /// A peer left after this tick: what it has told of later ones knew inputs that nobody else has.
+    pub(crate) fn left(&mut self, slot: Slot, last: Tick) {
+        self.theirs.retain(|(tick, of), _| *of != slot || *tick <= last + 1);
+    }
+
     /// The next pair that can be compared and differs. Each is told once.
     pub(crate) fn compare(&mut self) -> Option<Difference> {
         let both = |(tick, _): &(Tick, Slot)| self.ours.contains_key(tick);
@@ -94,6 +99,18 @@ mod tests {
         assert_eq!(sums.compare(), Some(difference));
         assert_eq!(sums.compare(), None);
         assert_eq!(sums.finish(61), []);
+    }
+
+    #[test]
+    fn what_a_dead_peer_knew_alone_is_no_difference() {
+        let mut sums = Checksums::default();
+        sums.heard(1, 60, 1);
+        sums.heard(1, 120, 1);
+        sums.left(1, 118);
+        [60, 120].into_iter().for_each(|tick| sums.computed(tick, 2));
+        assert_eq!(sums.finish(120).len(), 2);
+        assert_eq!(sums.compare().map(|difference| difference.tick), Some(60));
+        assert_eq!(sums.compare(), None);
     }
 
     #[test]

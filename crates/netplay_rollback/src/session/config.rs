@@ -47,6 +47,9 @@ pub struct SessionConfig {
     pub roster: Vec<Seat>,
     /// How we take part.
     pub role: Role,
+    /// Tells our process from earlier ones of the same peer: any number that they did not have. 0 by
+    /// default.
+    pub epoch: u32,
     /// Ticks per second.
     pub rate: TickRate,
     /// Ticks that may run on predictions; at 0 every tick waits for all inputs. 8 by default.
@@ -73,6 +76,7 @@ impl SessionConfig {
             host,
             roster,
             role: Role::Player,
+            epoch: 0,
             rate,
             prediction: 8,
             delay: 0,

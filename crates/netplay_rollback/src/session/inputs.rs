@@ -51,12 +51,6 @@ impl Inputs {
         self.ranges[slot].clone()
     }
 
-    /// The slot of a player.
-    pub(crate) fn slot_of(&self, player: usize) -> Slot {
-        let slot = self.ranges.iter().position(|range| range.contains(&player));
-        slot.expect("every player belongs to a slot")
-    }
-
     pub(crate) fn is_valid(&self, cell: &Cell) -> bool {
         match cell {
             Cell::Given(input) => (self.validate)(input.as_slice()),

@@ -62,10 +62,8 @@ impl Session {
     }
 
     fn watch(&mut self, from: PeerId, next: Tick, delay: u16) -> bool {
-        match self.slot_of(from) {
-            Some(slot) => self.agreement.started_anew(slot),
-            None if !self.spectators_up.contains(&from) => return false,
-            None => {}
+        if self.slot_of(from).is_none() && !self.spectators_up.contains(&from) {
+            return false;
         }
         // Who has no state itself cannot give it; who asks will ask somebody else.
         if !self.is_playing() {
@@ -103,8 +101,9 @@ impl Session {
         // A player that has caught up plays.
         let known = watching.next.map_or(-1, |next| next - 1);
         let near = known >= tick - self.inputs.lead() && self.simulation.current() + NEAR > known;
-        let ready = watching.next.is_some() && watching.last.is_none() && near;
-        self.agreement.set_want(ready && me.is_some());
+        if me.is_some() && watching.last.is_none() {
+            self.agreement.set_want(self.epoch, watching.next.is_some() && near);
+        }
     }
 
     pub(super) fn bulk(&mut self, from: PeerId, bytes: &[u8]) {

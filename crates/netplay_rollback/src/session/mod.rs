@@ -78,6 +78,7 @@ pub enum LocalInputError {
 #[derive(Debug)]
 pub struct Session {
     id: u64,
+    epoch: u32,
     me: PeerId,
     /// Our slot; `None` for a spectator.
     slot: Option<Slot>,
@@ -138,6 +139,7 @@ impl Session {
         let local = slot.map_or(0, |slot| inputs.players(slot).len());
         Ok(Self {
             id: config.id,
+            epoch: config.epoch,
             me: config.me,
             slot,
             roster,
@@ -288,6 +290,7 @@ impl Session {
             Input::Leave => self.leave(),
             Input::Deadline => {}
         }
+        self.agreed();
         if !self.ended {
             self.agreement.step(now, &mut self.inputs);
             self.agreed();
@@ -514,6 +517,7 @@ impl Session {
         }
         for leave in decision.leaves.iter().filter(|_| joined.is_none()) {
             self.inputs.leave(leave.slot, leave.last);
+            self.checksums.left(leave.slot, leave.last);
             let (peer, at) = (self.roster[leave.slot], leave.last + 1);
             self.event(Event::Left { peer, at });
         }

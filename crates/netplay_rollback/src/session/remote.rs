@@ -5,15 +5,17 @@ use netplay_protocol::cursor::Reader;
 use crate::agreement::Ledger;
 use crate::block::{Head, Malformed};
 use crate::input::{Cell, Tick};
-use crate::limits::{AHEAD_MAX, BLOCK_MAX, BLOCK_TICKS_MAX};
+use crate::limits::{AHEAD_MAX, BLOCK_BUDGET, BLOCK_MAX, BLOCK_TICKS_MAX};
 use crate::message::Slot;
 use crate::queue::Put;
 use crate::run;
 use crate::session::Refusals;
 use crate::session::inputs::Inputs;
 
-/// Bytes for the inputs of a block.
-const ROOM: usize = BLOCK_MAX - 8;
+/// Bytes of the largest head of a block.
+const HEAD_MAX: usize = 8;
+/// Ticks that are tried at first when only the newest are told.
+const NEWEST: Tick = 64;
 
 /// Blocks of which it is remembered whether they came, and how many of the newest do not count yet:
 /// they may only be late.
@@ -113,8 +115,13 @@ impl Remote {
     fn oldest(inputs: &Inputs, me: Slot, first: Tick, count: Tick) -> Run {
         let players = inputs.players(me);
         let cell = |tick: Tick, player: usize| inputs.queues[players.start + player].get(tick);
-        let range = (first, first + count - 1);
-        let (bits, count) = run::put(Vec::new(), ROOM, range, players.len(), cell);
+        let put = |room: usize, count: Tick| {
+            run::put(Vec::new(), room, (first, first + count - 1), players.len(), cell)
+        };
+        let (mut bits, mut count) = put(BLOCK_BUDGET, count);
+        if count == 0 {
+            (bits, count) = put(BLOCK_MAX - HEAD_MAX, 1);
+        }
         Run { first, count: count as Tick, from_neutral: false, bits }
     }
 
@@ -123,7 +130,8 @@ impl Remote {
     fn newest(inputs: &Inputs, me: Slot, newest: Tick) -> Run {
         let players = inputs.players(me);
         let neutral = Cell::Given(inputs.neutral.clone());
-        let mut length = 64;
+        let known = newest - inputs.queues[players.start].first();
+        let mut length = NEWEST.min(known);
         loop {
             let first = newest + 1 - length;
             let cell = |tick: Tick, player: usize| {
@@ -133,9 +141,10 @@ impl Remote {
                     inputs.queues[players.start + player].get(tick)
                 }
             };
-            let (bits, count) = run::put(Vec::new(), ROOM, (first, newest), players.len(), cell);
-            if count as Tick == length {
-                return Run { first, count: length, from_neutral: true, bits };
+            let room = if length > 1 { BLOCK_BUDGET } else { BLOCK_MAX - HEAD_MAX };
+            let (bits, count) = run::put(Vec::new(), room, (first, newest), players.len(), cell);
+            if count as Tick == length || length == 1 {
+                return Run { first, count: count as Tick, from_neutral: true, bits };
             }
             length = (length / 2).max(1);
         }

@@ -27,6 +27,8 @@ pub(crate) struct Simulation {
     /// The first tick in `rows`.
     first: Tick,
     rows: VecDeque<Row>,
+    /// Up to here what was run is final.
+    done: Tick,
     /// For reuse.
     spare: Vec<Row>,
     prediction: Tick,
@@ -53,6 +55,7 @@ impl Simulation {
             current: 0,
             first: 0,
             rows: VecDeque::new(),
+            done: -1,
             spare: Vec::new(),
             prediction: prediction.into(),
             checksum_every: checksum_every.into(),
@@ -67,7 +70,7 @@ impl Simulation {
 
     /// Begins anew before this tick.
     pub(crate) fn restart(&mut self, tick: Tick) {
-        (self.current, self.first) = (tick, tick);
+        (self.current, self.first, self.done) = (tick, tick, tick - 1);
         self.spare.extend(self.rows.drain(..));
     }
 
@@ -95,6 +98,8 @@ impl Simulation {
         out: &mut VecDeque<Output>,
     ) -> Ran {
         let mut ran = Ran::default();
+        // The owner has done what it was told the last time.
+        self.forget();
         if let Some(wrong) = self.first_wrong(inputs) {
             out.push_back(Output::Load(wrong));
             let end = core::mem::replace(&mut self.current, wrong);
@@ -110,7 +115,7 @@ impl Simulation {
             ran.advanced += 1;
             self.step(inputs, late, Tick::MIN, out);
         }
-        self.forget(confirmed);
+        self.done = confirmed;
         if self.snapshot_wanted {
             ran.snapshot = self.final_state(confirmed, out);
             self.snapshot_wanted = ran.snapshot.is_none();
@@ -182,8 +187,8 @@ impl Simulation {
     }
 
     /// Rows of final ticks are not needed; the last one stays for who asks what was run.
-    fn forget(&mut self, confirmed: Tick) {
-        while self.first < confirmed && self.first < self.current - 1 {
+    fn forget(&mut self) {
+        while self.first < self.done && self.first < self.current - 1 {
             let Some(mut row) = self.rows.pop_front() else { break };
             row.saved = false;
             self.spare.push(row);

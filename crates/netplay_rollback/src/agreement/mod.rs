@@ -23,14 +23,17 @@
 //! nowhere else, and no majority needs it. This is single-decree Paxos for each view, with everybody
 //! who stays as the quorum.
 
+mod lead;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use netplay_protocol::Now;
 
 use crate::input::Tick;
-use crate::limits::{AHEAD_MAX, DECISIONS_MAX};
-use crate::message::{Agree, Ballot, Decision, Join, Leave, Mask, Slot, Tail};
+use crate::limits::DECISIONS_MAX;
+use crate::message::{Agree, Ballot, Decision, Leave, Mask, Slot, Tail};
+use lead::{Answer, Leading};
 
 /// How often a question is repeated that is not answered.
 pub(crate) const AGAIN: Duration = Duration::from_millis(250);
@@ -72,32 +75,6 @@ pub(crate) enum Effect {
     NoQuorum,
 }
 
-#[derive(Debug)]
-struct Answer {
-    tick: Tick,
-    held: Vec<(Slot, Tail)>,
-    accepted: Option<(Ballot, Decision)>,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Asking { answers: BTreeMap<Slot, Answer> },
-    Settling { decision: Decision, accepted: Mask },
-}
-
-/// A ballot of ours.
-#[derive(Debug)]
-struct Leading {
-    ballot: Ballot,
-    leaves: Mask,
-    joins: Mask,
-    /// What we held of each who leaves when we asked.
-    held: Vec<(Slot, Tick)>,
-    /// Who has to answer, besides us.
-    voters: Mask,
-    stage: Stage,
-}
-
 /// One peer's part in it.
 #[derive(Debug)]
 pub(crate) struct Agreement {
@@ -109,10 +86,12 @@ pub(crate) struct Agreement {
     gone: Mask,
     /// Who each peer says it has lost.
     reports: BTreeMap<Slot, Mask>,
-    /// Who is not in the match and ready for it.
+    /// Who is ready to play and does not.
     ready: Mask,
-    /// Whether we are.
-    want: bool,
+    /// Which process of each peer wants to play, or does; none for who plays from the start.
+    epochs: BTreeMap<Slot, u32>,
+    /// Which process we are, if we want to play, and whether we are ready.
+    want: Option<(u32, bool)>,
     promised: Ballot,
     accepted: Option<(Ballot, Decision)>,
     leading: Option<Leading>,
@@ -135,7 +114,8 @@ impl Agreement {
             gone: Mask::default(),
             reports: BTreeMap::new(),
             ready: Mask::default(),
-            want: false,
+            epochs: BTreeMap::new(),
+            want: None,
             promised: Ballot::default(),
             accepted: None,
             leading: None,
@@ -167,8 +147,12 @@ impl Agreement {
         self.again_at
     }
 
-    /// Who does not know the match yet starts with what it was told.
+    /// Who does not know the match yet starts with what it was told, unless it has heard of later
+    /// views since.
     pub(crate) const fn restore(&mut self, view: u32, members: Mask) {
+        if view < self.view {
+            return;
+        }
         (self.view, self.members) = (view, members);
         // If somebody of our name still plays, it is the process that we follow.
         self.members.set(self.me, false);
@@ -195,20 +179,13 @@ impl Agreement {
         self.gone.set(slot, true);
     }
 
-    /// A peer wants the state of the match: if it was in it, that was another process.
-    pub(crate) const fn started_anew(&mut self, slot: Slot) {
-        if self.members.contains(slot) {
-            self.set_gone(slot);
-        }
-    }
-
     pub(crate) const fn set_host(&mut self, slot: Slot) {
         self.host = slot;
     }
 
-    /// We are ready to play.
-    pub(crate) const fn set_want(&mut self, want: bool) {
-        self.want = want;
+    /// We want to play.
+    pub(crate) const fn set_want(&mut self, epoch: u32, ready: bool) {
+        self.want = Some((epoch, ready));
     }
 
     fn alive(&self) -> Mask {
@@ -224,26 +201,6 @@ impl Agreement {
         let voters = self.members.without(self.gone).len();
         let half = staying.len() * 2;
         half > voters || (half == voters && staying.contains(self.host))
-    }
-
-    /// Of two peers that have lost each other, the one to drop; for the coordinator.
-    fn judged(&self) -> Mask {
-        let alive = self.alive();
-        let mut judged = Mask::default();
-        let lost_by = |slot: Slot| alive.iter().filter(|by| self.has_lost(*by, slot)).count();
-        for (by, lost) in &self.reports {
-            for slot in lost.and(alive).iter().filter(|slot| slot != by && alive.contains(*by)) {
-                let (ours, theirs) = ((lost_by(*by), *by), (lost_by(slot), slot));
-                judged.set(if ours > theirs { ours.1 } else { theirs.1 }, true);
-            }
-        }
-        judged.set(self.me, false);
-        judged.set(self.host, false);
-        judged
-    }
-
-    fn has_lost(&self, by: Slot, slot: Slot) -> bool {
-        self.reports.get(&by).is_some_and(|lost| lost.contains(slot))
     }
 
     fn say(&mut self, to: Slot, agree: Agree) {
@@ -273,10 +230,12 @@ impl Agreement {
     }
 
     fn ask_to_play(&mut self, due: bool) -> bool {
-        if self.want && due {
-            self.say_all(self.members.without(self.lost), &Agree::Want);
+        if let Some((epoch, ready)) = self.want.filter(|_| due) {
+            // Whoever it is that decides.
+            let all = Mask(u16::MAX).without(self.lost);
+            self.say_all(all, &Agree::Want { ready, epoch });
         }
-        self.want
+        self.want.is_some()
     }
 
     fn follow(&mut self, due: bool) -> bool {
@@ -290,145 +249,13 @@ impl Agreement {
             {
                 self.say(slot, Agree::Report { lost });
             }
-            // Whoever decided may not have been able to tell.
-            if let Some(slot) = waits.filter(|slot| !self.lost.contains(*slot)) {
+            // Whoever decided may not have been able to tell; at first it only takes a round trip.
+            let late = waits.filter(|slot| self.again_at.is_some() && !self.lost.contains(*slot));
+            if let Some(slot) = late {
                 self.say(slot, Agree::Behind);
             }
         }
         !lost.is_empty() || waits.is_some()
-    }
-
-    fn lead(&mut self, due: bool, ledger: &mut impl Ledger) -> bool {
-        let judged = self.judged();
-        let leaves = self.members.without(self.alive().without(judged));
-        let joins = self.ready.without(self.members).without(self.lost);
-        let unfinished = self.leading.as_ref();
-        let stays = unfinished
-            .is_some_and(|leading| leaves.without(leading.leaves).and(leading.voters).is_empty());
-        if stays {
-            if due {
-                self.ask();
-            }
-            return true;
-        }
-        // Who was asked not to listen to a peer any more needs a decision on it.
-        let leaves = Mask(leaves.0 | unfinished.map_or(0, |leading| leading.leaves.0));
-        let pending = !leaves.is_empty() || !joins.is_empty() || self.accepted.is_some();
-        if !pending {
-            self.no_quorum = false;
-            return false;
-        }
-        if !self.has_majority(self.members.without(leaves)) {
-            self.leading = None;
-            if !core::mem::replace(&mut self.no_quorum, true) {
-                self.effects.push_back(Effect::NoQuorum);
-            }
-            return true;
-        }
-        self.no_quorum = false;
-        self.propose(leaves, joins, ledger);
-        true
-    }
-
-    fn propose(&mut self, leaves: Mask, joins: Mask, ledger: &mut impl Ledger) {
-        let ballot = Ballot { round: self.promised.round.saturating_add(1), slot: self.me };
-        self.promised = ballot;
-        ledger.freeze(leaves);
-        let held = leaves.iter().map(|slot| (slot, ledger.held(slot))).collect();
-        let voters = self.members.without(leaves).without(Mask::of(self.me));
-        let answers = BTreeMap::new();
-        let stage = Stage::Asking { answers };
-        self.leading = Some(Leading { ballot, leaves, joins, held, voters, stage });
-        self.ask();
-        self.asked(ledger);
-    }
-
-    /// Asks who has not answered.
-    fn ask(&mut self) {
-        let Some(leading) = &self.leading else { return };
-        let ballot = leading.ballot;
-        let (missing, question) = match &leading.stage {
-            Stage::Asking { answers } => {
-                let missing = leading.voters.without(answers.keys().copied().collect());
-                let (joins, leaves) = (leading.joins, leading.held.clone());
-                (missing, Agree::Propose { ballot, joins, leaves })
-            }
-            Stage::Settling { decision, accepted } => {
-                let decision = decision.clone();
-                (leading.voters.without(*accepted), Agree::Accept { ballot, decision })
-            }
-        };
-        self.say_all(missing, &question);
-    }
-
-    /// Once all have answered, settles what is to be accepted.
-    fn asked(&mut self, ledger: &mut impl Ledger) {
-        let Some(leading) = &self.leading else { return };
-        let Stage::Asking { answers } = &leading.stage else { return };
-        if !leading.voters.iter().all(|slot| answers.contains_key(&slot)) {
-            return;
-        }
-        let decision = match self.bound(leading, answers) {
-            Some(decision) => decision,
-            None => self.choose(leading, answers, ledger),
-        };
-        let ballot = leading.ballot;
-        if !Self::in_time(&decision, ledger) {
-            return self.too_late(ledger.confirmed());
-        }
-        self.accept(ballot, decision.clone(), ledger);
-        if let Some(leading) = &mut self.leading {
-            leading.stage = Stage::Settling { decision, accepted: Mask::default() };
-        }
-        self.ask();
-        self.settled(ledger);
-    }
-
-    /// What an earlier ballot may have decided: everybody it needed, as far as we can ask, has accepted
-    /// it.
-    fn bound(&self, leading: &Leading, answers: &BTreeMap<Slot, Answer>) -> Option<Decision> {
-        let accepted = |slot: Slot| {
-            let theirs = answers.get(&slot).and_then(|answer| answer.accepted.as_ref());
-            if slot == self.me { self.accepted.as_ref() } else { theirs }
-        };
-        let staying = Mask(leading.voters.0 | Mask::of(self.me).0);
-        let newest = staying.iter().filter_map(accepted).max_by_key(|(ballot, _)| *ballot)?;
-        let left: Mask = newest.1.leaves.iter().map(|leave| leave.slot).collect();
-        let all = staying
-            .without(left)
-            .iter()
-            .all(|slot| accepted(slot).is_some_and(|(ballot, _)| *ballot == newest.0));
-        all.then(|| newest.1.clone())
-    }
-
-    fn choose(
-        &self,
-        leading: &Leading,
-        answers: &BTreeMap<Slot, Answer>,
-        ledger: &mut impl Ledger,
-    ) -> Decision {
-        let tails = |slot: Slot| {
-            let held = answers.values().flat_map(|answer| &answer.held);
-            held.filter(move |(of, _)| *of == slot).map(|(_, tail)| tail)
-        };
-        let mut leaves = Vec::new();
-        for slot in leading.leaves.iter() {
-            for tail in tails(slot) {
-                ledger.learn(tail, slot);
-            }
-            // A tail begins after what its sender knows that we hold, or after what it holds itself.
-            let least = tails(slot).map(|tail| tail.first - 1).min();
-            let least = least.map_or(ledger.held(slot), |least| least.min(ledger.held(slot)));
-            let tail = ledger.tail(slot, least);
-            leaves.push(Leave { slot, last: tail.last(), tail });
-        }
-        let newest = answers.values().map(|answer| answer.tick).max();
-        // No honest peer is so far ahead.
-        let newest = newest.map_or(0, |tick| tick.min(ledger.tick() + AHEAD_MAX));
-        let own = ledger.tick().max(ledger.confirmed());
-        let from = newest.max(own).max(self.join_after) + ledger.lead();
-        let joins = leading.joins.iter().map(|slot| Join { slot, from }).collect();
-        Decision { leaves, joins }
     }
 
     fn in_time(decision: &Decision, ledger: &impl Ledger) -> bool {
@@ -439,30 +266,6 @@ impl Agreement {
         self.promised = ballot;
         ledger.hold(decision.joins.iter().map(|join| join.from).min());
         self.accepted = Some((ballot, decision));
-    }
-
-    /// A first tick was chosen that somebody has confirmed: another ballot.
-    fn too_late(&mut self, confirmed: Tick) {
-        self.join_after = self.join_after.max(confirmed);
-        if let Some(leading) = &mut self.leading {
-            leading.ballot.round = leading.ballot.round.saturating_add(1);
-            leading.stage = Stage::Asking { answers: BTreeMap::new() };
-            self.promised = leading.ballot;
-        }
-        self.ask();
-    }
-
-    /// Once all have accepted, the next view begins.
-    fn settled(&mut self, ledger: &mut impl Ledger) {
-        let Some(leading) = &self.leading else { return };
-        let Stage::Settling { decision, accepted } = &leading.stage else { return };
-        if leading.voters.without(*accepted).is_empty() {
-            let (ballot, decision) = (leading.ballot, decision.clone());
-            let view = self.view;
-            self.begin(ballot, decision, ledger);
-            let told = Mask(u16::MAX).without(self.lost).without(Mask::of(self.me));
-            self.tell(view, told);
-        }
     }
 
     /// Tells what was decided in a view, if we still know.
@@ -477,17 +280,28 @@ impl Agreement {
         }
     }
 
-    fn begin(&mut self, ballot: Ballot, decision: Decision, ledger: &mut impl Ledger) {
-        let mut members = self.members;
+    /// Who plays after a decision.
+    fn after(&self, decision: &Decision) -> Mask {
+        let left = decision.leaves.iter().map(|leave| leave.slot).collect();
+        let joined: Mask = decision.joins.iter().map(|join| join.slot).collect();
+        Mask(self.members.without(left).0 | joined.0)
+    }
+
+    fn begin(
+        &mut self,
+        ballot: Ballot,
+        decision: Decision,
+        members: Mask,
+        ledger: &mut impl Ledger,
+    ) {
         for leave in &decision.leaves {
             ledger.learn(&leave.tail, leave.slot);
-            members.set(leave.slot, false);
-            self.reports.remove(&leave.slot);
+            self.epochs.remove(&leave.slot);
         }
         for join in &decision.joins {
-            members.set(join.slot, true);
             self.ready.set(join.slot, false);
             self.gone.set(join.slot, false);
+            self.epochs.insert(join.slot, join.epoch);
         }
         if self.decided.len() == DECISIONS_MAX {
             self.decided.pop_front();
@@ -498,8 +312,9 @@ impl Agreement {
         (self.view, self.members) = (self.view + 1, members);
         (self.promised, self.accepted, self.leading) = (Ballot::default(), None, None);
         (self.join_after, self.again_at, self.no_quorum) = (0, None, false);
+        self.reports.clear();
         if members.contains(self.me) {
-            self.want = false;
+            self.want = None;
         }
         self.effects.push_back(Effect::Decided { decision, members });
     }
@@ -515,9 +330,8 @@ impl Agreement {
         if let Agree::Decided { ballot, members, decision } = agree {
             return self.hear_decided(from, view, ballot, members, decision, ledger);
         }
-        if matches!(agree, Agree::Want) {
-            self.started_anew(from);
-            self.ready.set(from, true);
+        if let Agree::Want { ready, epoch } = agree {
+            self.hear_want(from, ready, epoch);
             return true;
         }
         if view < self.view {
@@ -545,16 +359,21 @@ impl Agreement {
                 self.hear_promise(from, ballot, Answer { tick, held, accepted }, ledger);
             }
             Agree::Accepted { ballot } => self.hear_accepted(from, ballot, ledger),
-            Agree::TooLate { ballot, confirmed } => {
-                let ours = self.leading.as_ref().is_some_and(|leading| leading.ballot == ballot);
-                // No honest peer has confirmed a tick that is still to come.
-                if ours && confirmed <= ledger.tick() + AHEAD_MAX {
-                    self.too_late(confirmed);
-                }
-            }
-            Agree::Behind | Agree::Want | Agree::Decided { .. } => {}
+            Agree::TooLate { ballot, confirmed } => self.hear_too_late(ballot, confirmed, ledger),
+            Agree::Behind | Agree::Want { .. } | Agree::Decided { .. } => {}
         }
         true
+    }
+
+    /// A process wants to play. If one of its peer is in the match, that is the same, which has not
+    /// heard yet that it plays; or an older one, which then plays no more.
+    fn hear_want(&mut self, from: Slot, ready: bool, epoch: u32) {
+        if !self.members.contains(from) {
+            self.epochs.insert(from, epoch);
+            self.ready.set(from, ready);
+        } else if self.epochs.get(&from) != Some(&epoch) {
+            self.gone.set(from, true);
+        }
     }
 
     fn hear_propose(
@@ -627,33 +446,6 @@ impl Agreement {
         true
     }
 
-    fn hear_promise(
-        &mut self,
-        from: Slot,
-        ballot: Ballot,
-        answer: Answer,
-        ledger: &mut impl Ledger,
-    ) {
-        let Some(leading) = &mut self.leading else { return };
-        if leading.ballot == ballot
-            && leading.voters.contains(from)
-            && let Stage::Asking { answers } = &mut leading.stage
-        {
-            answers.insert(from, answer);
-            self.asked(ledger);
-        }
-    }
-
-    fn hear_accepted(&mut self, from: Slot, ballot: Ballot, ledger: &mut impl Ledger) {
-        let Some(leading) = &mut self.leading else { return };
-        if leading.ballot == ballot
-            && let Stage::Settling { accepted, .. } = &mut leading.stage
-        {
-            accepted.set(from, true);
-            self.settled(ledger);
-        }
-    }
-
     fn hear_decided(
         &mut self,
         from: Slot,
@@ -670,25 +462,23 @@ impl Agreement {
         if !us(self.members) {
             // We only watch: whoever plays knows better.
             self.view = view;
-            self.begin(ballot, decision, ledger);
-            self.members = members;
+            self.begin(ballot, decision, members, ledger);
             return true;
         }
         if view == self.view
             && let Some((accepted, ours)) = self.accepted.clone()
             && accepted == ballot
         {
-            self.begin(ballot, ours, ledger);
+            self.begin(ballot, ours.clone(), self.after(&ours), ledger);
             return true;
         }
         // We were dropped while we could not be asked.
         let trusted = self.coordinator().is_none_or(|slot| slot == from || slot == self.me);
         if !us(members) && trusted {
-            (self.view, self.members) = (view, Mask(members.0 | Mask::of(self.me).0));
+            self.view = view;
             let leaves =
                 vec![Leave { slot: self.me, last: ledger.held(self.me), tail: Tail::default() }];
-            self.begin(ballot, Decision { leaves, joins: Vec::new() }, ledger);
-            self.members = members;
+            self.begin(ballot, Decision { leaves, joins: Vec::new() }, members, ledger);
         }
         true
     }

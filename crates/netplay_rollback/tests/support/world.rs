@@ -1,0 +1,389 @@
+//! The network between nodes, the clock, and the oracle.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use netplay_protocol::{Now, PeerId};
+use netplay_rollback::{Event, Input, Player, Role, Seat, Session, SessionConfig, Tick};
+use netplay_simnet::{Conditions, Network};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::game::Game;
+use super::node::{Node, Sent};
+
+const STEP: Duration = Duration::from_millis(1);
+pub const MS: Duration = Duration::from_millis(1);
+
+/// How the session is set up, on all nodes alike.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub peers: usize,
+    pub players_each: u8,
+    pub rate: u16,
+    pub prediction: u8,
+    pub delay: u8,
+    pub change_every: Tick,
+    pub input_max: usize,
+    pub ballast: usize,
+    pub conditions: Conditions,
+    /// Bytes per second of the reliable channels.
+    pub bulk_rate: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            peers: 2,
+            players_each: 1,
+            rate: 60,
+            prediction: 8,
+            delay: 0,
+            change_every: 10,
+            input_max: 1,
+            ballast: 0,
+            conditions: Conditions::perfect().with_delay(MS * 30),
+            bulk_rate: 2_500_000,
+        }
+    }
+}
+
+pub fn peer(index: usize) -> PeerId {
+    PeerId::from_u128((index as u128 + 1) << 96)
+}
+
+pub fn index(peer: PeerId) -> usize {
+    (peer.as_u128() >> 96) as usize - 1
+}
+
+/// A reliable ordered channel: a message needs the delay of the path, and waits for it while it is
+/// cut.
+#[derive(Default)]
+struct Channel {
+    queue: VecDeque<(Now, bool, Vec<u8>)>,
+    free_at: Now,
+}
+
+pub struct World {
+    pub now: Now,
+    pub setup: Setup,
+    pub nodes: BTreeMap<usize, Node>,
+    pub network: Network<usize, (u16, Vec<u8>, bool)>,
+    channels: BTreeMap<(usize, usize), Channel>,
+    copies: Vec<(Now, usize, usize, u16, Vec<u8>)>,
+    /// Link news that are still to come: when, to whom, about whom, up.
+    news: Vec<(Now, usize, usize, bool)>,
+    /// When the lobby server tells who is there.
+    lobby_news: Option<Now>,
+    pub rng: ChaCha8Rng,
+    /// The checksum before each tick that somebody has final, and who.
+    oracle: BTreeMap<Tick, (u64, BTreeSet<usize>)>,
+    pub sent_blocks: u64,
+    pub sent_bytes: u64,
+    /// Nodes whose state is not compared: they lie.
+    pub unsound: Vec<usize>,
+}
+
+impl World {
+    pub fn new(setup: Setup, seed: u64) -> Self {
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        let network = Network::new(setup.conditions.clone(), seed, |node| node as u64);
+        let mut world = Self {
+            now: Now::ZERO,
+            nodes: BTreeMap::new(),
+            network,
+            channels: BTreeMap::new(),
+            copies: Vec::new(),
+            news: Vec::new(),
+            lobby_news: None,
+            rng,
+            oracle: BTreeMap::new(),
+            sent_blocks: 0,
+            sent_bytes: 0,
+            unsound: Vec::new(),
+            setup,
+        };
+        for index in 0..world.setup.peers {
+            world.start(index, Role::Player);
+        }
+        world
+    }
+
+    fn players_of(&self, index: usize) -> Vec<Player> {
+        let each = usize::from(self.setup.players_each);
+        if index >= self.setup.peers {
+            return Vec::new();
+        }
+        (index * each..(index + 1) * each).map(|player| Player(player as u8)).collect()
+    }
+
+    /// A process starts. Who comes later is linked to everybody at once.
+    pub fn start(&mut self, index: usize, role: Role) {
+        let setup = &self.setup;
+        let seats = (0..setup.peers).map(|of| Seat { peer: peer(of), players: setup.players_each });
+        let mut config = SessionConfig::new(77, peer(index), peer(self.host()), seats.collect());
+        config.rate = netplay_tick::TickRate::new(setup.rate).unwrap();
+        config.checksum_every = setup.rate;
+        (config.role, config.prediction, config.delay) = (role, setup.prediction, setup.delay);
+        config.epoch = self.rng.next_u32();
+        let players = setup.peers * usize::from(setup.players_each);
+        let game = Game::new(players, setup.ballast);
+        let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
+        let session = Session::new(config).unwrap();
+        let mut node = Node::new(session, peer(index), game, self.players_of(index), rng);
+        (node.change_every, node.input_max) = (self.setup.change_every, self.setup.input_max);
+        node.offset = i64::from(self.rng.next_u32() % 2000) - 1000;
+        let rate = u64::from(self.setup.rate);
+        node.next_tick = (self.now.as_micros() * rate / 1_000_000) as Tick;
+        self.nodes.insert(index, node);
+        if role != Role::Player {
+            for other in
+                self.nodes.keys().copied().filter(|other| *other != index).collect::<Vec<_>>()
+            {
+                self.news.retain(|(_, to, about, _)| (*to, *about) != (other, index));
+                self.channels.remove(&(other, index));
+                self.channels.remove(&(index, other));
+                self.news.push((self.now, other, index, false));
+                self.news.push((self.now + MS, other, index, true));
+                self.news.push((self.now + MS, index, other, true));
+            }
+        }
+    }
+
+    /// A process dies; the others notice between 1 and 2 s later.
+    pub fn kill(&mut self, index: usize) {
+        self.forget(index);
+        self.network.remove(index);
+        self.channels.retain(|(from, to), _| *from != index && *to != index);
+        self.copies.retain(|(_, from, ..)| *from != index);
+        self.news.retain(|(_, to, ..)| *to != index);
+        for other in self.nodes.keys().copied().collect::<Vec<_>>() {
+            let after = MS * (1000 + self.rng.next_u32() % 1000);
+            self.news.push((self.now + after, other, index, false));
+        }
+        self.told_by_lobby();
+    }
+
+    /// What only the dead had is forgotten.
+    fn forget(&mut self, index: usize) {
+        self.nodes.remove(&index);
+        self.oracle.retain(|_, (_, who)| {
+            who.remove(&index);
+            !who.is_empty()
+        });
+    }
+
+    /// A player leaves the match and the lobby.
+    pub fn leave(&mut self, index: usize) {
+        if self.nodes.contains_key(&index) {
+            self.give(index, Input::Leave);
+            self.forget(index);
+            for other in self.nodes.keys().copied().collect::<Vec<_>>() {
+                self.news.push((self.now + MS * 300, other, index, false));
+            }
+            self.told_by_lobby();
+        }
+    }
+
+    /// The lobby server tells a new host at once, and that a member left only when its seat is given
+    /// up; here both after a while.
+    fn told_by_lobby(&mut self) {
+        self.lobby_news = Some(self.now + MS * 1_500);
+    }
+
+    fn lobby(&mut self) {
+        if self.lobby_news.is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.lobby_news = None;
+        let host = self.host();
+        let gone: Vec<usize> =
+            (0..self.setup.peers).filter(|at| !self.nodes.contains_key(at)).collect();
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.give(node, Input::Host(peer(host)));
+            for gone in &gone {
+                self.give(node, Input::Gone(peer(*gone)));
+            }
+        }
+    }
+
+    /// The player who is the host of the lobby.
+    pub fn host(&self) -> usize {
+        self.nodes.keys().copied().next().unwrap_or(0)
+    }
+
+    pub fn players_left(&self) -> usize {
+        let playing = |node: &&Node| node.session.is_playing();
+        self.nodes.values().filter(playing).count()
+    }
+
+    /// Nothing passes between two nodes, or everything again.
+    pub fn cut(&mut self, a: usize, b: usize, cut: bool) {
+        self.network.block(a, b, cut);
+        self.network.block(b, a, cut);
+    }
+
+    fn dispatch(&mut self, from: usize, sent: Vec<Sent>) {
+        for sent in sent {
+            match sent {
+                Sent::Block { to, tick, bytes, again } => {
+                    let to = index(to);
+                    if again {
+                        let half = Duration::from_micros(500_000 / u64::from(self.setup.rate));
+                        self.copies.push((self.now + half, from, to, tick, bytes.clone()));
+                    }
+                    self.send_block(from, to, tick, bytes, false);
+                }
+                Sent::Message { to, bytes } => self.send_reliable(from, index(to), false, bytes),
+                Sent::Bulk { to, bytes } => self.send_reliable(from, index(to), true, bytes),
+            }
+        }
+    }
+
+    fn send_block(&mut self, from: usize, to: usize, tick: u16, bytes: Vec<u8>, again: bool) {
+        self.sent_blocks += 1;
+        self.sent_bytes += bytes.len() as u64;
+        self.network.send(self.now, from, to, bytes.len() + 60, (tick, bytes, again));
+    }
+
+    fn send_reliable(&mut self, from: usize, to: usize, bulk: bool, bytes: Vec<u8>) {
+        if !self.nodes.contains_key(&to) {
+            return;
+        }
+        let delay = self.network.conditions(from, to).delay;
+        let channel = self.channels.entry((from, to)).or_default();
+        let took = Duration::from_micros(bytes.len() as u64 * 1_000_000 / self.setup.bulk_rate);
+        channel.free_at = channel.free_at.max(self.now) + if bulk { took } else { Duration::ZERO };
+        channel.queue.push_back((channel.free_at + delay, bulk, bytes));
+    }
+
+    fn news(&mut self) {
+        while let Some(at) = self.news.iter().position(|(at, ..)| *at <= self.now) {
+            let (_, to, about, up) = self.news.remove(at);
+            let alive = self.nodes.contains_key(&about);
+            if let Some(node) = self.nodes.get_mut(&to).filter(|_| alive || !up) {
+                let sent = node.handle(self.now, Input::Link { peer: peer(about), up });
+                self.dispatch(to, sent);
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        let due = |at: &Now, now: Now| *at <= now;
+        while let Some(at) = self.copies.iter().position(|(at, ..)| due(at, self.now)) {
+            let (_, from, to, tick, bytes) = self.copies.remove(at);
+            self.send_block(from, to, tick, bytes, true);
+        }
+        while let Some(arrived) = self.network.poll(self.now) {
+            let (tick, bytes, again) = arrived.item;
+            let input = Input::Block { from: peer(arrived.from), tick, bytes: &bytes, again };
+            self.give(arrived.to, input);
+        }
+        let pairs: Vec<(usize, usize)> = self.channels.keys().copied().collect();
+        for (from, to) in pairs {
+            while !self.network.is_blocked(from, to)
+                && let Some(channel) = self.channels.get_mut(&(from, to))
+                && let Some((_, bulk, bytes)) =
+                    channel.queue.pop_front_if(|(at, ..)| due(at, self.now))
+            {
+                let from = peer(from);
+                let input = if bulk {
+                    Input::Bulk { from, bytes: &bytes }
+                } else {
+                    Input::Message { from, bytes: &bytes }
+                };
+                self.give(to, input);
+            }
+        }
+    }
+
+    /// Hands something to a node. A frozen one takes it when it wakes; here that is now, unseen.
+    pub fn give(&mut self, to: usize, input: Input<'_>) {
+        if let Some(node) = self.nodes.get_mut(&to) {
+            let sent = node.handle(self.now, input);
+            self.dispatch(to, sent);
+        }
+    }
+
+    /// One millisecond.
+    pub fn step(&mut self) {
+        self.now = self.now + STEP;
+        self.news();
+        self.lobby();
+        self.deliver();
+        let rate = u64::from(self.setup.rate);
+        for index in self.nodes.keys().copied().collect::<Vec<_>>() {
+            let Some(node) = self.nodes.get_mut(&index) else { continue };
+            let mut sent = Vec::new();
+            if node.session.next_deadline().is_some_and(|at| at <= self.now) {
+                sent = node.handle(self.now, Input::Deadline);
+            }
+            if node.due(rate) <= self.now {
+                // A clock that was stopped jumps.
+                let micros = (self.now.as_micros() as i64 - node.offset).max(0) as u64;
+                let tick = (micros * rate / 1_000_000) as Tick;
+                sent.extend(node.tick(self.now, tick.max(node.next_tick)));
+                // What came since the last tick is only used now.
+                self.compare(index);
+            }
+            self.dispatch(index, sent);
+        }
+    }
+
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    /// Final states are the same everywhere.
+    fn compare(&mut self, index: usize) {
+        if self.unsound.contains(&index) {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(&index) else { return };
+        let last = (node.session.confirmed() + 1).min(node.session.current());
+        while node.compared < last {
+            node.compared += 1;
+            let Some(sum) = node.sums.get(&node.compared) else { continue };
+            let (known, who) = self.oracle.entry(node.compared).or_insert((*sum, BTreeSet::new()));
+            who.insert(index);
+            assert!(
+                known == sum,
+                "node {index} differs from nodes {who:?} before tick {} at {:?}",
+                node.compared,
+                self.now
+            );
+        }
+        node.sums = node.sums.split_off(&(last - 1).max(0));
+        let desync = node.count(|event| matches!(event, Event::Desync { .. }));
+        assert_eq!(desync, 0, "node {index} says that checksums differ");
+    }
+
+    /// What the players did is what everybody has, once.
+    pub fn check_inputs(&self) {
+        for (at, node) in self.nodes.iter().filter(|(at, _)| !self.unsound.contains(at)) {
+            for of in self.nodes.values().filter(|of| !self.unsound.contains(&index(of.peer))) {
+                for ((player, tick), did) in &of.did {
+                    let finals: Vec<_> = node.session.final_inputs(*tick).collect();
+                    let Some(Some(found)) = finals.get(player.index()) else { continue };
+                    assert_eq!(found, did, "node {at} has another input of {player:?} at {tick}");
+                }
+            }
+        }
+    }
+
+    pub fn confirmed(&self) -> Vec<Tick> {
+        self.nodes.values().map(|node| node.session.confirmed()).collect()
+    }
+
+    /// The tick that it is.
+    pub fn tick(&self) -> Tick {
+        (self.now.as_micros() * u64::from(self.setup.rate) / 1_000_000) as Tick
+    }
+
+    pub fn node(&self, index: usize) -> &Node {
+        &self.nodes[&index]
+    }
+}
