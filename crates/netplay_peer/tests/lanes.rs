@@ -9,7 +9,7 @@ mod support {
 
 use core::time::Duration;
 
-use netplay_peer::link::LinkInput;
+use netplay_peer::link::{InputBlock, LinkInput};
 use netplay_protocol::Now;
 use netplay_protocol::control::lane_entries;
 use netplay_protocol::frame::{Body, Frame, MessageId};
@@ -228,6 +228,53 @@ fn acks_and_headers_add_no_datagram_to_one_per_tick() {
         // Header 16, two blocks of 5, and 2 with each message.
         assert_eq!((all_bytes - bytes) / 600, 16 + 5 + 2 + 100 + 5 + 2 + 20);
     }
+}
+
+fn input_block(tick: u16, again: Option<Duration>) -> LinkInput {
+    LinkInput::Inputs(InputBlock { tick, bytes: tick.to_le_bytes().to_vec(), again })
+}
+
+#[test]
+fn inputs_ride_in_the_datagram_of_their_tick_and_once_more_if_they_ask_for_it() {
+    let mut pair = pair(&path(30, 0.0), 1);
+    pair.run(MS * 500);
+    let before = pair.sides[0].datagrams_sent[0];
+    for tick in 0..120 {
+        // The first of these does not leave: it is superseded.
+        pair.handle(0, input_block(9, None));
+        pair.handle(0, input_block(tick, (tick >= 60).then_some(TICK / 2)));
+        queue(&mut pair, 0, Lane::Reliable, None, &message(tick.into(), 8));
+        flush(&mut pair, 0);
+        flush(&mut pair, 1);
+        pair.run(TICK);
+    }
+    let sent = pair.sides[0].datagrams_sent[0] - before;
+    assert!((180..=200).contains(&sent), "one a tick, then two: {sent}");
+    let inputs = &pair.sides[1].inputs;
+    let firsts: Vec<u16> = inputs.iter().filter(|(.., again)| !again).map(|i| i.1).collect();
+    assert_eq!(firsts, (0..120).collect::<Vec<u16>>());
+    for (_, tick, bytes, again) in inputs {
+        assert_eq!(*bytes, tick.to_le_bytes());
+        assert!(!again || *tick >= 60);
+    }
+    let copies = inputs.iter().filter(|(.., again)| *again).count();
+    assert!((59..=60).contains(&copies), "{copies}");
+    assert_eq!(arrivals(&pair, 1, Lane::Reliable).len(), 120);
+}
+
+#[test]
+fn inputs_leave_at_every_tick_however_much_waits() {
+    let mut pair = pair(&path(30, 0.0), 1);
+    for tick in 0..60 {
+        for number in 0..20 {
+            queue(&mut pair, 0, Lane::Reliable, None, &message(number, 1000));
+        }
+        pair.handle(0, input_block(tick, None));
+        flush(&mut pair, 0);
+        pair.run(TICK);
+    }
+    pair.run(MS * 100);
+    assert_eq!(pair.sides[1].inputs.len(), 60);
 }
 
 #[test]

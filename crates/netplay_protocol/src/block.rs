@@ -13,14 +13,20 @@
 //!
 //! Every fragment but the last of its message has [`FRAGMENT_LEN`] bytes; what they make up is one
 //! body.
+//!
+//! In front of all blocks may stand one of inputs for a rollback session, which has neither lane nor
+//! number: tag 128, or 129 for the second copy; length (varint); bytes that only the session knows.
 
 use crate::cursor::{ReadError, Reader, put_varint, varint_len};
 use crate::frame::{Body, KEYED, LANE_BITS};
 use crate::lane::Lane;
-use crate::limits::{FRAGMENT_LEN, FRAGMENTS_MAX};
+use crate::limits::{FRAGMENT_LEN, FRAGMENTS_MAX, INPUTS_MAX};
 
 const FRAGMENT: u8 = 0x20;
 const VOID: u8 = 0x40;
+
+const INPUTS: u8 = 0x80;
+const AGAIN: u8 = 0x01;
 
 /// Bytes of a block of messages without the bodies.
 pub const HEADER_LEN: usize = 5;
@@ -119,6 +125,58 @@ pub fn begin_messages(out: &mut Vec<u8>, lane: Lane, keyed: bool, number: Number
     out.len() - 1
 }
 
+/// The inputs of a rollback session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inputs<'a> {
+    /// Whether another datagram had them too.
+    pub again: bool,
+    /// What only the session knows.
+    pub bytes: &'a [u8],
+}
+
+impl Inputs<'_> {
+    /// The bytes that they take in a datagram.
+    pub const fn len(&self) -> usize {
+        1 + varint_len(self.bytes.len() as u32) + self.bytes.len()
+    }
+
+    /// Whether there are no inputs.
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Appends them, before any block.
+    ///
+    /// # Panics
+    /// If they exceed [`INPUTS_MAX`]; sessions make smaller ones.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        assert!(self.bytes.len() <= INPUTS_MAX, "sessions make smaller blocks of inputs");
+        out.push(INPUTS | if self.again { AGAIN } else { 0 });
+        put_varint(out, self.bytes.len() as u32);
+        out.extend_from_slice(self.bytes);
+    }
+}
+
+/// Reads the inputs in front of the blocks, if there are any.
+///
+/// # Errors
+/// [`ReadError`] for anything that no sender writes.
+pub fn read_inputs<'a>(reader: &mut Reader<'a>) -> Result<Option<Inputs<'a>>, ReadError> {
+    match reader.rest().first() {
+        Some(tag) if tag & INPUTS != 0 => {}
+        _ => return Ok(None),
+    }
+    let tag = reader.u8()?;
+    if tag & !(INPUTS | AGAIN) != 0 {
+        return Err(ReadError::Unknown { what: "block tag", value: tag.into() });
+    }
+    let len = reader.varint()? as usize;
+    if len > INPUTS_MAX {
+        return Err(ReadError::TooLong { len, max: INPUTS_MAX });
+    }
+    Ok(Some(Inputs { again: tag & AGAIN != 0, bytes: reader.bytes(len)? }))
+}
+
 /// The bytes that a fragment's block takes.
 pub const fn fragment_len(len: usize) -> usize {
     HEADER_LEN + 1 + varint_len(len as u32) + len
@@ -203,6 +261,7 @@ fn read_fragment<'a>(reader: &mut Reader<'a>, keyed: bool) -> Result<Fragment<'a
 /// The first [`ReadError`].
 pub fn check(bytes: &[u8]) -> Result<(), ReadError> {
     let mut reader = Reader::new(bytes);
+    read_inputs(&mut reader)?;
     while read(&mut reader)?.is_some() {}
     Ok(())
 }
@@ -279,6 +338,23 @@ mod tests {
     }
 
     #[test]
+    fn inputs_stand_before_all_blocks() {
+        let mut out = Vec::new();
+        let inputs = Inputs { again: true, bytes: b"in" };
+        inputs.put(&mut out);
+        assert_eq!((&out[..], inputs.len()), (&[0x81, 2, b'i', b'n'][..], 4));
+        begin_messages(&mut out, Lane::Unreliable, false, Number::new(0));
+        body(1, None, b"").put(&mut out);
+        let mut reader = Reader::new(&out);
+        assert_eq!(read_inputs(&mut reader), Ok(Some(inputs)));
+        assert_eq!(read_inputs(&mut reader), Ok(None));
+        assert!(matches!(read(&mut reader), Ok(Some(_))));
+        for bytes in [&[0x80, 1][..], &[0x82, 0], &[0x80, 0, 0x80, 0]] {
+            assert!(check(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn numbers_keep_their_order_over_the_wrap() {
         let last = Number::new(u32::MAX);
         assert_eq!(last.after(1), Number::new(0));
@@ -290,6 +366,7 @@ mod tests {
         #[test]
         fn any_bytes_are_blocks_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut reader = Reader::new(&bytes);
+            let _ = read_inputs(&mut reader);
             while let Ok(Some(block)) = read(&mut reader) {
                 if let Content::Messages(bodies) = block.content {
                     prop_assert_eq!(bodies.clone().count(), usize::from(bodies.left));

@@ -8,7 +8,7 @@
 //! | 6 | 2 | ack base: the newest sequence received; also names the datagram whose time is echoed |
 //! | 8 | 2 | hold time: from that datagram's arrival to this departure, 16 µs; `0xFFFF` = too long |
 //! | 10 | 4 | ack bits: bit `i` = sequence `ack base - 1 - i` was received |
-//! | 14 | 2 | tick the sender was in, wrapping |
+//! | 14 | 2 | the newest tick of the inputs in front of the blocks, wrapping |
 //!
 //! Blocks follow (see [`crate::block`]); a header alone is a bare ack or a ping. Little-endian.
 //!
@@ -96,7 +96,7 @@ pub struct Header {
     pub acks: Option<Acks>,
     /// Whether the receiver should answer at once, from its network thread.
     pub ping: bool,
-    /// The low bits of the tick the sender was in.
+    /// The low bits of the newest tick of the inputs that it carries, if it carries any.
     pub tick: Option<u16>,
     /// Whether a clock note follows.
     pub clock: bool,

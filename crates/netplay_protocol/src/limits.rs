@@ -10,6 +10,10 @@ pub const DATAGRAM_MAX: usize = 1150;
 /// Room for blocks in one datagram.
 pub const DATAGRAM_BLOCKS_MAX: usize = DATAGRAM_MAX - crate::datagram::HEADER_LEN;
 
+/// Bytes of the inputs of a rollback session in one datagram: with the header and a clock note they
+/// still fit.
+pub const INPUTS_MAX: usize = 1100;
+
 /// Bytes of a fragment; every fragment but the last of its message has this many. A datagram holds
 /// one besides smaller things.
 pub const FRAGMENT_LEN: usize = 1024;

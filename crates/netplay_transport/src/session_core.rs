@@ -376,6 +376,8 @@ impl SessionCore {
     fn link_event(&mut self, peer: PeerId, event: LinkEvent) {
         match event {
             LinkEvent::Deliver(delivery) => self.deliver(peer, delivery),
+            // This game has no rollback session.
+            LinkEvent::Inputs { .. } => {}
             LinkEvent::Established => {
                 let (sender, queues) = peer_queues();
                 let stats = LinkStats::default();

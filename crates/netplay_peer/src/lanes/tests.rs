@@ -92,7 +92,7 @@ impl End {
         self.settle(now);
         let mut packet = vec![0; HEADER_LEN];
         self.lanes.fill(slot, &mut packet, DATAGRAM_MAX, true);
-        self.flow.stamp(now, false, false, &mut packet);
+        self.flow.stamp(now, false, false, None, &mut packet);
         to.send(now, packet.len(), packet);
     }
 

@@ -104,7 +104,7 @@ pub struct Received {
     /// When it left, on its sender's clock; with the time of its arrival a one-way sample for a
     /// clock filter. Of duplicates too, which arrive later.
     pub departure: Departure,
-    /// The tick its sender was in.
+    /// The newest tick of the inputs that it carries.
     pub tick: Option<u16>,
     /// Of the datagram of ours that it is the first to confirm: when that left, and how long ago it had
     /// arrived there when this one left.
@@ -217,11 +217,19 @@ impl DatagramFlow {
     }
 
     /// Writes the header into the first 16 bytes of `packet`, which has blocks after it or is bare.
-    /// `ask` wants an answer at once; with `clock`, a clock note is behind the header.
+    /// `ask` wants an answer at once; with `clock`, a clock note is behind the header; `tick` is the
+    /// newest of the inputs that follow.
     ///
     /// # Panics
     /// If the packet is shorter than a header; packets are made with room for it.
-    pub fn stamp(&mut self, now: Now, ask: bool, clock: bool, packet: &mut [u8]) {
+    pub fn stamp(
+        &mut self,
+        now: Now,
+        ask: bool,
+        clock: bool,
+        tick: Option<u16>,
+        packet: &mut [u8],
+    ) {
         let sequence = self.next;
         let place = self.next_slot();
         self.next = sequence.next();
@@ -245,7 +253,7 @@ impl DatagramFlow {
             hold: Some(now.since(arrived)),
         });
         let header =
-            Header { sequence, departure: Departure::at(now), acks, ping: ask, tick: None, clock };
+            Header { sequence, departure: Departure::at(now), acks, ping: ask, tick, clock };
         let room = packet.first_chunk_mut::<HEADER_LEN>();
         header.write(room.expect("packets are made with room for the header"));
         self.skip_decided();
@@ -473,7 +481,7 @@ mod tests {
     fn packet(flow: &mut DatagramFlow, now: Now) -> Vec<u8> {
         let mut packet = vec![0; HEADER_LEN];
         packet.extend_from_slice(&[1, 0]);
-        flow.stamp(now, false, false, &mut packet);
+        flow.stamp(now, false, false, None, &mut packet);
         packet
     }
 

@@ -79,6 +79,9 @@ pub enum LinkInput {
     },
     /// Our game sends these frames, on lanes that ride in datagrams. They leave with the next flush.
     Send(Vec<u8>),
+    /// A rollback session tells its inputs with the next flush. Inputs that have not left are
+    /// superseded.
+    Inputs(InputBlock),
     /// Our game has said what it had to say for now.
     Flush,
     /// A packet's buffer that was sent.
@@ -109,6 +112,17 @@ pub enum LinkInput {
     Close(CloseReason),
     /// Time passed.
     Tick,
+}
+
+/// What a rollback session tells at one tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputBlock {
+    /// The low bits of its newest tick.
+    pub tick: u16,
+    /// At most [`INPUTS_MAX`](netplay_protocol::limits::INPUTS_MAX) bytes that only the session knows.
+    pub bytes: Vec<u8>,
+    /// After how long it goes into a second datagram, if at all.
+    pub again: Option<Duration>,
 }
 
 /// A packet to send: bare headers need no buffer.
@@ -187,6 +201,15 @@ pub enum LinkEvent {
     Pause(PauseMessage),
     /// Game messages, checked.
     Deliver(Delivery),
+    /// The other side's rollback session tells its inputs.
+    Inputs {
+        /// The low bits of their newest tick.
+        tick: u16,
+        /// What only the session knows.
+        bytes: Vec<u8>,
+        /// Whether another datagram had them too.
+        again: bool,
+    },
     /// The answer to a ping.
     Pong(Duration),
 }

@@ -35,19 +35,19 @@ use netplay_protocol::control::{ByeReason, Control, carriers};
 use netplay_protocol::lobby::Signal;
 use netplay_protocol::{Lane, LaneTable, Now};
 
+use crate::lanes::{LaneStats, Violation};
 use datagrams::PathStats;
 use driver::{Channel, ConnectionId, DriverEvent};
 use handshake::{HANDSHAKE, Handshake, Outcome, SAY_AGAIN};
 pub use io::{
-    ClockSample, CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet,
+    ClockSample, CloseReason, Delivery, InputBlock, LinkConfig, LinkEvent, LinkInput, LinkOutput,
+    Packet,
 };
 use liveness::{Change, Liveness};
 pub use negotiation::{LINK_DEADLINE, Previous, Step};
 use negotiation::{Negotiation, Output as Negotiated, Role};
 use renewal::{Arrived, Renewal};
 use traffic::Traffic;
-
-use crate::lanes::{LaneStats, Violation};
 
 /// A datagram leaves at least this often: it carries acks, keeps NAT bindings and shows that we are
 /// alive. It also bounds how long the WebRTC library may park the tail of a large burst.
@@ -204,6 +204,7 @@ impl Link {
                 self.packet(now, connection, channel, packet);
             }
             LinkInput::Send(frames) => self.traffic.send(now, frames),
+            LinkInput::Inputs(inputs) => self.traffic.set_inputs(inputs),
             LinkInput::Flush => {
                 if self.is_established() {
                     self.traffic.flush(now);
@@ -235,7 +236,7 @@ impl Link {
         self.drain(now);
     }
 
-    /// Passes on what the traffic half wants sent.
+    /// Passes on what the traffic wants sent.
     fn drain(&mut self, now: Now) {
         while let Some((channel, packet)) = self.traffic.poll_datagram() {
             let probes = channel != self.traffic.carrier();
@@ -427,7 +428,7 @@ impl Link {
 
     fn datagram(&mut self, now: Now, packet: Vec<u8>) {
         let outputs = &mut self.outputs;
-        let deliver = |delivery| outputs.push_back(LinkOutput::Event(LinkEvent::Deliver(delivery)));
+        let deliver = |event| outputs.push_back(LinkOutput::Event(event));
         match self.traffic.datagram(now, &packet, deliver) {
             Ok(received) => {
                 if received.fresh {

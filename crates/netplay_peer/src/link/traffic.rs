@@ -4,6 +4,7 @@
 //!
 //! | what waits | leaves |
 //! |---|---|
+//! | inputs of a rollback session | with the game's flush, whatever the window says; a second time when they ask for it |
 //! | new messages | with the game's flush, as many datagrams as the window allows |
 //! | lost messages | with the next flush, or 20 ms after the last one; at once if the game does not flush |
 //! | small messages that ride twice | with the next flush, or after 20 ms |
@@ -19,7 +20,9 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use netplay_protocol::Now;
+use netplay_protocol::block::{Inputs, read_inputs};
 use netplay_protocol::control::Control;
+use netplay_protocol::cursor::Reader;
 use netplay_protocol::datagram::{CLOCK_NOTE_LEN, ClockLine, ClockNote, HEADER_LEN, Sequence};
 use netplay_protocol::frame::Frames;
 use netplay_protocol::lane::LaneTable;
@@ -27,7 +30,7 @@ use netplay_protocol::limits::{DATAGRAM_MAX, RELIABLE_WINDOW};
 
 use super::datagrams::{DatagramFlow, Received};
 use super::driver::Channel;
-use super::io::{Delivery, Packet};
+use super::io::{Delivery, InputBlock, LinkEvent, Packet};
 use super::pace::Pace;
 use super::stream::StreamFlow;
 use crate::lanes::{Delivered, Lanes, Violation};
@@ -70,6 +73,10 @@ pub(super) struct Traffic {
     /// Datagrams to be transmitted.
     out: VecDeque<(Channel, Packet)>,
     media: Media,
+    /// Inputs that leave with the next flush.
+    inputs: Option<InputBlock>,
+    /// Inputs that leave once more, at this time.
+    copy: Option<(Now, InputBlock)>,
     flushed: Option<Now>,
     /// When to look for something to send, whether the game flushes or not.
     send_by: Option<Now>,
@@ -92,6 +99,8 @@ impl Traffic {
             unused: VecDeque::new(),
             out: VecDeque::new(),
             media: Media::None,
+            inputs: None,
+            copy: None,
             flushed: None,
             send_by: None,
             held: false,
@@ -176,6 +185,7 @@ impl Traffic {
         };
         [
             probe,
+            self.copy.as_ref().map(|(at, _)| *at),
             self.send_by,
             self.flow.ack_deadline(),
             self.flow.loss_deadline(),
@@ -195,10 +205,19 @@ impl Traffic {
         self.recycle(frames);
     }
 
+    /// Inputs for the next flush.
+    pub(super) fn set_inputs(&mut self, inputs: InputBlock) {
+        self.inputs = Some(inputs);
+    }
+
     /// The game has said what it had to say.
     pub(super) fn flush(&mut self, now: Now) {
         self.flushed = Some(now);
         self.lanes.expire(now);
+        if let Some(inputs) = self.inputs.take() {
+            self.send_datagram(now, Some((&inputs, false)));
+            self.copy = inputs.again.map(|after| (now + after, inputs));
+        }
         self.send_due(now);
     }
 
@@ -208,12 +227,15 @@ impl Traffic {
         self.take_verdicts(now);
         self.probe(now);
         self.lanes.expire(now);
+        if let Some((_, inputs)) = self.copy.take_if(|(at, _)| now >= *at) {
+            self.send_datagram(now, Some((&inputs, true)));
+        }
         if self.send_by.is_none() && self.lanes.is_due() {
             self.send_by = Some(self.next_ride(now));
         }
         if self.send_by.is_some_and(|by| now >= by) {
             if !self.lanes.is_due() && self.lanes.has_repeats() {
-                self.send_datagram(now);
+                self.send_datagram(now, None);
             }
             self.send_due(now);
         }
@@ -234,12 +256,12 @@ impl Traffic {
         let mut packet = self.buffers.take();
         packet.resize(HEADER_LEN, 0);
         let packet = if self.put_clock(now, &mut packet) {
-            self.flow.stamp(now, ping, true, &mut packet);
+            self.flow.stamp(now, ping, true, None, &mut packet);
             Packet::Full(packet)
         } else {
             self.recycle(packet);
             let mut header = [0; HEADER_LEN];
-            self.flow.stamp(now, ping, false, &mut header);
+            self.flow.stamp(now, ping, false, None, &mut header);
             Packet::Bare(header)
         };
         self.take_verdicts(now);
@@ -283,7 +305,7 @@ impl Traffic {
                 self.send_by = Some(self.pace.next(now));
                 return;
             }
-            if !self.send_datagram(now) {
+            if !self.send_datagram(now, None) {
                 break;
             }
         }
@@ -292,7 +314,8 @@ impl Traffic {
         }
     }
 
-    fn send_datagram(&mut self, now: Now) -> bool {
+    /// Sends the inputs (and whether they are a second copy) and what waits. False if nothing does.
+    fn send_datagram(&mut self, now: Now, inputs: Option<(&InputBlock, bool)>) -> bool {
         let slot = self.flow.next_slot();
         // The place may have held one that nobody had given up yet.
         self.take_verdicts(now);
@@ -300,8 +323,11 @@ impl Traffic {
         packet.resize(HEADER_LEN, 0);
         let told = self.clock_told;
         let clock = self.put_clock(now, &mut packet);
+        if let Some((InputBlock { bytes, .. }, again)) = inputs {
+            Inputs { again, bytes }.put(&mut packet);
+        }
         let repeat = self.flow.is_lossy(now);
-        if !self.lanes.fill(slot, &mut packet, DATAGRAM_MAX, repeat) {
+        if !self.lanes.fill(slot, &mut packet, DATAGRAM_MAX, repeat) && inputs.is_none() {
             self.clock_told = told;
             self.recycle(packet);
             return false;
@@ -309,7 +335,8 @@ impl Traffic {
         // The window is used up and more waits: the sooner the ack, the sooner it goes on.
         let in_flight = self.flow.in_flight() + packet.len();
         let ask = in_flight >= self.pace.window() && self.lanes.is_due();
-        self.flow.stamp(now, ask, clock, &mut packet);
+        let tick = inputs.map(|(inputs, _)| inputs.tick);
+        self.flow.stamp(now, ask, clock, tick, &mut packet);
         self.pace.sent(packet.len());
         self.out.push_back((self.carrier(), Packet::Full(packet)));
         true
@@ -343,7 +370,7 @@ impl Traffic {
         &mut self,
         now: Now,
         packet: &[u8],
-        mut deliver: impl FnMut(Delivery),
+        mut deliver: impl FnMut(LinkEvent),
     ) -> Result<Received, Violation> {
         if packet.len() > DATAGRAM_MAX {
             return Err(Violation::BLOCK);
@@ -351,7 +378,14 @@ impl Traffic {
         let received = self.flow.receive(now, packet).map_err(|_| Violation::BLOCK)?;
         self.choose_carrier();
         self.take_verdicts(now);
-        if let Some(blocks) = received.blocks {
+        if let Some(mut blocks) = received.blocks {
+            let mut reader = Reader::new(&packet[blocks..]);
+            if let Some(inputs) = read_inputs(&mut reader).map_err(|_| Violation::BLOCK)? {
+                let Some(tick) = received.tick else { return Err(Violation::BLOCK) };
+                let (bytes, again) = (inputs.bytes.to_vec(), inputs.again);
+                deliver(LinkEvent::Inputs { tick, bytes, again });
+                blocks = packet.len() - reader.rest().len();
+            }
             let mut delivered =
                 Delivered { lossy: self.buffer(), reliable: self.buffer(), cost: 0 };
             let result = self.lanes.receive(&packet[blocks..], &mut delivered);
@@ -364,14 +398,10 @@ impl Traffic {
                 if frames.is_empty() {
                     self.recycle(frames);
                 } else {
-                    deliver(Delivery {
-                        reliable,
-                        arrived: now,
-                        packet: frames,
-                        offset: 0,
-                        cost,
-                        stream: false,
-                    });
+                    let (packet, offset, stream) = (frames, 0, false);
+                    let arrived = now;
+                    let delivery = Delivery { reliable, arrived, packet, offset, cost, stream };
+                    deliver(LinkEvent::Deliver(delivery));
                 }
             }
             result?;

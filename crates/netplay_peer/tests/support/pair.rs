@@ -43,6 +43,8 @@ pub struct Side {
     pub resumed: Vec<(Now, Duration)>,
     /// What the other side said about pauses.
     pub pauses: Vec<PauseMessage>,
+    /// Inputs of a rollback session: when, newest tick, bytes, whether a second copy.
+    pub inputs: Vec<(Now, u16, Vec<u8>, bool)>,
     pub ended: Vec<(Now, CloseReason)>,
     /// Game messages in the order of their arrival.
     pub received: Vec<(Lane, Vec<u8>)>,
@@ -123,6 +125,7 @@ impl Pair {
                 interrupted: Vec::new(),
                 resumed: Vec::new(),
                 pauses: Vec::new(),
+                inputs: Vec::new(),
                 ended: Vec::new(),
                 received: Vec::new(),
                 times: Vec::new(),
@@ -398,6 +401,7 @@ impl Pair {
             LinkEvent::Interrupted => of.interrupted.push(now),
             LinkEvent::Resumed { silence } => of.resumed.push((now, silence)),
             LinkEvent::Pause(message) => of.pauses.push(message),
+            LinkEvent::Inputs { tick, bytes, again } => of.inputs.push((now, tick, bytes, again)),
             LinkEvent::Pong(_) | LinkEvent::Match(_) => {}
             LinkEvent::Deliver(delivery) => {
                 assert!(!of.established.is_empty(), "a game message before the handshake");
