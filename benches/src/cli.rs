@@ -9,7 +9,7 @@ use crate::harness::{self, Bench, Plan};
 use crate::link::{self, Link};
 use crate::pinger;
 use crate::stacks::{Setup, StackId};
-use crate::{Result, carriers, clock, lanes};
+use crate::{Result, carriers, clock, lanes, rollback};
 
 /// A datagram that comes later is of no use to anybody.
 const CARRIERS_DRAIN: Duration = Duration::from_secs(3);
@@ -139,6 +139,38 @@ Columns:
 
 The games begin 50 ms apart, and their clocks drift apart by 100 ppm.";
 
+const INPUTS_HELP: &str = "\
+Columns:
+  stack          netplay: session and links, with all headers but those of WebRTC; ggrs: its messages in
+                 the encoding that matchbox uses
+  players        in the match, each at its own peer
+  one_way_ms     milliseconds; delay of the path in each direction
+  input          active: a byte that changes every ten ticks; idle: one that never does
+  packets_per_s  messages on the data channel in a second, from one player to another
+  bytes_per_s    bytes of them
+  x_ggrs         bytes_per_s divided by those of ggrs in this call
+
+60 ticks a second, nothing is lost. ggrs reads the system's clock and plays in real time.";
+
+const LEDGER_HELP: &str = "\
+Columns:
+  stack              netplay: measured here; fortress: as fortress-rollback 0.12 publishes it
+  players            in the match, each at its own peer
+  path               its name there
+  loss_pct           per cent of packets lost, each way
+  rtt_ms             milliseconds; delay both ways together
+  jitter_ms          milliseconds; added to each packet's delay, uniform from zero to this
+  rollbacks_per_100  times that a player goes back, in a hundred ticks
+  p99_depth          ticks that are run again at once, 99th percentile
+  kib_per_s          KiB that a player sends in a second, to all others together, without the headers of
+                     WebRTC, UDP and IP (fortress: without UDP and IP)
+  lag_mean           ticks from the newest final one to the newest that was run, mean
+  lag_max            the same, largest
+  stalls_per_min     ticks in a minute at which a player could not go on
+
+Inputs of four bytes that change at every tick, as in fortress's sweep; no input delay, eight ticks of
+prediction. Simulated links, the players' clocks up to 1 ms apart.";
+
 const TOP_HELP: &str = "`netplay-bench NAME --help` names every column of a table and its unit.
 With --json the last line of the output is one object: {\"bench\":NAME,\"rows\":[{...},...]}";
 
@@ -170,6 +202,12 @@ enum Command {
     /// How well two games keep together, beside other algorithms (simulated)
     #[command(after_help = format!("{PACING_HELP}\n\n{PROFILES_HELP}"))]
     Pacing(SimulatedOptions),
+    /// What a rollback session sends, beside ggrs (simulated network)
+    #[command(after_help = INPUTS_HELP)]
+    Inputs(SessionOptions),
+    /// How a rollback session fares on bad paths, beside the figures that fortress-rollback publishes
+    #[command(after_help = LEDGER_HELP)]
+    Ledger(SessionOptions),
     /// The measuring process of one job
     #[command(hide = true)]
     Pinger(Role),
@@ -227,6 +265,19 @@ struct SimulatedOptions {
 }
 
 #[derive(Args)]
+struct SessionOptions {
+    /// Play for a shorter time
+    #[arg(long)]
+    quick: bool,
+    /// Print the rows as JSON on the last line
+    #[arg(long)]
+    json: bool,
+    /// Seconds of play in each match
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    seconds: Option<u64>,
+}
+
+#[derive(Args)]
 struct LanesOptions {
     #[command(flatten)]
     link: LinkOptions,
@@ -279,6 +330,8 @@ pub fn run() -> Result<()> {
         }
         Command::Clock(options) => clock::clock(options.quick, options.json, options.runs),
         Command::Pacing(options) => clock::pacing(options.quick, options.json, options.runs),
+        Command::Inputs(options) => rollback::inputs(options.quick, options.json, options.seconds),
+        Command::Ledger(options) => rollback::ledger(options.quick, options.json, options.seconds),
         Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
         Command::Peer(role) => {
             let setup = Setup { link: Link::to_parent()?, lobby_url: role.lobby };
@@ -366,6 +419,7 @@ mod tests {
         use crate::clock::{ClockRow, PacingRow};
         use crate::lanes::LaneRow;
         use crate::report::{ConnectRow, LatencyRow, Row};
+        use crate::rollback::{InputsRow, LedgerRow};
         for (columns, help) in [
             (LatencyRow::COLUMNS, LATENCY_HELP),
             (ConnectRow::COLUMNS, CONNECT_HELP),
@@ -373,6 +427,8 @@ mod tests {
             (LaneRow::COLUMNS, LANES_HELP),
             (ClockRow::COLUMNS, CLOCK_HELP),
             (PacingRow::COLUMNS, PACING_HELP),
+            (InputsRow::COLUMNS, INPUTS_HELP),
+            (LedgerRow::COLUMNS, LEDGER_HELP),
         ] {
             for column in columns {
                 assert!(help.contains(&format!("\n  {column} ")), "{column} is not in the help");

@@ -34,6 +34,7 @@ mod link;
 mod ping;
 mod pinger;
 mod report;
+mod rollback;
 mod stacks;
 mod stats;
 
