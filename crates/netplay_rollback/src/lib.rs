@@ -6,6 +6,7 @@
 //! | `input`, `queue`, `predict` | what is known of each player, and what is guessed |
 //! | `run`, `block`, `message` | how inputs and agreements travel |
 //! | `agreement` | who plays, as a sequence of views |
+//! | [`recording`] | a match as a file: what was played, and whether it is played again the same |
 //! | [`limits`] | every size and count that is enforced |
 //!
 //! A [`Session`] asks its owner to save, load and run ticks; it never touches the game's state.
@@ -25,6 +26,7 @@ pub mod limits;
 mod message;
 mod predict;
 mod queue;
+pub mod recording;
 mod run;
 mod session;
 

@@ -1,4 +1,4 @@
-//! Every size and count that a session enforces, each with its reason.
+//! Every size and count that a session or a recording enforces, each with its reason.
 
 /// Peers of one match: as many as a lobby has members.
 pub const PEERS_MAX: usize = 16;
@@ -61,3 +61,21 @@ pub const CHECKSUMS_MAX: usize = 32;
 
 /// Decisions that are kept for who missed them.
 pub const DECISIONS_MAX: usize = 16;
+
+/// Ticks that a recording can hold, from tick 0: 207 days at 60 Hz. Far from the end of the numbers, so
+/// that no sum of ticks overflows.
+pub const RECORDING_TICKS_END: i32 = i32::MAX / 2;
+
+/// Ticks in one chunk of inputs, and checksums in one chunk of them: a second at the highest rate. A
+/// process that dies loses no more.
+pub const RECORDING_CHUNK_TICKS: usize = 240;
+
+/// Bytes of the contents of a chunk: a snapshot and its tick.
+pub const RECORDING_CHUNK_MAX: usize = SNAPSHOT_MAX + 4;
+
+/// Bytes of the note in the header of a recording: the settings of a match, not its assets.
+pub const RECORDING_NOTE_MAX: usize = 4096;
+
+/// Bytes that a recorder holds for who writes the file, besides the chunk that is under way: a large
+/// snapshot, and minutes of inputs while a disk is slow.
+pub const RECORDING_BUFFER: usize = 2 * SNAPSHOT_MAX;

@@ -185,7 +185,7 @@ pub(crate) enum Agree {
     },
 }
 
-fn put_tick(out: &mut Vec<u8>, tick: Tick) {
+pub(crate) fn put_tick(out: &mut Vec<u8>, tick: Tick) {
     out.extend_from_slice(&tick.to_le_bytes());
 }
 
@@ -312,7 +312,7 @@ impl Agree {
     }
 }
 
-fn read_tick(reader: &mut Reader<'_>) -> Result<Tick, ReadError> {
+pub(crate) fn read_tick(reader: &mut Reader<'_>) -> Result<Tick, ReadError> {
     let tick = reader.u32()? as Tick;
     // Far from the ends, so that no sum of ticks overflows.
     if (-HISTORY..Tick::MAX / 2).contains(&tick) {

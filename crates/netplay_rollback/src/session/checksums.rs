@@ -52,6 +52,11 @@ impl Checksums {
         done.into_iter().collect()
     }
 
+    /// Ours of final states, the newest ones.
+    pub(crate) fn finals(&self) -> impl Iterator<Item = (Tick, u64)> {
+        self.ours.iter().map(|(tick, sum)| (*tick, *sum))
+    }
+
     /// A peer's checksum of a final state.
     pub(crate) fn heard(&mut self, slot: Slot, tick: Tick, sum: u64) {
         self.theirs.insert((tick, slot), sum);

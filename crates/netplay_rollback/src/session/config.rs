@@ -89,18 +89,8 @@ impl SessionConfig {
 
     /// The neutral input.
     pub(crate) fn check(&self) -> Result<InputBytes, ConfigError> {
-        let players: usize = self.roster.iter().map(|seat| usize::from(seat.players)).sum();
-        let mut peers: Vec<PeerId> = self.roster.iter().map(|seat| seat.peer).collect();
-        peers.sort();
-        peers.dedup();
-        let at_least_one = self.roster.iter().all(|seat| seat.players > 0);
-        if peers.len() != self.roster.len() || !at_least_one {
-            return Err(ConfigError::Roster);
-        }
-        if players == 0 || players > PLAYERS_MAX || peers.len() > PEERS_MAX {
-            return Err(ConfigError::Players(players));
-        }
-        let listed = peers.contains(&self.me);
+        check_roster(&self.roster)?;
+        let listed = self.roster.iter().any(|seat| seat.peer == self.me);
         if listed == matches!(self.role, Role::Spectator { .. }) {
             return Err(ConfigError::Role);
         }
@@ -113,6 +103,21 @@ impl SessionConfig {
         let neutral = InputBytes::new(&self.neutral).ok_or(ConfigError::Neutral)?;
         if (self.validate)(&self.neutral) { Ok(neutral) } else { Err(ConfigError::Neutral) }
     }
+}
+
+/// How many players there are.
+pub(crate) fn check_roster(roster: &[Seat]) -> Result<usize, ConfigError> {
+    let players: usize = roster.iter().map(|seat| usize::from(seat.players)).sum();
+    let mut peers: Vec<PeerId> = roster.iter().map(|seat| seat.peer).collect();
+    peers.sort();
+    peers.dedup();
+    if peers.len() != roster.len() || roster.iter().any(|seat| seat.players == 0) {
+        return Err(ConfigError::Roster);
+    }
+    if players == 0 || players > PLAYERS_MAX || peers.len() > PEERS_MAX {
+        return Err(ConfigError::Players(players));
+    }
+    Ok(players)
 }
 
 /// Why there is no session with these settings.

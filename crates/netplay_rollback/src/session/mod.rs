@@ -29,6 +29,7 @@ use crate::input::{Cell, InputBytes, Player, Tick};
 use crate::limits::{DELAY_MAX, HISTORY, SNAPSHOT_MAX};
 use crate::message::{Decision, Mask, Message, Slot};
 use checksums::Checksums;
+pub(crate) use config::check_roster;
 pub use config::{ConfigError, Role, Seat, SessionConfig};
 use feed::{Feeds, Send};
 use inputs::Inputs;
@@ -210,6 +211,11 @@ impl Session {
             Cell::Given(input) => Some(input.as_slice()),
             Cell::Absent | Cell::Missing => None,
         })
+    }
+
+    /// The checksums of our newest final states, by the tick after them, for a recording.
+    pub fn final_checksums(&self) -> impl Iterator<Item = (Tick, u64)> {
+        self.checksums.finals()
     }
 
     /// The last tick whose inputs are final.

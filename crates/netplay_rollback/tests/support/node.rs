@@ -20,7 +20,7 @@ pub struct Node {
     pub peer: PeerId,
     pub session: Session,
     pub game: Game,
-    saved: BTreeMap<Tick, Game>,
+    pub saved: BTreeMap<Tick, Game>,
     /// The checksum of the state before each tick, as last run.
     pub sums: BTreeMap<Tick, u64>,
     /// States before ticks up to this one were compared with those of the others.
