@@ -1,14 +1,4 @@
-//! The input block: what one peer tells another in the datagram of every tick.
-//!
-//! | offset | bytes | field |
-//! |---|---|---|
-//! | 0 | 1 | flags: 1 = say it twice, I lose some of yours; 2 = the first tick is told from the neutral input; 4 = nothing changes, no bits follow; others zero |
-//! | 1 | 1 | low byte of the session |
-//! | 2 | 1–2 | how far behind the newest tick of this block the last one is that I know of you, zigzag (varint) |
-//! | 4 | 1–2 | how many ticks (varint) |
-//! | 5 | | their inputs (see `run`), each player of the peer in turn |
-//!
-//! The newest tick travels in the header of the datagram (16 low bits).
+//! The input block, which one peer tells another in the datagram of every tick: see [`crate::protocol`].
 
 use netplay_protocol::cursor::{Reader, put_varint};
 

@@ -4,8 +4,7 @@
 //! |---|---|
 //! | `session` | one peer's part in a match: [`Session`] |
 //! | `input`, `queue`, `predict` | what is known of each player, and what is guessed |
-//! | `run`, `block`, `message` | how inputs and agreements travel |
-//! | `agreement` | who plays, as a sequence of views |
+//! | [`protocol`] | how inputs and agreements travel, and who plays: byte tables and the state table |
 //! | [`recording`] | a match as a file: what was played, and whether it is played again the same |
 //! | [`limits`] | every size and count that is enforced |
 //!
@@ -25,6 +24,8 @@ mod input;
 pub mod limits;
 mod message;
 mod predict;
+#[doc = include_str!("protocol.md")]
+pub mod protocol {}
 mod queue;
 pub mod recording;
 mod run;

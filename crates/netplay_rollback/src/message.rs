@@ -1,30 +1,4 @@
-//! What peers of a session tell each other reliably and in order.
-//!
-//! Every message begins with its kind (1 byte) and the session (4 bytes, low bits). Numbers are
-//! little-endian; a tick has 4 bytes; a *slot* (1 byte) is a peer's place in the roster; a *mask*
-//! (2 bytes) has a bit for each slot.
-//!
-//! | kind | message | fields after the session |
-//! |---|---|---|
-//! | 0 | checksum | tick, checksum 8 |
-//! | 1 | report | view 4, mask of the peers that I have lost |
-//! | 2 | propose | view 4, ballot 5, mask of joins, count 1, drops: slot, last tick I hold |
-//! | 3 | promise | view 4, ballot 5, tick I am in, count 1, drops: slot, tail; 1 if accepted: ballot 5, decision |
-//! | 4 | accept | view 4, ballot 5, decision |
-//! | 5 | accepted | view 4, ballot 5 |
-//! | 6 | too late | view 4, ballot 5, tick I have confirmed |
-//! | 7 | decided | view 4, ballot 5, mask of who plays then, decision |
-//! | 8 | behind | view 4: the one that I am in |
-//! | 9 | want | view 4, 1 if I am ready to play, which process of this peer I am 4 |
-//! | 10 | watch | tick that I need next, or -1 for a snapshot; ticks of delay 2 |
-//! | 11 | feed | first tick 4, ticks 2, inputs of all players (see `run`) |
-//! | 12 | fed | tick that I need next |
-//! | 13 | leave | |
-//! | 14 | delay | first tick, ticks of delay 1 |
-//!
-//! A *ballot* is a round (4) and a slot. A *tail* is a first tick (4), a count of ticks (2), a length
-//! (2) and inputs, told from the neutral one. A *decision* is a count (1) of drops (slot, last tick,
-//! tail), then a count (1) of joins (slot, first tick, which process 4).
+//! What peers of a session tell each other reliably and in order: see [`crate::protocol`].
 
 use netplay_protocol::cursor::{ReadError, Reader};
 

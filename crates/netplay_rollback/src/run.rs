@@ -1,16 +1,5 @@
-//! Inputs of some players over consecutive ticks, each as its difference from the tick before.
-//!
-//! For each tick and player, bits:
-//!
-//! | bits | meaning |
-//! |---|---|
-//! | `0` | as in the tick before |
-//! | `1 0`, then for each byte | of the same length: `0` this byte is as before; `1 0` and 3 bits: this bit of it flips; `1 1` and 8 bits: these bits flip |
-//! | `1 1 0` | the player is not in the match |
-//! | `1 1 1`, 8 bits, bytes | another length, or too much flips: how many bytes, and they |
-//!
-//! An input of a single byte has no bit for "this byte changes": it does. A button that is pressed
-//! costs 6 bits, one that is held 1.
+//! Inputs of some players over consecutive ticks, each as its difference from the tick before: see
+//! [`crate::protocol`].
 
 use crate::bits::{BitReader, BitWriter};
 use crate::input::{Cell, InputBytes, Tick};

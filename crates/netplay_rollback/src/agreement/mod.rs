@@ -1,27 +1,13 @@
-//! Who plays: a sequence of *views*, each agreed by those of the one before who are still there.
+//! Who plays: a sequence of *views*, each agreed by those of the one before who are still there. Messages
+//! and the state table are in [`crate::protocol`].
 //!
-//! The *coordinator* is the host while it is there, else the peer with the lowest slot. It proposes
-//! when a peer is lost or wants to play:
-//!
-//! | coordinator | the others |
-//! |---|---|
-//! | **propose** who leaves and who joins | take no more inputs of who leaves; **promise** the last ones held, and what the coordinator lacks of them |
-//! | all answered: **accept** the last tick of each who leaves (the highest that anybody holds), the first of each who joins (half a second on) | confirm no tick from the first one on; **accepted** |
-//! | all accepted: **decided** | the next view begins |
-//!
-//! | event | what happens |
-//! |---|---|
-//! | a peer is lost that had to answer | a new ballot, with it among those who leave |
-//! | the coordinator is lost | the next one takes over; what all who could answer have accepted stays as it is |
-//! | an answer is missing | the question is repeated every [`AGAIN`] |
-//! | two peers lose each other only | the coordinator drops the one that more peers have lost, else the higher slot; never itself or the host |
-//! | fewer than half of a view are left, or half without the host | nothing is decided, and nobody goes on |
+//! Two peers who lose each other only: the coordinator drops the one that more peers have lost, else the
+//! higher slot; never itself or the host.
 //!
 //! Guaranteed: peers who go on have the same sequence of views, whatever messages are lost and whoever
 //! dies in between; a peer that lies can stop this but, unless it is the coordinator, not steer it.
 //! Not guaranteed: progress without a majority. Who has left the lobby counts as gone: it plays
-//! nowhere else, and no majority needs it. This is single-decree Paxos for each view, with everybody
-//! who stays as the quorum.
+//! nowhere else, and no majority needs it.
 
 mod lead;
 

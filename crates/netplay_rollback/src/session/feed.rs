@@ -1,11 +1,6 @@
 //! Serving those who watch, and those who come back: a snapshot, then all inputs as they become final.
 //!
-//! Two messages travel on the bulk lane; each begins with its kind (1 byte) and the session (4 bytes):
-//!
-//! | kind | message | fields after the session |
-//! |---|---|---|
-//! | 128 | head | tick 4, bytes of the snapshot 4, their xxh3 8, view 4, mask of who plays 2, inputs of the tick before (see `run`), told from the neutral one |
-//! | 129 | part | index 2, bytes |
+//! The messages are described in [`crate::protocol`].
 //!
 //! Guaranteed: nobody waits for a watcher; one that does not take what it is sent is not sent more.
 
