@@ -108,7 +108,9 @@ pub fn run(plan: &Plan) -> World {
         begin(&mut world, fault, &mut later, &mut watchers);
     }
     while let Some(last) = later.iter().map(|(at, _)| *at).max() {
-        run_until(&mut world, last, &mut later);
+        // What begins and ends in one moment takes a step too.
+        let until = last.max(world.now + ms(1));
+        run_until(&mut world, until, &mut later);
     }
     let calm = world.now + ms(9_000);
     run_until(&mut world, calm, &mut later);
