@@ -149,9 +149,8 @@ impl Agreement {
         };
         let staying = Mask(leading.voters.0 | Mask::of(self.me).0);
         let newest = staying.iter().filter_map(accepted).max_by_key(|(ballot, _)| *ballot)?;
-        let left: Mask = newest.1.leaves.iter().map(|leave| leave.slot).collect();
         let all = staying
-            .without(left)
+            .without(newest.1.left())
             .iter()
             .all(|slot| accepted(slot).is_some_and(|(ballot, _)| *ballot == newest.0));
         all.then(|| newest.1.clone())

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use netplay_protocol::Now;
 
 use crate::input::Tick;
-use crate::limits::DECISIONS_MAX;
+use crate::limits::{AHEAD_MAX, DECISIONS_MAX};
 use crate::message::{Agree, Ballot, Decision, Leave, Mask, Slot, Tail};
 use lead::{Answer, Leading};
 
@@ -80,6 +80,8 @@ pub(crate) enum Effect {
 pub(crate) struct Agreement {
     me: Slot,
     host: Slot,
+    /// The slots of the roster.
+    all: Mask,
     view: u32,
     members: Mask,
     lost: Mask,
@@ -104,12 +106,14 @@ pub(crate) struct Agreement {
 }
 
 impl Agreement {
-    pub(crate) fn new(me: Slot, host: Slot, view: u32, members: Mask) -> Self {
+    /// Everybody in the roster plays.
+    pub(crate) fn new(me: Slot, host: Slot, all: Mask) -> Self {
         Self {
             me,
             host,
-            view,
-            members,
+            all,
+            view: 0,
+            members: all,
             lost: Mask::default(),
             gone: Mask::default(),
             reports: BTreeMap::new(),
@@ -153,7 +157,7 @@ impl Agreement {
         if view < self.view {
             return;
         }
-        (self.view, self.members) = (view, members);
+        (self.view, self.members) = (view, members.and(self.all));
         // If somebody of our name still plays, it is the process that we follow.
         self.members.set(self.me, false);
     }
@@ -258,6 +262,24 @@ impl Agreement {
         !lost.is_empty() || waits.is_some()
     }
 
+    /// Whether anybody may decide this: of slots that there are, and not far from now.
+    fn is_possible(&self, decision: &Decision, ledger: &impl Ledger) -> bool {
+        let (left, joined) = (decision.left(), decision.joined());
+        let latest = ledger.tick() + ledger.lead() + AHEAD_MAX * 2;
+        left.len() == decision.leaves.len()
+            && joined.len() == decision.joins.len()
+            && Mask(left.0 | joined.0).without(self.all).is_empty()
+            && decision.leaves.iter().all(|leave| leave.last == leave.tail.last())
+            && decision.joins.iter().all(|join| join.from <= latest)
+    }
+
+    /// Whether it may be decided in our view.
+    fn is_next(&self, decision: &Decision, ledger: &impl Ledger) -> bool {
+        self.is_possible(decision, ledger)
+            && decision.left().without(self.members).is_empty()
+            && decision.joined().and(self.members).is_empty()
+    }
+
     fn in_time(decision: &Decision, ledger: &impl Ledger) -> bool {
         decision.joins.iter().all(|join| join.from > ledger.confirmed())
     }
@@ -282,9 +304,7 @@ impl Agreement {
 
     /// Who plays after a decision.
     fn after(&self, decision: &Decision) -> Mask {
-        let left = decision.leaves.iter().map(|leave| leave.slot).collect();
-        let joined: Mask = decision.joins.iter().map(|join| join.slot).collect();
-        Mask(self.members.without(left).0 | joined.0)
+        Mask(self.members.without(decision.left()).0 | decision.joined().0)
     }
 
     fn begin(
@@ -386,7 +406,9 @@ impl Agreement {
     ) -> bool {
         let left: Mask = leaves.iter().map(|(slot, _)| *slot).collect();
         let sane = ballot.slot == from
+            && left.len() == leaves.len()
             && !left.contains(from)
+            && joins.without(self.all).is_empty()
             && left.without(self.members).is_empty()
             && joins.and(self.members).is_empty();
         if !sane {
@@ -418,13 +440,10 @@ impl Agreement {
         decision: Decision,
         ledger: &mut impl Ledger,
     ) -> bool {
-        let left = decision.leaves.iter().all(|leave| {
-            self.members.contains(leave.slot)
-                && leave.slot != self.me
-                && leave.last == leave.tail.last()
-        });
-        let joined = decision.joins.iter().all(|join| !self.members.contains(join.slot));
-        if ballot.slot != from || !left || !joined {
+        let sane = ballot.slot == from
+            && !decision.left().contains(self.me)
+            && self.is_next(&decision, ledger);
+        if !sane {
             return false;
         }
         if ballot != self.promised {
@@ -455,6 +474,9 @@ impl Agreement {
         decision: Decision,
         ledger: &mut impl Ledger,
     ) -> bool {
+        if !self.is_possible(&decision, ledger) || !members.without(self.all).is_empty() {
+            return false;
+        }
         if view < self.view {
             return true;
         }

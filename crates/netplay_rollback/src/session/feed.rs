@@ -16,7 +16,7 @@ use crate::input::{Cell, Tick};
 use crate::limits::{
     FEED_AHEAD, MESSAGE_MAX, SNAPSHOT_MAX, SNAPSHOT_PART, SNAPSHOT_PARTS_AHEAD, WATCHERS_MAX,
 };
-use crate::message::{Mask, Message};
+use crate::message::{Mask, Message, read_view};
 use crate::run;
 use crate::session::inputs::Inputs;
 
@@ -82,7 +82,7 @@ impl<'a> BulkMessage<'a> {
                 if !(0..Tick::MAX / 2).contains(&tick) || len > SNAPSHOT_MAX {
                     return Err(ReadError::TooLong { len, max: SNAPSHOT_MAX });
                 }
-                let (hash, view) = (reader.u64()?, reader.u32()?);
+                let (hash, view) = (reader.u64()?, read_view(&mut reader)?);
                 let (members, before) = (Mask(reader.u16()?), reader.rest().to_vec());
                 Ok(Some(Self::Head(Head { tick, len, hash, view, members, before })))
             }

@@ -122,7 +122,7 @@ impl Session {
         let all: Mask = (0..slots).collect();
         let plays = config.role == Role::Player;
         // Who watches has no part in the agreement: its place is one that nobody has.
-        let mut agreement = Agreement::new(slot.unwrap_or(usize::from(u8::MAX)), host, 0, all);
+        let mut agreement = Agreement::new(slot.unwrap_or(usize::from(u8::MAX)), host, all);
         let watching = match config.role {
             Role::Player => None,
             Role::Returning => Some(Watching::new(0, None)),

@@ -1,0 +1,111 @@
+//! Forged messages, each built by hand: none panics, takes memory without bound, or lets who does not
+//! lead the agreement decide who plays.
+
+mod support;
+
+use netplay_rollback::limits::{HISTORY, MESSAGE_MAX};
+use netplay_rollback::{Event, Role, Tick};
+use support::forge::{self, PROMISE, SESSION, WATCH, accept, block, decided, decision, propose};
+use support::single::{Single, config};
+use support::world::peer;
+
+const OURS: u8 = SESSION as u8;
+
+/// Peer 1 of four, some ticks in; nothing has come from the others but that they are there.
+fn player() -> Single {
+    let mut single = Single::player(4);
+    single.ticks(0..60);
+    single
+}
+
+/// Peer 1 of four, that comes back and has asked somebody for the match.
+fn returning() -> (Single, usize) {
+    let mut single = Single::new(config(4, 1, Role::Returning));
+    single.tick(600);
+    [0, 2, 3].iter().for_each(|other| single.link(*other, true));
+    single.tick(601);
+    let feeder = (0..4).find(|other| !single.said(*other, WATCH).is_empty()).unwrap();
+    (single, feeder)
+}
+
+/// A whole snapshot of the state before this tick, in one part.
+fn snapshot(single: &mut Single, from: usize, tick: Tick, view: u32, members: u16) {
+    let bytes = [7; 100];
+    let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+    let before = forge::inputs(&[&[1], &[1], &[1], &[1]]);
+    single.bulk(from, &forge::head(tick, 100, hash, view, members, &before));
+    single.bulk(from, &forge::message(forge::PART, &[&[0, 0], &bytes]));
+}
+
+/// A drop without inputs.
+fn drop_of(slot: u8, last: Tick) -> (u8, Tick, Vec<u8>) {
+    (slot, last, forge::tail(last + 1, 0, &[]))
+}
+
+#[test]
+fn slots_that_nobody_has_and_the_last_views_are_no_harm() {
+    let leave = || decision(&[drop_of(15, 20)], &[]);
+    let join = || decision(&[], &[(1, 700, 0), (15, 700, 0)]);
+    for decision in [leave(), join(), decision(&[], &[(14, 700, 0)])] {
+        for view in [0, 1, u32::MAX / 2, u32::MAX - 1, u32::MAX] {
+            for members in [0, 0b0010, u16::MAX] {
+                let (mut single, feeder) = returning();
+                single.message(feeder, &decided(view, (1, 0), members, &decision));
+                snapshot(&mut single, feeder, 590, view, members);
+                single.message(feeder, &decided(view, (1, 0), members, &decision));
+                single.message(feeder, &decided(0, (1, 0), members, &decision));
+                single.ticks(602..700);
+                let mut single = player();
+                single.message(0, &propose(view, (1, 0), members, &[(15, 4)]));
+                single.message(0, &propose(view, (1, 0), members, &[]));
+                single.message(0, &accept(view, (1, 0), &decision));
+                single.message(0, &decided(view, (1, 0), members, &decision));
+                single.ticks(60..80);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_first_tick_far_ahead_is_not_taken() {
+    let far = Tick::MAX / 2 - 1;
+    let (mut single, feeder) = returning();
+    snapshot(&mut single, feeder, 590, 0, 0b1101);
+    let join = decision(&[], &[(1, far, 0)]);
+    single.message(0, &decided(0, (1, 0), 0b1111, &join));
+    assert!(!single.session.is_playing());
+    // A player takes it from nobody either.
+    let mut single = player();
+    single.link(3, false);
+    single.message(0, &propose(0, (1, 0), 0, &[(3, 0)]));
+    let leave = decision(&[drop_of(3, -1)], &[]);
+    single.message(0, &accept(0, (1, 0), &leave));
+    single.message(0, &decided(0, (1, 0), 0b0111, &leave));
+    assert_eq!(single.session.members().count(), 3);
+    single.link(3, true);
+    single.message(0, &propose(1, (1, 0), 0b1000, &[]));
+    let join = decision(&[], &[(3, far, 0)]);
+    single.message(0, &accept(1, (1, 0), &join));
+    single.message(0, &decided(1, (1, 0), 0b1111, &join));
+    assert_eq!(single.session.members().count(), 3);
+    assert!(single.session.stats().refused.foreign >= 1);
+}
+
+#[test]
+fn a_proposal_that_names_a_peer_often_is_not_answered_with_its_inputs_so_often() {
+    let mut single = player();
+    let noise: Vec<Vec<u8>> = (0..HISTORY).map(|at| vec![at as u8; 40]).collect();
+    for first in (0..2000).step_by(10) {
+        single.tick(60 + first);
+        let told: Vec<&[u8]> = (0..10).map(|at| &noise[(first + at) as usize][..]).collect();
+        let told = forge::inputs(&told);
+        single.block(3, first + 9, &block(2, OURS, first + 10, 10, &told));
+    }
+    single.link(3, false);
+    single.messages.clear();
+    single.message(0, &propose(0, (1, 0), 0, &[(3, -4000); 16]));
+    assert_eq!(single.said(0, PROMISE), [] as [Vec<u8>; 0]);
+    single.message(0, &propose(0, (1, 0), 0, &[(3, -4000)]));
+    assert!(single.messages.iter().all(|(_, bytes)| bytes.len() <= MESSAGE_MAX));
+    assert_eq!(single.said(0, PROMISE).len(), 1);
+}
