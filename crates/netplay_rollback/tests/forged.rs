@@ -109,3 +109,22 @@ fn a_proposal_that_names_a_peer_often_is_not_answered_with_its_inputs_so_often()
     assert!(single.messages.iter().all(|(_, bytes)| bytes.len() <= MESSAGE_MAX));
     assert_eq!(single.said(0, PROMISE).len(), 1);
 }
+
+#[test]
+fn a_snapshot_of_a_tick_to_come_is_not_taken() {
+    let (mut single, feeder) = returning();
+    snapshot(&mut single, feeder, 1_000_000, 0, 0b1101);
+    assert!(single.restored.is_empty());
+    assert_eq!(single.session.stats().refused.malformed, 1);
+}
+
+#[test]
+fn a_feed_ahead_of_the_clock_is_not_taken() {
+    let (mut single, feeder) = returning();
+    snapshot(&mut single, feeder, 590, 0, 0b1101);
+    assert_eq!(single.restored, [590]);
+    // Idle cells of four players take half a byte a tick.
+    single.message(feeder, &forge::feed(590, 60_000, &[0; 30_000]));
+    assert!(single.session.confirmed() < 1000, "{}", single.session.confirmed());
+    assert_eq!(single.session.stats().refused.malformed, 1);
+}

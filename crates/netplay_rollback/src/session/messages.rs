@@ -150,13 +150,15 @@ impl Session {
             return true;
         }
         let inputs = &mut self.inputs;
+        let next = first + Tick::from(count);
         let mut before: Vec<Cell> =
             inputs.queues.iter().map(|queue| queue.get(first - 1).clone()).collect();
         let mut cells = Vec::new();
         let read = run::read(bits, count.into(), &mut before, |tick, player, cell| {
             cells.push((first + tick as Tick, player, cell.clone()));
         });
-        if read.is_none() || !cells.iter().all(|(.., cell)| inputs.is_valid(cell)) {
+        let valid = read.is_some() && cells.iter().all(|(.., cell)| inputs.is_valid(cell));
+        if !valid || next > inputs.tick + AHEAD_MAX {
             watching.feeder = None;
             self.stats.refused.malformed += 1;
             return true;
@@ -164,7 +166,6 @@ impl Session {
         for (tick, player, cell) in cells {
             inputs.queues[player].put(tick, &cell);
         }
-        let next = first + Tick::from(count);
         watching.next = Some(next);
         if watching.last.is_some_and(|last| next > last) {
             self.watching = None;
