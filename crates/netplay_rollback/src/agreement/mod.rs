@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use netplay_protocol::Now;
 
 use crate::input::Tick;
-use crate::limits::{AHEAD_MAX, DECISIONS_MAX};
+use crate::limits::{DECISIONS_MAX, HISTORY};
 use crate::message::{Agree, Ballot, Decision, Leave, Mask, Slot, Tail};
 use lead::{Answer, Leading};
 
@@ -262,10 +262,11 @@ impl Agreement {
         !lost.is_empty() || waits.is_some()
     }
 
-    /// Whether anybody may decide this: of slots that there are, and not far from now.
+    /// Whether anybody may decide this: of slots that there are, and not far from now. Our clock may
+    /// stand still for a while.
     fn is_possible(&self, decision: &Decision, ledger: &impl Ledger) -> bool {
         let (left, joined) = (decision.left(), decision.joined());
-        let latest = ledger.tick() + ledger.lead() + AHEAD_MAX * 2;
+        let latest = ledger.tick() + ledger.lead() + HISTORY;
         left.len() == decision.leaves.len()
             && joined.len() == decision.joins.len()
             && Mask(left.0 | joined.0).without(self.all).is_empty()

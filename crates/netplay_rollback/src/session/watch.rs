@@ -3,7 +3,7 @@
 use netplay_protocol::PeerId;
 
 use crate::input::{Cell, Tick};
-use crate::limits::{AHEAD_MAX, SNAPSHOT_PART};
+use crate::limits::{HISTORY, SNAPSHOT_PART};
 use crate::run;
 use crate::session::feed::Head;
 use crate::session::inputs::Inputs;
@@ -71,7 +71,7 @@ impl Watching {
         let mut before = vec![Cell::Given(inputs.neutral.clone()); inputs.queues.len()];
         let read = run::read(&head.before, 1, &mut before, |_, _, _| {});
         let valid = read.is_some() && before.iter().all(|cell| inputs.is_valid(cell));
-        if !valid || head.tick > inputs.tick + AHEAD_MAX {
+        if !valid || head.tick > inputs.tick + HISTORY {
             return Loaded::Malformed;
         }
         self.loading = Some(Loading { head, before, bytes: Vec::new(), parts: 0 });
