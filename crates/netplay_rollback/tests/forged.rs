@@ -128,3 +128,15 @@ fn a_feed_ahead_of_the_clock_is_not_taken() {
     assert!(single.session.confirmed() < 1000, "{}", single.session.confirmed());
     assert_eq!(single.session.stats().refused.malformed, 1);
 }
+
+#[test]
+fn who_does_not_coordinate_drops_nobody() {
+    let mut single = player();
+    // Peer 2 asks for nothing, is promised it, and then wants the host dropped.
+    single.message(2, &propose(0, (5, 2), 0, &[]));
+    let decision = decision(&[drop_of(0, -1)], &[]);
+    single.message(2, &accept(0, (5, 2), &decision));
+    single.message(2, &decided(0, (5, 2), 0b1110, &decision));
+    assert_eq!(single.session.members().count(), 4);
+    assert!(single.events.is_empty(), "{:?}", single.events);
+}

@@ -95,6 +95,8 @@ pub(crate) struct Agreement {
     /// Which process we are, if we want to play, and whether we are ready.
     want: Option<(u32, bool)>,
     promised: Ballot,
+    /// Who leaves and who joins by what we have promised.
+    asked: (Mask, Mask),
     accepted: Option<(Ballot, Decision)>,
     leading: Option<Leading>,
     /// A first tick has to be after this one: somebody has confirmed it.
@@ -121,6 +123,7 @@ impl Agreement {
             epochs: BTreeMap::new(),
             want: None,
             promised: Ballot::default(),
+            asked: (Mask::default(), Mask::default()),
             accepted: None,
             leading: None,
             join_after: 0,
@@ -332,6 +335,7 @@ impl Agreement {
         ledger.hold(None);
         (self.view, self.members) = (self.view + 1, members);
         (self.promised, self.accepted, self.leading) = (Ballot::default(), None, None);
+        self.asked = (Mask::default(), Mask::default());
         (self.join_after, self.again_at, self.no_quorum) = (0, None, false);
         self.reports.clear();
         if members.contains(self.me) {
@@ -415,13 +419,14 @@ impl Agreement {
         if !sane {
             return false;
         }
-        // Only the coordinator may drop a peer that we can hear.
+        // Only the coordinator may ask for what we would not ask for ourselves.
         let entitled = self.coordinator() == Some(from)
-            || left.without(Mask(self.lost.0 | self.gone.0)).is_empty();
+            || left.without(Mask(self.lost.0 | self.gone.0)).is_empty()
+                && joins.without(self.ready).is_empty();
         if !entitled || left.contains(self.me) || ballot < self.promised {
             return true;
         }
-        self.promised = ballot;
+        (self.promised, self.asked) = (ballot, (left, joins));
         ledger.freeze(left);
         let tail = |&(slot, held): &(Slot, Tick)| {
             let held = held.min(ledger.held(slot));
@@ -449,6 +454,12 @@ impl Agreement {
         }
         if ballot != self.promised {
             return true;
+        }
+        // It decides what it asked for, or what has been accepted before.
+        let asked = decision.left().without(self.asked.0).is_empty()
+            && decision.joined().without(self.asked.1).is_empty();
+        if !asked && self.accepted.as_ref().is_none_or(|(_, before)| *before != decision) {
+            return false;
         }
         if !Self::in_time(&decision, ledger) {
             let confirmed = ledger.confirmed();
