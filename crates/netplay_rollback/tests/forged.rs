@@ -138,5 +138,34 @@ fn who_does_not_coordinate_drops_nobody() {
     single.message(2, &accept(0, (5, 2), &decision));
     single.message(2, &decided(0, (5, 2), 0b1110, &decision));
     assert_eq!(single.session.members().count(), 4);
-    assert!(single.events.is_empty(), "{:?}", single.events);
+    assert!(!single.events.iter().any(|event| matches!(event, Event::Left { .. })));
+}
+
+#[test]
+fn one_who_does_not_coordinate_does_not_end_what_the_coordinator_has_not() {
+    let mut single = player();
+    single.link(3, false);
+    single.message(0, &propose(0, (1, 0), 0, &[(3, -1)]));
+    let decision = decision(&[drop_of(3, -1)], &[]);
+    single.message(0, &accept(0, (1, 0), &decision));
+    single.message(2, &decided(0, (1, 0), 0b0111, &decision));
+    assert_eq!(single.session.members().count(), 4);
+    // But once the coordinator is gone, it may be the only one who knows.
+    single.link(0, false);
+    single.message(2, &decided(0, (1, 0), 0b0111, &decision));
+    assert_eq!(single.session.members().count(), 3);
+}
+
+#[test]
+fn one_peer_does_not_tell_the_host_that_it_was_dropped() {
+    let mut host = Single::new(config(4, 0, Role::Player));
+    host.ticks(0..60);
+    let decision = decision(&[drop_of(0, 50)], &[]);
+    host.message(2, &decided(0, (5, 2), 0b1110, &decision));
+    assert!(host.session.is_playing());
+    assert!(!host.events.contains(&Event::Dropped));
+    // Most of the others are believed: it may have been cut off.
+    host.message(1, &decided(0, (5, 2), 0b1110, &decision));
+    host.message(3, &decided(0, (5, 2), 0b1110, &decision));
+    assert!(host.events.contains(&Event::Dropped));
 }

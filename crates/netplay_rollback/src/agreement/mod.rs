@@ -101,6 +101,8 @@ pub(crate) struct Agreement {
     leading: Option<Leading>,
     /// A first tick has to be after this one: somebody has confirmed it.
     join_after: Tick,
+    /// Who says that we are dropped.
+    dropped_by: Mask,
     again_at: Option<Now>,
     no_quorum: bool,
     decided: VecDeque<(u32, Ballot, Mask, Decision)>,
@@ -127,6 +129,7 @@ impl Agreement {
             accepted: None,
             leading: None,
             join_after: 0,
+            dropped_by: Mask::default(),
             again_at: None,
             no_quorum: false,
             decided: VecDeque::new(),
@@ -195,8 +198,13 @@ impl Agreement {
         self.want = Some((epoch, ready));
     }
 
+    /// Who cannot answer, or no more.
+    const fn unheard(&self) -> Mask {
+        Mask(self.lost.0 | self.gone.0)
+    }
+
     fn alive(&self) -> Mask {
-        self.members.without(self.lost).without(self.gone)
+        self.members.without(self.unheard())
     }
 
     fn coordinator(&self) -> Option<Slot> {
@@ -336,6 +344,7 @@ impl Agreement {
         (self.view, self.members) = (self.view + 1, members);
         (self.promised, self.accepted, self.leading) = (Ballot::default(), None, None);
         self.asked = (Mask::default(), Mask::default());
+        self.dropped_by = Mask::default();
         (self.join_after, self.again_at, self.no_quorum) = (0, None, false);
         self.reports.clear();
         if members.contains(self.me) {
@@ -421,7 +430,7 @@ impl Agreement {
         }
         // Only the coordinator may ask for what we would not ask for ourselves.
         let entitled = self.coordinator() == Some(from)
-            || left.without(Mask(self.lost.0 | self.gone.0)).is_empty()
+            || left.without(self.unheard()).is_empty()
                 && joins.without(self.ready).is_empty();
         if !entitled || left.contains(self.me) || ballot < self.promised {
             return true;
@@ -493,8 +502,12 @@ impl Agreement {
             return true;
         }
         let us = |mask: Mask| mask.contains(self.me);
+        let coordinator = self.coordinator();
         if !us(self.members) {
-            // We only watch: whoever plays knows better.
+            // We only watch: who leads knows better.
+            if coordinator != Some(from) {
+                return true;
+            }
             self.view = view;
             self.begin(ballot, decision, members, ledger);
             return true;
@@ -502,13 +515,18 @@ impl Agreement {
         if view == self.view
             && let Some((accepted, ours)) = self.accepted.clone()
             && accepted == ballot
+            && (from == ballot.slot || self.unheard().contains(ballot.slot))
         {
             self.begin(ballot, ours.clone(), self.after(&ours), ledger);
             return true;
         }
-        // We were dropped while we could not be asked.
-        let trusted = self.coordinator().is_none_or(|slot| slot == from || slot == self.me);
-        if !us(members) && trusted {
+        // We were dropped while we could not be asked: the one who leads says so, or everybody.
+        if us(members) {
+            return true;
+        }
+        self.dropped_by.set(from, true);
+        let others = self.alive().without(Mask::of(self.me));
+        if coordinator == Some(from) || others.without(self.dropped_by).is_empty() {
             self.view = view;
             let leaves =
                 vec![Leave { slot: self.me, last: ledger.held(self.me), tail: Tail::default() }];
