@@ -18,7 +18,8 @@
 //! | fewer than half of a view are left, or half without the host | nothing is decided, and nobody goes on |
 //!
 //! Guaranteed: peers who go on have the same sequence of views, whatever messages are lost and whoever
-//! dies in between; a peer that lies can stop this but, unless it is the coordinator, not steer it.
+//! dies in between; a peer that lies can stop this, or have a peer dropped that it claims to have lost,
+//! but nothing else, unless it is the coordinator.
 //! Not guaranteed: progress without a majority. Who has left the lobby counts as gone: it plays
 //! nowhere else, and no majority needs it. This is single-decree Paxos for each view, with everybody
 //! who stays as the quorum.
