@@ -61,3 +61,6 @@ pub const CHECKSUMS_MAX: usize = 32;
 
 /// Decisions that are kept for who missed them.
 pub const DECISIONS_MAX: usize = 16;
+
+/// How many ballots a proposal may skip: as many as somebody may have missed.
+pub const BALLOTS_AHEAD: u32 = 1024;

@@ -12,7 +12,7 @@
 //! | 3 | promise | view 4, ballot 5, tick I am in, count 1, drops: slot, tail; 1 if accepted: ballot 5, decision |
 //! | 4 | accept | view 4, ballot 5, decision |
 //! | 5 | accepted | view 4, ballot 5 |
-//! | 6 | too late | view 4, ballot 5, tick I have confirmed |
+//! | 6 | too late | view 4, ballot 5: yours, or a later one that I have promised; tick I have confirmed |
 //! | 7 | decided | view 4, ballot 5, mask of who plays then, decision |
 //! | 8 | behind | view 4: the one that I am in |
 //! | 9 | want | view 4, 1 if I am ready to play, which process of this peer I am 4 |

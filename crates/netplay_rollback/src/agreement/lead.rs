@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Agreement, Effect, Ledger};
 use crate::input::Tick;
-use crate::limits::AHEAD_MAX;
+use crate::limits::{AHEAD_MAX, BALLOTS_AHEAD};
 use crate::message::{Agree, Ballot, Decision, Join, Leave, Mask, Slot, Tail};
 
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Agreement {
         };
         let ballot = leading.ballot;
         if !Self::in_time(&decision, ledger) {
-            return self.too_late(ledger.confirmed());
+            return self.too_late(ballot.round, ledger.confirmed());
         }
         self.accept(ballot, decision.clone(), ledger);
         if let Some(leading) = &mut self.leading {
@@ -188,11 +188,12 @@ impl Agreement {
         Decision { leaves, joins }
     }
 
-    /// A first tick was chosen that somebody has confirmed: another ballot.
-    fn too_late(&mut self, confirmed: Tick) {
+    /// A first tick was chosen that somebody has confirmed, or somebody has promised a later round: a
+    /// ballot after that.
+    fn too_late(&mut self, round: u32, confirmed: Tick) {
         self.join_after = self.join_after.max(confirmed);
         if let Some(leading) = &mut self.leading {
-            leading.ballot.round = leading.ballot.round.saturating_add(1);
+            leading.ballot.round = leading.ballot.round.max(round).saturating_add(1);
             leading.stage = Stage::Asking { answers: BTreeMap::new() };
             self.promised = leading.ballot;
         }
@@ -214,10 +215,14 @@ impl Agreement {
     }
 
     pub(super) fn hear_too_late(&mut self, ballot: Ballot, confirmed: Tick, ledger: &impl Ledger) {
-        let ours = self.leading.as_ref().is_some_and(|leading| leading.ballot == ballot);
+        // Not so far on that the others would not follow.
+        let last = |ballot: Ballot| ballot.round.saturating_add(BALLOTS_AHEAD / 2);
+        let late = self.leading.as_ref().is_some_and(|leading| {
+            leading.ballot <= ballot && ballot.round <= last(leading.ballot)
+        });
         // No honest peer has confirmed a tick that is still to come.
-        if ours && confirmed <= ledger.tick() + AHEAD_MAX {
-            self.too_late(confirmed);
+        if late && confirmed <= ledger.tick() + AHEAD_MAX {
+            self.too_late(ballot.round, confirmed);
         }
     }
 

@@ -6,6 +6,7 @@
 //! | coordinator | the others |
 //! |---|---|
 //! | **propose** who leaves and who joins | take no more inputs of who leaves; **promise** the last ones held, and what the coordinator lacks of them |
+//! | | with a later promise to another: **too late**, and which it is |
 //! | all answered: **accept** the last tick of each who leaves (the highest that anybody holds), the first of each who joins (half a second on) | confirm no tick from the first one on; **accepted** |
 //! | all accepted: **decided** | the next view begins |
 //!
@@ -32,7 +33,7 @@ use std::collections::{BTreeMap, VecDeque};
 use netplay_protocol::Now;
 
 use crate::input::Tick;
-use crate::limits::{DECISIONS_MAX, HISTORY};
+use crate::limits::{BALLOTS_AHEAD, DECISIONS_MAX, HISTORY};
 use crate::message::{Agree, Ballot, Decision, Leave, Mask, Slot, Tail};
 use lead::{Answer, Leading};
 
@@ -274,6 +275,11 @@ impl Agreement {
         !lost.is_empty() || waits.is_some()
     }
 
+    /// Whether a ballot is not far beyond what we have promised: there is no end of them to run into.
+    const fn is_near(&self, ballot: Ballot) -> bool {
+        ballot.round <= self.promised.round.saturating_add(BALLOTS_AHEAD)
+    }
+
     /// Whether anybody may decide this: of slots that there are, and not far from now. Our clock may
     /// stand still for a while.
     fn is_possible(&self, decision: &Decision, ledger: &impl Ledger) -> bool {
@@ -421,6 +427,7 @@ impl Agreement {
     ) -> bool {
         let left: Mask = leaves.iter().map(|(slot, _)| *slot).collect();
         let sane = ballot.slot == from
+            && self.is_near(ballot)
             && left.len() == leaves.len()
             && !left.contains(from)
             && joins.without(self.all).is_empty()
@@ -433,7 +440,12 @@ impl Agreement {
         let entitled = self.coordinator() == Some(from)
             || left.without(self.unheard()).is_empty()
                 && joins.without(self.ready).is_empty();
-        if !entitled || left.contains(self.me) || ballot < self.promised {
+        if !entitled || left.contains(self.me) {
+            return true;
+        }
+        if ballot < self.promised {
+            let (ballot, confirmed) = (self.promised, ledger.confirmed());
+            self.say(from, Agree::TooLate { ballot, confirmed });
             return true;
         }
         (self.promised, self.asked) = (ballot, (left, joins));
