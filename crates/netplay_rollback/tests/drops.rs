@@ -5,7 +5,7 @@ mod support;
 use core::time::Duration;
 
 use netplay_protocol::PeerId;
-use netplay_rollback::{Event, Tick};
+use netplay_rollback::{Event, Role, Tick};
 use netplay_simnet::Conditions;
 use support::world::{MS, Setup, World, peer};
 
@@ -103,6 +103,9 @@ fn the_smaller_part_of_a_split_waits_and_is_told() {
     }
     // Three of five go on, and not the two with the host.
     play_on(&mut world, &[2, 3, 4], "the majority");
+    for node in [0, 1] {
+        assert!(has(&world, node, &Event::NoQuorum), "{:?}", world.node(node).events);
+    }
     let before = world.node(0).session.confirmed();
     world.run(MS * 3_000);
     assert_eq!(world.node(0).session.confirmed(), before);
@@ -123,6 +126,7 @@ fn half_of_a_view_goes_on_with_the_host_only() {
         world.lose(a, b, 500);
     }
     play_on(&mut world, &[0, 1], "the half with the host");
+    assert!(has(&world, 2, &Event::NoQuorum) && has(&world, 3, &Event::NoQuorum));
     assert!(world.node(2).session.is_stalled() && world.node(3).session.is_stalled());
 }
 
@@ -152,6 +156,49 @@ fn a_pair_that_loses_each_other_only_loses_one_of_them() {
     let stays = if has(&world, 1, &Event::Dropped) { 2 } else { 1 };
     world.nodes.remove(&(3 - stays));
     play_on(&mut world, &[0, stays, 3], "the others");
+}
+
+/// The coordinator of four falls silent after so many messages of the agreement that `begin` causes,
+/// and dies; how many messages it had left.
+fn dies_after(count: usize, cut: Option<(usize, usize)>, joins: bool) -> usize {
+    let about = format!("the coordinator dies after {count} messages, cut {cut:?}, joins {joins}");
+    let mut world = World::new(setup(4), 11);
+    world.run(MS * 1_000);
+    world.kill(3);
+    if joins {
+        play_on(&mut world, &[0, 1, 2], &about);
+        world.start(3, Role::Returning);
+    }
+    world.falls_silent = Some((0, count));
+    if let Some((a, b)) = cut {
+        world.cut(a, b, true);
+    }
+    world.run(MS * 2_600);
+    let left = world.falls_silent.map_or(0, |(_, left)| left);
+    world.kill(0);
+    if let Some((a, b)) = cut {
+        world.cut(a, b, false);
+    }
+    world.falls_silent = None;
+    let rest: &[usize] = if joins { &[1, 2, 3] } else { &[1, 2] };
+    play_on(&mut world, rest, &about);
+    left
+}
+
+#[test]
+fn a_coordinator_that_dies_after_any_message_leaves_an_agreement() {
+    for joins in [false, true] {
+        for cut in [None, Some((0, 1)), Some((0, 2)), Some((0, 3))] {
+            for count in 0.. {
+                if dies_after(count, cut, joins) > 0 {
+                    // It does not lead to a join of whom it cannot hear.
+                    let unheard = joins && cut == Some((0, 3));
+                    assert!(count > 3 || unheard, "nothing was agreed on: {cut:?} {joins}");
+                    break;
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Agreement, Effect, Ledger};
+use super::{Agreement, Ledger};
 use crate::input::Tick;
 use crate::limits::{AHEAD_MAX, BALLOTS_AHEAD};
 use crate::message::{Agree, Ballot, Decision, Join, Leave, Mask, Slot, Tail};
@@ -70,18 +70,13 @@ impl Agreement {
         // Who was asked not to listen to a peer any more needs a decision on it.
         let leaves = Mask(leaves.0 | unfinished.map_or(0, |leading| leading.leaves.0));
         let pending = !leaves.is_empty() || !joins.is_empty() || self.accepted.is_some();
-        if !pending {
-            self.no_quorum = false;
-            return false;
-        }
-        if !self.has_majority(self.members.without(leaves)) {
+        if !self.note_quorum(!pending || self.has_majority(self.members.without(leaves))) {
             self.leading = None;
-            if !core::mem::replace(&mut self.no_quorum, true) {
-                self.effects.push_back(Effect::NoQuorum);
-            }
             return true;
         }
-        self.no_quorum = false;
+        if !pending {
+            return false;
+        }
         self.propose(leaves, joins, ledger);
         true
     }

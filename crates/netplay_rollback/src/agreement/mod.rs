@@ -220,6 +220,14 @@ impl Agreement {
         half > voters || (half == voters && staying.contains(self.host))
     }
 
+    /// Says once that too few are left; gives whether enough are.
+    fn note_quorum(&mut self, enough: bool) -> bool {
+        if !core::mem::replace(&mut self.no_quorum, !enough) && !enough {
+            self.effects.push_back(Effect::NoQuorum);
+        }
+        enough
+    }
+
     fn say(&mut self, to: Slot, agree: Agree) {
         self.effects.push_back(Effect::Say { to, view: self.view, agree });
     }
@@ -258,6 +266,7 @@ impl Agreement {
     fn follow(&mut self, due: bool) -> bool {
         let lost = self.members.and(self.lost).without(self.gone);
         let waits = self.accepted.as_ref().map(|(ballot, _)| ballot.slot);
+        self.note_quorum(lost.is_empty() || self.has_majority(self.alive()));
         if due {
             let coordinator = self.coordinator();
             let told = coordinator.filter(|slot| *slot != self.me);
@@ -414,6 +423,14 @@ impl Agreement {
             self.ready.set(from, ready);
         } else if self.epochs.get(&from) != Some(&epoch) {
             self.gone.set(from, true);
+        } else {
+            // Whoever decided it may not have been able to tell.
+            let joined = |(.., decision): &&(u32, Ballot, Mask, Decision)| {
+                decision.joined().contains(from)
+            };
+            if let Some((view, ..)) = self.decided.iter().rev().find(joined) {
+                self.tell(*view, Mask::of(from));
+            }
         }
     }
 
@@ -533,13 +550,15 @@ impl Agreement {
             self.begin(ballot, ours.clone(), self.after(&ours), ledger);
             return true;
         }
-        // We were dropped while we could not be asked: the one who leads says so, or everybody.
+        // We were dropped while we could not be asked: who leads says so, or enough to have decided
+        // it, or everybody whom we can hear.
         if us(members) {
             return true;
         }
         self.dropped_by.set(from, true);
         let others = self.alive().without(Mask::of(self.me));
-        if coordinator == Some(from) || others.without(self.dropped_by).is_empty() {
+        let all = others.without(self.dropped_by).is_empty();
+        if coordinator == Some(from) || all || self.has_majority(self.dropped_by) {
             self.view = view;
             let leaves =
                 vec![Leave { slot: self.me, last: ledger.held(self.me), tail: Tail::default() }];
