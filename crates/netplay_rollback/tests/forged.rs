@@ -169,3 +169,16 @@ fn one_peer_does_not_tell_the_host_that_it_was_dropped() {
     host.message(3, &decided(0, (5, 2), 0b1110, &decision));
     assert!(host.events.contains(&Event::Dropped));
 }
+
+#[test]
+fn asking_again_and_again_does_not_make_snapshots_again_and_again() {
+    let mut single = Single::player(2);
+    let idle: Vec<u8> = vec![0; 1];
+    for tick in 0..600 {
+        single.tick(tick);
+        single.block(0, tick, &block(2, OURS, 1, 1, &forge::inputs(&[&idle])));
+        single.message(0, &forge::message(WATCH, &[&(-1_i32).to_le_bytes(), &[0, 0]]));
+    }
+    assert!(single.snapshots <= 11, "{} snapshots in ten seconds", single.snapshots);
+    assert!(single.session.stats().refused.limit > 500, "{:?}", single.session.stats());
+}

@@ -14,7 +14,8 @@ use netplay_protocol::cursor::{ReadError, Reader};
 
 use crate::input::{Cell, Tick};
 use crate::limits::{
-    FEED_AHEAD, MESSAGE_MAX, SNAPSHOT_MAX, SNAPSHOT_PART, SNAPSHOT_PARTS_AHEAD, WATCHERS_MAX,
+    FEED_AHEAD, MESSAGE_MAX, SNAPSHOT_MAX, SNAPSHOT_PART, SNAPSHOT_PARTS_AHEAD, WATCH_EVERY,
+    WATCHERS_MAX,
 };
 use crate::message::{Mask, Message, read_view};
 use crate::run;
@@ -117,6 +118,8 @@ enum Stage {
 #[derive(Debug)]
 struct Watcher {
     peer: PeerId,
+    /// When it asked.
+    asked: Tick,
     delay: Tick,
     /// The next tick to tell.
     next: Tick,
@@ -140,8 +143,14 @@ pub(crate) enum Send {
 }
 
 impl Feeds {
-    /// Somebody wants to watch from this tick on, or with a snapshot. `false` if there are too many.
+    /// Somebody wants to watch from this tick on, or with a snapshot. `false` if there are too many, or
+    /// if it has asked just now: a snapshot costs too much for that.
     pub(crate) fn watch(&mut self, peer: PeerId, next: Tick, delay: u16, inputs: &Inputs) -> bool {
+        let asked = inputs.tick;
+        let again = |watcher: &Watcher| watcher.peer == peer && asked - watcher.asked < WATCH_EVERY;
+        if self.watchers.iter().any(again) {
+            return false;
+        }
         self.remove(peer);
         if self.watchers.len() == WATCHERS_MAX {
             return false;
@@ -149,7 +158,7 @@ impl Feeds {
         let kept = next > inputs.first_kept() && next <= inputs.tick;
         let stage = if kept { Stage::Following } else { Stage::Waiting(None) };
         let (delay, fed) = (delay.into(), next);
-        self.watchers.push(Watcher { peer, delay, next, fed, last: None, stage });
+        self.watchers.push(Watcher { peer, asked, delay, next, fed, last: None, stage });
         true
     }
 
