@@ -182,3 +182,37 @@ fn asking_again_and_again_does_not_make_snapshots_again_and_again() {
     assert!(single.snapshots <= 11, "{} snapshots in ten seconds", single.snapshots);
     assert!(single.session.stats().refused.limit > 500, "{:?}", single.session.stats());
 }
+
+#[test]
+fn a_promise_cannot_bind_to_what_nobody_may_decide() {
+    let forgeries = [
+        decision(&[drop_of(15, -1)], &[]),
+        decision(&[drop_of(2, -1)], &[(9, 70, 3)]),
+        decision(&[drop_of(2, -1)], &[(0, 70, 3)]),
+        decision(&[(2, 5000, forge::tail(0, 4096, &[]))], &[]),
+    ];
+    for forged in forgeries {
+        let mut host = Single::new(config(3, 0, Role::Player));
+        host.ticks(0..60);
+        host.link(2, false);
+        assert_eq!(host.said(1, forge::PROPOSE).len(), 1);
+        let promise = |tail: &[u8], accepted: &[u8]| {
+            let fields = [&forge::ballot(1, 0)[..], &60_u32.to_le_bytes(), &[1, 2], tail].concat();
+            forge::agree(PROMISE, 0, &[&fields, accepted])
+        };
+        let accepted = [&[1][..], &forge::ballot(9, 1), &forged].concat();
+        host.message(1, &promise(&forge::tail(0, 0, &[]), &accepted));
+        // Nor tell inputs of a time far from now.
+        let mut far = forge::Bits::default();
+        far.whole(&[1]).put(0, 32).put(0, 32);
+        host.message(1, &promise(&forge::tail(30_000, 65, &far.finish()), &[0]));
+        host.message(1, &forge::agree(forge::ACCEPTED, 0, &[&forge::ballot(1, 0)]));
+        host.ticks(60..70);
+        assert_eq!(host.session.members().count(), 3, "{:?}", host.events);
+        assert_eq!(host.session.stats().refused.foreign, 2);
+        // The truth is taken.
+        host.message(1, &promise(&forge::tail(0, 0, &[]), &[0]));
+        host.message(1, &forge::agree(forge::ACCEPTED, 0, &[&forge::ballot(1, 0)]));
+        assert!(host.session.members().eq([peer(0), peer(1)]));
+    }
+}

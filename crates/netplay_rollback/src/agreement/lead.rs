@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Agreement, Ledger};
 use crate::input::Tick;
-use crate::limits::{AHEAD_MAX, BALLOTS_AHEAD};
+use crate::limits::{AHEAD_MAX, BALLOTS_AHEAD, HISTORY};
 use crate::message::{Agree, Ballot, Decision, Join, Leave, Mask, Slot, Tail};
 
 #[derive(Debug)]
@@ -227,8 +227,12 @@ impl Agreement {
         ballot: Ballot,
         answer: Answer,
         ledger: &mut impl Ledger,
-    ) {
-        let Some(leading) = &mut self.leading else { return };
+    ) -> bool {
+        let latest = ledger.tick() + HISTORY;
+        let decision = answer.accepted.as_ref().map(|(_, decision)| decision);
+        let sane = decision.is_none_or(|decision| self.is_next(decision, ledger))
+            && answer.held.iter().all(|(_, tail)| tail.last() <= latest);
+        let Some(leading) = self.leading.as_mut().filter(|_| sane) else { return sane };
         if leading.ballot == ballot
             && leading.voters.contains(from)
             && let Stage::Asking { answers } = &mut leading.stage
@@ -236,6 +240,7 @@ impl Agreement {
             answers.insert(from, answer);
             self.asked(ledger);
         }
+        true
     }
 
     pub(super) fn hear_accepted(&mut self, from: Slot, ballot: Ballot, ledger: &mut impl Ledger) {

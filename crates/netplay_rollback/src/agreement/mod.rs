@@ -406,7 +406,7 @@ impl Agreement {
                 return self.hear_accept(from, ballot, decision, ledger);
             }
             Agree::Promise { ballot, tick, held, accepted } => {
-                self.hear_promise(from, ballot, Answer { tick, held, accepted }, ledger);
+                return self.hear_promise(from, ballot, Answer { tick, held, accepted }, ledger);
             }
             Agree::Accepted { ballot } => self.hear_accepted(from, ballot, ledger),
             Agree::TooLate { ballot, confirmed } => self.hear_too_late(ballot, confirmed, ledger),
