@@ -170,6 +170,8 @@ fn dies_after(count: usize, cut: Option<(usize, usize)>, joins: bool) -> usize {
         world.start(3, Role::Returning);
     }
     world.falls_silent = Some((0, count));
+    // Some time in which who comes back gets the match.
+    world.run(MS * if joins { 200 } else { 0 });
     if let Some((a, b)) = cut {
         world.cut(a, b, true);
     }

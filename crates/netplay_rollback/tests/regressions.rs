@@ -37,3 +37,18 @@ fn who_stands_still_while_it_comes_back_plays_in_the_end() {
     (plan.setup.prediction, plan.setup.change_every, plan.setup.ballast) = (0, 1, 164_937);
     run(&plan);
 }
+
+#[test]
+fn a_watcher_is_not_told_what_only_its_feeder_knows_and_may_take_along() {
+    // Node 0 feeds the spectator, cannot tell node 1 what it does itself, and dies.
+    let faults = vec![
+        (100, Fault::Watch { delay: 0 }),
+        (100, Fault::Freeze { node: 0, lasts: 1039 }),
+        (129, Fault::Cut { a: 1, b: 0, lasts: 1288 }),
+        (1289, Fault::Kill { node: 0, back_after: None }),
+    ];
+    let mut plan = plan(2, 0, faults);
+    plan.setup.conditions = Conditions::perfect();
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 1, 128);
+    run(&plan);
+}

@@ -7,7 +7,8 @@
 //! | 128 | head | tick 4, bytes of the snapshot 4, their xxh3 8, view 4, mask of who plays 2, inputs of the tick before (see `run`), told from the neutral one |
 //! | 129 | part | index 2, bytes |
 //!
-//! Guaranteed: nobody waits for a watcher; one that does not take what it is sent is not sent more.
+//! Guaranteed: nobody waits for a watcher; one that does not take what it is sent is not sent more; it
+//! is told nothing that the death of its feeder alone can undo.
 
 use netplay_protocol::PeerId;
 use netplay_protocol::cursor::{ReadError, Reader};
@@ -242,17 +243,18 @@ impl Feeds {
         }
     }
 
-    /// What is due to be sent, with inputs that are final up to `confirmed`.
+    /// What is due to be sent, with inputs that stay final up to `safe`.
     pub(crate) fn step(
         &mut self,
         session: u64,
         inputs: &Inputs,
-        confirmed: Tick,
+        safe: Tick,
         mut send: impl FnMut(PeerId, Send),
     ) {
         for watcher in &mut self.watchers {
             match &mut watcher.stage {
                 Stage::Waiting(_) => {}
+                Stage::Loading { head, .. } if head.tick > safe + 1 => {}
                 Stage::Loading { head, bytes, sent, got } => {
                     if *sent == 0 {
                         let head = BulkMessage::Head(head.clone()).encode(session);
@@ -266,7 +268,7 @@ impl Feeds {
                         *sent = index + 1;
                     }
                 }
-                Stage::Following => watcher.follow(inputs, confirmed, &mut send),
+                Stage::Following => watcher.follow(inputs, safe, &mut send),
             }
         }
         let done = |watcher: &Watcher| watcher.last.is_some_and(|last| watcher.next > last);
@@ -275,12 +277,12 @@ impl Feeds {
 }
 
 impl Watcher {
-    fn follow(&mut self, inputs: &Inputs, confirmed: Tick, send: &mut impl FnMut(PeerId, Send)) {
+    fn follow(&mut self, inputs: &Inputs, safe: Tick, send: &mut impl FnMut(PeerId, Send)) {
         if self.next <= inputs.first_kept() {
             self.stage = Stage::Waiting(None);
             return;
         }
-        let newest = confirmed.saturating_sub(self.delay).min(self.fed + FEED_AHEAD);
+        let newest = safe.saturating_sub(self.delay).min(self.fed + FEED_AHEAD);
         let newest = self.last.map_or(newest, |last| newest.min(last));
         let enough = newest - self.next + 1 >= BATCH || self.last == Some(newest);
         if newest < self.next || !enough {
