@@ -53,6 +53,9 @@ pub const SNAPSHOT_PARTS_AHEAD: usize = 8;
 /// Spectators and returning players that one peer serves.
 pub const WATCHERS_MAX: usize = 16;
 
+/// Ticks between two requests of one watcher: it asks again after three times as many.
+pub const WATCH_EVERY: i32 = 60;
+
 /// Ticks of a feed that are on their way to one watcher.
 pub const FEED_AHEAD: i32 = 512;
 
@@ -79,3 +82,6 @@ pub const RECORDING_NOTE_MAX: usize = 4096;
 /// Bytes that a recorder holds for who writes the file, besides the chunk that is under way: a large
 /// snapshot, and minutes of inputs while a disk is slow.
 pub const RECORDING_BUFFER: usize = 2 * SNAPSHOT_MAX;
+
+/// How many ballots a proposal may skip: as many as somebody may have missed.
+pub const BALLOTS_AHEAD: u32 = 1024;

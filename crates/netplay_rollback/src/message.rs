@@ -108,6 +108,16 @@ pub(crate) struct Decision {
     pub(crate) joins: Vec<Join>,
 }
 
+impl Decision {
+    pub(crate) fn left(&self) -> Mask {
+        self.leaves.iter().map(|leave| leave.slot).collect()
+    }
+
+    pub(crate) fn joined(&self) -> Mask {
+        self.joins.iter().map(|join| join.slot).collect()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Checksum { tick: Tick, sum: u64 },
@@ -296,6 +306,14 @@ pub(crate) fn read_tick(reader: &mut Reader<'_>) -> Result<Tick, ReadError> {
     }
 }
 
+/// The number of a view, far from the end too.
+pub(crate) fn read_view(reader: &mut Reader<'_>) -> Result<u32, ReadError> {
+    match reader.u32()? {
+        view if view <= u32::MAX / 2 => Ok(view),
+        value => Err(ReadError::Unknown { what: "view", value }),
+    }
+}
+
 fn read_bool(reader: &mut Reader<'_>) -> Result<bool, ReadError> {
     match reader.u8()? {
         0 => Ok(false),
@@ -416,7 +434,7 @@ impl Message {
             13 => Self::Leave,
             14 => Self::Delay { at: read_tick(&mut reader)?, delay: reader.u8()? },
             kind => {
-                let view = reader.u32()?;
+                let view = read_view(&mut reader)?;
                 Self::Agree { view, agree: Agree::read(kind, &mut reader)? }
             }
         };

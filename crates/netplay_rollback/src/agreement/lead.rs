@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Agreement, Effect, Ledger};
+use super::{Agreement, Ledger};
 use crate::input::Tick;
-use crate::limits::AHEAD_MAX;
+use crate::limits::{AHEAD_MAX, BALLOTS_AHEAD, HISTORY};
 use crate::message::{Agree, Ballot, Decision, Join, Leave, Mask, Slot, Tail};
 
 #[derive(Debug)]
@@ -70,18 +70,13 @@ impl Agreement {
         // Who was asked not to listen to a peer any more needs a decision on it.
         let leaves = Mask(leaves.0 | unfinished.map_or(0, |leading| leading.leaves.0));
         let pending = !leaves.is_empty() || !joins.is_empty() || self.accepted.is_some();
-        if !pending {
-            self.no_quorum = false;
-            return false;
-        }
-        if !self.has_majority(self.members.without(leaves)) {
+        if !self.note_quorum(!pending || self.has_majority(self.members.without(leaves))) {
             self.leading = None;
-            if !core::mem::replace(&mut self.no_quorum, true) {
-                self.effects.push_back(Effect::NoQuorum);
-            }
             return true;
         }
-        self.no_quorum = false;
+        if !pending {
+            return false;
+        }
         self.propose(leaves, joins, ledger);
         true
     }
@@ -130,7 +125,7 @@ impl Agreement {
         };
         let ballot = leading.ballot;
         if !Self::in_time(&decision, ledger) {
-            return self.too_late(ledger.confirmed());
+            return self.too_late(ballot.round, ledger.confirmed());
         }
         self.accept(ballot, decision.clone(), ledger);
         if let Some(leading) = &mut self.leading {
@@ -149,9 +144,8 @@ impl Agreement {
         };
         let staying = Mask(leading.voters.0 | Mask::of(self.me).0);
         let newest = staying.iter().filter_map(accepted).max_by_key(|(ballot, _)| *ballot)?;
-        let left: Mask = newest.1.leaves.iter().map(|leave| leave.slot).collect();
         let all = staying
-            .without(left)
+            .without(newest.1.left())
             .iter()
             .all(|slot| accepted(slot).is_some_and(|(ballot, _)| *ballot == newest.0));
         all.then(|| newest.1.clone())
@@ -189,11 +183,12 @@ impl Agreement {
         Decision { leaves, joins }
     }
 
-    /// A first tick was chosen that somebody has confirmed: another ballot.
-    fn too_late(&mut self, confirmed: Tick) {
+    /// A first tick was chosen that somebody has confirmed, or somebody has promised a later round: a
+    /// ballot after that.
+    fn too_late(&mut self, round: u32, confirmed: Tick) {
         self.join_after = self.join_after.max(confirmed);
         if let Some(leading) = &mut self.leading {
-            leading.ballot.round = leading.ballot.round.saturating_add(1);
+            leading.ballot.round = leading.ballot.round.max(round).saturating_add(1);
             leading.stage = Stage::Asking { answers: BTreeMap::new() };
             self.promised = leading.ballot;
         }
@@ -215,10 +210,14 @@ impl Agreement {
     }
 
     pub(super) fn hear_too_late(&mut self, ballot: Ballot, confirmed: Tick, ledger: &impl Ledger) {
-        let ours = self.leading.as_ref().is_some_and(|leading| leading.ballot == ballot);
+        // Not so far on that the others would not follow.
+        let last = |ballot: Ballot| ballot.round.saturating_add(BALLOTS_AHEAD / 2);
+        let late = self.leading.as_ref().is_some_and(|leading| {
+            leading.ballot <= ballot && ballot.round <= last(leading.ballot)
+        });
         // No honest peer has confirmed a tick that is still to come.
-        if ours && confirmed <= ledger.tick() + AHEAD_MAX {
-            self.too_late(confirmed);
+        if late && confirmed <= ledger.tick() + AHEAD_MAX {
+            self.too_late(ballot.round, confirmed);
         }
     }
 
@@ -228,8 +227,12 @@ impl Agreement {
         ballot: Ballot,
         answer: Answer,
         ledger: &mut impl Ledger,
-    ) {
-        let Some(leading) = &mut self.leading else { return };
+    ) -> bool {
+        let latest = ledger.tick() + HISTORY;
+        let decision = answer.accepted.as_ref().map(|(_, decision)| decision);
+        let sane = decision.is_none_or(|decision| self.is_next(decision, ledger))
+            && answer.held.iter().all(|(_, tail)| tail.last() <= latest);
+        let Some(leading) = self.leading.as_mut().filter(|_| sane) else { return sane };
         if leading.ballot == ballot
             && leading.voters.contains(from)
             && let Stage::Asking { answers } = &mut leading.stage
@@ -237,6 +240,7 @@ impl Agreement {
             answers.insert(from, answer);
             self.asked(ledger);
         }
+        true
     }
 
     pub(super) fn hear_accepted(&mut self, from: Slot, ballot: Ballot, ledger: &mut impl Ledger) {

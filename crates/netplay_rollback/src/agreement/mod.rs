@@ -5,7 +5,8 @@
 //! higher slot; never itself or the host.
 //!
 //! Guaranteed: peers who go on have the same sequence of views, whatever messages are lost and whoever
-//! dies in between; a peer that lies can stop this but, unless it is the coordinator, not steer it.
+//! dies in between; a peer that lies can stop this, or have a peer dropped that it claims to have lost,
+//! but nothing else, unless it is the coordinator.
 //! Not guaranteed: progress without a majority. Who has left the lobby counts as gone: it plays
 //! nowhere else, and no majority needs it.
 
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use netplay_protocol::Now;
 
 use crate::input::Tick;
-use crate::limits::DECISIONS_MAX;
+use crate::limits::{BALLOTS_AHEAD, DECISIONS_MAX, HISTORY};
 use crate::message::{Agree, Ballot, Decision, Leave, Mask, Slot, Tail};
 use lead::{Answer, Leading};
 
@@ -66,6 +67,8 @@ pub(crate) enum Effect {
 pub(crate) struct Agreement {
     me: Slot,
     host: Slot,
+    /// The slots of the roster.
+    all: Mask,
     view: u32,
     members: Mask,
     lost: Mask,
@@ -79,10 +82,14 @@ pub(crate) struct Agreement {
     /// Which process we are, if we want to play, and whether we are ready.
     want: Option<(u32, bool)>,
     promised: Ballot,
+    /// Who leaves and who joins by what we have promised.
+    asked: (Mask, Mask),
     accepted: Option<(Ballot, Decision)>,
     leading: Option<Leading>,
     /// A first tick has to be after this one: somebody has confirmed it.
     join_after: Tick,
+    /// Who says that we are dropped.
+    dropped_by: Mask,
     again_at: Option<Now>,
     no_quorum: bool,
     decided: VecDeque<(u32, Ballot, Mask, Decision)>,
@@ -90,12 +97,14 @@ pub(crate) struct Agreement {
 }
 
 impl Agreement {
-    pub(crate) fn new(me: Slot, host: Slot, view: u32, members: Mask) -> Self {
+    /// Everybody in the roster plays.
+    pub(crate) fn new(me: Slot, host: Slot, all: Mask) -> Self {
         Self {
             me,
             host,
-            view,
-            members,
+            all,
+            view: 0,
+            members: all,
             lost: Mask::default(),
             gone: Mask::default(),
             reports: BTreeMap::new(),
@@ -103,9 +112,11 @@ impl Agreement {
             epochs: BTreeMap::new(),
             want: None,
             promised: Ballot::default(),
+            asked: (Mask::default(), Mask::default()),
             accepted: None,
             leading: None,
             join_after: 0,
+            dropped_by: Mask::default(),
             again_at: None,
             no_quorum: false,
             decided: VecDeque::new(),
@@ -139,7 +150,7 @@ impl Agreement {
         if view < self.view {
             return;
         }
-        (self.view, self.members) = (view, members);
+        (self.view, self.members) = (view, members.and(self.all));
         // If somebody of our name still plays, it is the process that we follow.
         self.members.set(self.me, false);
     }
@@ -174,8 +185,13 @@ impl Agreement {
         self.want = Some((epoch, ready));
     }
 
+    /// Who cannot answer, or no more.
+    const fn unheard(&self) -> Mask {
+        Mask(self.lost.0 | self.gone.0)
+    }
+
     fn alive(&self) -> Mask {
-        self.members.without(self.lost).without(self.gone)
+        self.members.without(self.unheard())
     }
 
     fn coordinator(&self) -> Option<Slot> {
@@ -187,6 +203,14 @@ impl Agreement {
         let voters = self.members.without(self.gone).len();
         let half = staying.len() * 2;
         half > voters || (half == voters && staying.contains(self.host))
+    }
+
+    /// Says once that too few are left; gives whether enough are.
+    fn note_quorum(&mut self, enough: bool) -> bool {
+        if !core::mem::replace(&mut self.no_quorum, !enough) && !enough {
+            self.effects.push_back(Effect::NoQuorum);
+        }
+        enough
     }
 
     fn say(&mut self, to: Slot, agree: Agree) {
@@ -227,6 +251,7 @@ impl Agreement {
     fn follow(&mut self, due: bool) -> bool {
         let lost = self.members.and(self.lost).without(self.gone);
         let waits = self.accepted.as_ref().map(|(ballot, _)| ballot.slot);
+        self.note_quorum(lost.is_empty() || self.has_majority(self.alive()));
         if due {
             let coordinator = self.coordinator();
             let told = coordinator.filter(|slot| *slot != self.me);
@@ -242,6 +267,30 @@ impl Agreement {
             }
         }
         !lost.is_empty() || waits.is_some()
+    }
+
+    /// Whether a ballot is not far beyond what we have promised: there is no end of them to run into.
+    const fn is_near(&self, ballot: Ballot) -> bool {
+        ballot.round <= self.promised.round.saturating_add(BALLOTS_AHEAD)
+    }
+
+    /// Whether anybody may decide this: of slots that there are, and not far from now. Our clock may
+    /// stand still for a while.
+    fn is_possible(&self, decision: &Decision, ledger: &impl Ledger) -> bool {
+        let (left, joined) = (decision.left(), decision.joined());
+        let latest = ledger.tick() + ledger.lead() + HISTORY;
+        left.len() == decision.leaves.len()
+            && joined.len() == decision.joins.len()
+            && Mask(left.0 | joined.0).without(self.all).is_empty()
+            && decision.leaves.iter().all(|leave| leave.last == leave.tail.last())
+            && decision.joins.iter().all(|join| join.from <= latest)
+    }
+
+    /// Whether it may be decided in our view.
+    fn is_next(&self, decision: &Decision, ledger: &impl Ledger) -> bool {
+        self.is_possible(decision, ledger)
+            && decision.left().without(self.members).is_empty()
+            && decision.joined().and(self.members).is_empty()
     }
 
     fn in_time(decision: &Decision, ledger: &impl Ledger) -> bool {
@@ -268,9 +317,7 @@ impl Agreement {
 
     /// Who plays after a decision.
     fn after(&self, decision: &Decision) -> Mask {
-        let left = decision.leaves.iter().map(|leave| leave.slot).collect();
-        let joined: Mask = decision.joins.iter().map(|join| join.slot).collect();
-        Mask(self.members.without(left).0 | joined.0)
+        Mask(self.members.without(decision.left()).0 | decision.joined().0)
     }
 
     fn begin(
@@ -297,6 +344,8 @@ impl Agreement {
         ledger.hold(None);
         (self.view, self.members) = (self.view + 1, members);
         (self.promised, self.accepted, self.leading) = (Ballot::default(), None, None);
+        self.asked = (Mask::default(), Mask::default());
+        self.dropped_by = Mask::default();
         (self.join_after, self.again_at, self.no_quorum) = (0, None, false);
         self.reports.clear();
         if members.contains(self.me) {
@@ -342,7 +391,7 @@ impl Agreement {
                 return self.hear_accept(from, ballot, decision, ledger);
             }
             Agree::Promise { ballot, tick, held, accepted } => {
-                self.hear_promise(from, ballot, Answer { tick, held, accepted }, ledger);
+                return self.hear_promise(from, ballot, Answer { tick, held, accepted }, ledger);
             }
             Agree::Accepted { ballot } => self.hear_accepted(from, ballot, ledger),
             Agree::TooLate { ballot, confirmed } => self.hear_too_late(ballot, confirmed, ledger),
@@ -359,6 +408,13 @@ impl Agreement {
             self.ready.set(from, ready);
         } else if self.epochs.get(&from) != Some(&epoch) {
             self.gone.set(from, true);
+        } else {
+            // Whoever decided it may not have been able to tell.
+            let joined =
+                |(.., decision): &&(u32, Ballot, Mask, Decision)| decision.joined().contains(from);
+            if let Some((view, ..)) = self.decided.iter().rev().find(joined) {
+                self.tell(*view, Mask::of(from));
+            }
         }
     }
 
@@ -372,19 +428,27 @@ impl Agreement {
     ) -> bool {
         let left: Mask = leaves.iter().map(|(slot, _)| *slot).collect();
         let sane = ballot.slot == from
+            && self.is_near(ballot)
+            && left.len() == leaves.len()
             && !left.contains(from)
+            && joins.without(self.all).is_empty()
             && left.without(self.members).is_empty()
             && joins.and(self.members).is_empty();
         if !sane {
             return false;
         }
-        // Only the coordinator may drop a peer that we can hear.
+        // Only the coordinator may ask for what we would not ask for ourselves.
         let entitled = self.coordinator() == Some(from)
-            || left.without(Mask(self.lost.0 | self.gone.0)).is_empty();
-        if !entitled || left.contains(self.me) || ballot < self.promised {
+            || left.without(self.unheard()).is_empty() && joins.without(self.ready).is_empty();
+        if !entitled || left.contains(self.me) {
             return true;
         }
-        self.promised = ballot;
+        if ballot < self.promised {
+            let (ballot, confirmed) = (self.promised, ledger.confirmed());
+            self.say(from, Agree::TooLate { ballot, confirmed });
+            return true;
+        }
+        (self.promised, self.asked) = (ballot, (left, joins));
         ledger.freeze(left);
         let tail = |&(slot, held): &(Slot, Tick)| {
             let held = held.min(ledger.held(slot));
@@ -404,17 +468,20 @@ impl Agreement {
         decision: Decision,
         ledger: &mut impl Ledger,
     ) -> bool {
-        let left = decision.leaves.iter().all(|leave| {
-            self.members.contains(leave.slot)
-                && leave.slot != self.me
-                && leave.last == leave.tail.last()
-        });
-        let joined = decision.joins.iter().all(|join| !self.members.contains(join.slot));
-        if ballot.slot != from || !left || !joined {
+        let sane = ballot.slot == from
+            && !decision.left().contains(self.me)
+            && self.is_next(&decision, ledger);
+        if !sane {
             return false;
         }
         if ballot != self.promised {
             return true;
+        }
+        // It decides what it asked for, or what has been accepted before.
+        let asked = decision.left().without(self.asked.0).is_empty()
+            && decision.joined().without(self.asked.1).is_empty();
+        if !asked && self.accepted.as_ref().is_none_or(|(_, before)| *before != decision) {
+            return false;
         }
         if !Self::in_time(&decision, ledger) {
             let confirmed = ledger.confirmed();
@@ -441,12 +508,19 @@ impl Agreement {
         decision: Decision,
         ledger: &mut impl Ledger,
     ) -> bool {
+        if !self.is_possible(&decision, ledger) || !members.without(self.all).is_empty() {
+            return false;
+        }
         if view < self.view {
             return true;
         }
         let us = |mask: Mask| mask.contains(self.me);
+        let coordinator = self.coordinator();
         if !us(self.members) {
-            // We only watch: whoever plays knows better.
+            // We only watch: who leads knows better.
+            if coordinator != Some(from) {
+                return true;
+            }
             self.view = view;
             self.begin(ballot, decision, members, ledger);
             return true;
@@ -454,13 +528,20 @@ impl Agreement {
         if view == self.view
             && let Some((accepted, ours)) = self.accepted.clone()
             && accepted == ballot
+            && (from == ballot.slot || self.unheard().contains(ballot.slot))
         {
             self.begin(ballot, ours.clone(), self.after(&ours), ledger);
             return true;
         }
-        // We were dropped while we could not be asked.
-        let trusted = self.coordinator().is_none_or(|slot| slot == from || slot == self.me);
-        if !us(members) && trusted {
+        // We were dropped while we could not be asked: who leads says so, or enough to have decided
+        // it, or everybody whom we can hear.
+        if us(members) {
+            return true;
+        }
+        self.dropped_by.set(from, true);
+        let others = self.alive().without(Mask::of(self.me));
+        let all = others.without(self.dropped_by).is_empty();
+        if coordinator == Some(from) || all || self.has_majority(self.dropped_by) {
             self.view = view;
             let leaves =
                 vec![Leave { slot: self.me, last: ledger.held(self.me), tail: Tail::default() }];

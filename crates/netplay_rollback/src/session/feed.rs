@@ -2,16 +2,18 @@
 //!
 //! The messages are described in [`crate::protocol`].
 //!
-//! Guaranteed: nobody waits for a watcher; one that does not take what it is sent is not sent more.
+//! Guaranteed: nobody waits for a watcher; one that does not take what it is sent is not sent more; it
+//! is told nothing that the death of its feeder alone can undo.
 
 use netplay_protocol::PeerId;
 use netplay_protocol::cursor::{ReadError, Reader};
 
 use crate::input::{Cell, Tick};
 use crate::limits::{
-    FEED_AHEAD, MESSAGE_MAX, SNAPSHOT_MAX, SNAPSHOT_PART, SNAPSHOT_PARTS_AHEAD, WATCHERS_MAX,
+    FEED_AHEAD, MESSAGE_MAX, SNAPSHOT_MAX, SNAPSHOT_PART, SNAPSHOT_PARTS_AHEAD, WATCH_EVERY,
+    WATCHERS_MAX,
 };
-use crate::message::{Mask, Message};
+use crate::message::{Mask, Message, read_view};
 use crate::run;
 use crate::session::inputs::Inputs;
 
@@ -77,7 +79,7 @@ impl<'a> BulkMessage<'a> {
                 if !(0..Tick::MAX / 2).contains(&tick) || len > SNAPSHOT_MAX {
                     return Err(ReadError::TooLong { len, max: SNAPSHOT_MAX });
                 }
-                let (hash, view) = (reader.u64()?, reader.u32()?);
+                let (hash, view) = (reader.u64()?, read_view(&mut reader)?);
                 let (members, before) = (Mask(reader.u16()?), reader.rest().to_vec());
                 Ok(Some(Self::Head(Head { tick, len, hash, view, members, before })))
             }
@@ -112,6 +114,8 @@ enum Stage {
 #[derive(Debug)]
 struct Watcher {
     peer: PeerId,
+    /// When it asked.
+    asked: Tick,
     delay: Tick,
     /// The next tick to tell.
     next: Tick,
@@ -135,8 +139,14 @@ pub(crate) enum Send {
 }
 
 impl Feeds {
-    /// Somebody wants to watch from this tick on, or with a snapshot. `false` if there are too many.
+    /// Somebody wants to watch from this tick on, or with a snapshot. `false` if there are too many, or
+    /// if it has asked just now: a snapshot costs too much for that.
     pub(crate) fn watch(&mut self, peer: PeerId, next: Tick, delay: u16, inputs: &Inputs) -> bool {
+        let asked = inputs.tick;
+        let again = |watcher: &Watcher| watcher.peer == peer && asked - watcher.asked < WATCH_EVERY;
+        if self.watchers.iter().any(again) {
+            return false;
+        }
         self.remove(peer);
         if self.watchers.len() == WATCHERS_MAX {
             return false;
@@ -144,7 +154,7 @@ impl Feeds {
         let kept = next > inputs.first_kept() && next <= inputs.tick;
         let stage = if kept { Stage::Following } else { Stage::Waiting(None) };
         let (delay, fed) = (delay.into(), next);
-        self.watchers.push(Watcher { peer, delay, next, fed, last: None, stage });
+        self.watchers.push(Watcher { peer, asked, delay, next, fed, last: None, stage });
         true
     }
 
@@ -228,17 +238,18 @@ impl Feeds {
         }
     }
 
-    /// What is due to be sent, with inputs that are final up to `confirmed`.
+    /// What is due to be sent, with inputs that stay final up to `safe`.
     pub(crate) fn step(
         &mut self,
         session: u64,
         inputs: &Inputs,
-        confirmed: Tick,
+        safe: Tick,
         mut send: impl FnMut(PeerId, Send),
     ) {
         for watcher in &mut self.watchers {
             match &mut watcher.stage {
                 Stage::Waiting(_) => {}
+                Stage::Loading { head, .. } if head.tick > safe + 1 => {}
                 Stage::Loading { head, bytes, sent, got } => {
                     if *sent == 0 {
                         let head = BulkMessage::Head(head.clone()).encode(session);
@@ -252,7 +263,7 @@ impl Feeds {
                         *sent = index + 1;
                     }
                 }
-                Stage::Following => watcher.follow(inputs, confirmed, &mut send),
+                Stage::Following => watcher.follow(inputs, safe, &mut send),
             }
         }
         let done = |watcher: &Watcher| watcher.last.is_some_and(|last| watcher.next > last);
@@ -261,12 +272,12 @@ impl Feeds {
 }
 
 impl Watcher {
-    fn follow(&mut self, inputs: &Inputs, confirmed: Tick, send: &mut impl FnMut(PeerId, Send)) {
+    fn follow(&mut self, inputs: &Inputs, safe: Tick, send: &mut impl FnMut(PeerId, Send)) {
         if self.next <= inputs.first_kept() {
             self.stage = Stage::Waiting(None);
             return;
         }
-        let newest = confirmed.saturating_sub(self.delay).min(self.fed + FEED_AHEAD);
+        let newest = safe.saturating_sub(self.delay).min(self.fed + FEED_AHEAD);
         let newest = self.last.map_or(newest, |last| newest.min(last));
         let enough = newest - self.next + 1 >= BATCH || self.last == Some(newest);
         if newest < self.next || !enough {

@@ -135,8 +135,9 @@ impl Ledger for Inputs {
 
     fn learn(&mut self, tail: &Tail, slot: Slot) {
         let players = self.players(slot);
-        // A tail that does not join what we hold leaves a gap, which no honest peer does.
-        if tail.first > self.held(slot) + 1 {
+        // A tail that does not join what we hold leaves a gap, or is of a time far from now, which no
+        // honest peer does.
+        if tail.first > self.held(slot) + 1 || tail.last() > self.tick + HISTORY * 2 {
             return;
         }
         let mut before = vec![Cell::Given(self.neutral.clone()); players.len()];

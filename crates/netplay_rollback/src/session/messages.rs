@@ -7,7 +7,7 @@ use super::watch::Loaded;
 use super::{Event, Output, Session};
 use crate::agreement::Ledger;
 use crate::input::{Cell, Tick};
-use crate::limits::{AHEAD_MAX, DELAY_MAX};
+use crate::limits::{AHEAD_MAX, DELAY_MAX, HISTORY};
 use crate::message::Message;
 use crate::run;
 
@@ -144,19 +144,21 @@ impl Session {
         let Some(watching) = self.watching.as_mut().filter(|w| w.feeder == Some(from)) else {
             return false;
         };
-        watching.hear(self.inputs.tick);
-        // What another feeder sent before we asked this one.
-        if watching.next != Some(first) {
+        let inputs = &mut self.inputs;
+        let next = first + Tick::from(count);
+        // One that was asked twice tells some ticks twice; another one told what we know since.
+        if !watching.next.is_some_and(|known| (first..next).contains(&known)) {
             return true;
         }
-        let inputs = &mut self.inputs;
+        watching.hear(inputs.tick);
         let mut before: Vec<Cell> =
             inputs.queues.iter().map(|queue| queue.get(first - 1).clone()).collect();
         let mut cells = Vec::new();
         let read = run::read(bits, count.into(), &mut before, |tick, player, cell| {
             cells.push((first + tick as Tick, player, cell.clone()));
         });
-        if read.is_none() || !cells.iter().all(|(.., cell)| inputs.is_valid(cell)) {
+        let valid = read.is_some() && cells.iter().all(|(.., cell)| inputs.is_valid(cell));
+        if !valid || next > inputs.tick + HISTORY {
             watching.feeder = None;
             self.stats.refused.malformed += 1;
             return true;
@@ -164,7 +166,6 @@ impl Session {
         for (tick, player, cell) in cells {
             inputs.queues[player].put(tick, &cell);
         }
-        let next = first + Tick::from(count);
         watching.next = Some(next);
         if watching.last.is_some_and(|last| next > last) {
             self.watching = None;

@@ -26,7 +26,7 @@ use netplay_protocol::{Now, PeerId};
 
 use crate::agreement::{Agreement, Effect, Ledger};
 use crate::input::{Cell, InputBytes, Player, Tick};
-use crate::limits::{DELAY_MAX, HISTORY, SNAPSHOT_MAX};
+use crate::limits::{DELAY_MAX, FEED_AHEAD, HISTORY, SNAPSHOT_MAX};
 use crate::message::{Decision, Mask, Message, Slot};
 use checksums::Checksums;
 pub(crate) use config::check_roster;
@@ -123,7 +123,7 @@ impl Session {
         let all: Mask = (0..slots).collect();
         let plays = config.role == Role::Player;
         // Who watches has no part in the agreement: its place is one that nobody has.
-        let mut agreement = Agreement::new(slot.unwrap_or(usize::from(u8::MAX)), host, 0, all);
+        let mut agreement = Agreement::new(slot.unwrap_or(usize::from(u8::MAX)), host, all);
         let watching = match config.role {
             Role::Player => None,
             Role::Returning => Some(Watching::new(0, None)),
@@ -379,14 +379,24 @@ impl Session {
         }
         self.ask_feeder();
         self.run();
+        let safe = self.safe();
         let Self { feeds, inputs, outputs, id, .. } = self;
-        feeds.step(*id, inputs, inputs.confirmed(), |to, send| {
+        feeds.step(*id, inputs, safe, |to, send| {
             outputs.push_back(match send {
                 Send::Message(message) => Output::Message { to, bytes: message.encode(*id) },
                 Send::Bulk(bytes) => Output::Bulk { to, bytes },
             });
         });
         self.inputs.trim();
+    }
+
+    /// The last tick that stays final even if we die now: the others know what we did. A peer that does
+    /// not say what it knows holds watchers up for a while only.
+    fn safe(&self) -> Tick {
+        let confirmed = self.inputs.confirmed();
+        let others = self.agreement.members().without(self.slot.into_iter().collect());
+        let known = others.iter().map(|slot| self.remotes[slot].acked).min();
+        confirmed.min(known.map_or(confirmed, |known| known.max(confirmed - FEED_AHEAD)))
     }
 
     /// Takes the local inputs for the tick; fills what the clock or a longer delay has skipped.

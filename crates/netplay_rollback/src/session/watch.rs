@@ -3,7 +3,7 @@
 use netplay_protocol::PeerId;
 
 use crate::input::{Cell, Tick};
-use crate::limits::SNAPSHOT_PART;
+use crate::limits::{HISTORY, SNAPSHOT_PART};
 use crate::run;
 use crate::session::feed::Head;
 use crate::session::inputs::Inputs;
@@ -70,7 +70,8 @@ impl Watching {
     pub(crate) fn head(&mut self, head: Head, inputs: &Inputs) -> Loaded {
         let mut before = vec![Cell::Given(inputs.neutral.clone()); inputs.queues.len()];
         let read = run::read(&head.before, 1, &mut before, |_, _, _| {});
-        if read.is_none() || !before.iter().all(|cell| inputs.is_valid(cell)) {
+        let valid = read.is_some() && before.iter().all(|cell| inputs.is_valid(cell));
+        if !valid || head.tick > inputs.tick + HISTORY {
             return Loaded::Malformed;
         }
         self.loading = Some(Loading { head, before, bytes: Vec::new(), parts: 0 });

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 #![allow(dead_code, reason = "each binary of tests uses a part of it")]
 
+pub mod forge;
 pub mod game;
 pub mod node;
 pub mod plan;
+pub mod single;
 pub mod world;

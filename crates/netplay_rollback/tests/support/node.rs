@@ -28,6 +28,8 @@ pub struct Node {
     pub events: Vec<(Now, Event)>,
     /// What our players did, by the tick at which it counts.
     pub did: BTreeMap<(Player, Tick), Vec<u8>>,
+    /// The last tick for which our players have done something.
+    sampled: Tick,
     pub ours: Vec<Player>,
     /// Ticks between two changes of an input.
     pub change_every: Tick,
@@ -64,6 +66,7 @@ impl Node {
             compared: -1,
             events: Vec::new(),
             did: BTreeMap::new(),
+            sampled: -1,
             ours,
             change_every: 10,
             input_max: 1,
@@ -100,8 +103,12 @@ impl Node {
         let counts = tick + self.session.delay();
         // Until we are in the match, what we do does not count.
         let ours = if self.session.is_playing() { &self.ours[..] } else { &[] };
-        for (player, held) in ours.iter().zip(&self.held) {
-            self.did.entry((*player, counts)).or_insert_with(|| held.clone());
+        // After a gap in time or a shorter delay, the session has filled some ticks itself.
+        if counts > self.sampled {
+            for (player, held) in ours.iter().zip(&self.held) {
+                self.did.insert((*player, counts), held.clone());
+            }
+            self.sampled = counts;
         }
         sent
     }

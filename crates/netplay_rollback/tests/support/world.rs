@@ -82,6 +82,8 @@ pub struct World {
     pub sent_bytes: u64,
     /// Nodes whose state is not compared: they lie.
     pub unsound: Vec<usize>,
+    /// A node that falls silent after so many more messages of the agreement.
+    pub falls_silent: Option<(usize, usize)>,
 }
 
 impl World {
@@ -101,6 +103,7 @@ impl World {
             sent_blocks: 0,
             sent_bytes: 0,
             unsound: Vec::new(),
+            falls_silent: None,
             setup,
         };
         for index in 0..world.setup.peers {
@@ -223,8 +226,44 @@ impl World {
         self.network.block(b, a, cut);
     }
 
+    /// Two nodes lose each other, and notice within so long after a second.
+    pub fn lose(&mut self, a: usize, b: usize, within: u32) {
+        self.cut(a, b, true);
+        for (to, about) in [(a, b), (b, a)] {
+            let after = MS * (1000 + self.rng.next_u32() % within.max(1));
+            self.news.push((self.now + after, to, about, false));
+        }
+    }
+
+    /// Two nodes that have lost each other are linked again.
+    pub fn find(&mut self, a: usize, b: usize) {
+        self.cut(a, b, false);
+        self.channels.remove(&(a, b));
+        self.channels.remove(&(b, a));
+        [(a, b), (b, a)]
+            .iter()
+            .for_each(|(to, about)| self.news.push((self.now, *to, *about, true)));
+    }
+
+    /// Whether a node has fallen silent with this message, or before it.
+    fn is_silent(&mut self, from: usize, sent: &Sent) -> bool {
+        let Some((node, left)) = &mut self.falls_silent else { return false };
+        if *node != from {
+            return false;
+        }
+        let agrees = matches!(sent, Sent::Message { bytes, .. } if (1..=9).contains(&bytes[0]));
+        if agrees && *left > 0 {
+            *left -= 1;
+            return false;
+        }
+        agrees || *left == 0
+    }
+
     fn dispatch(&mut self, from: usize, sent: Vec<Sent>) {
         for sent in sent {
+            if self.is_silent(from, &sent) {
+                continue;
+            }
             match sent {
                 Sent::Block { to, tick, bytes, again } => {
                     let to = index(to);

@@ -1,0 +1,54 @@
+//! Plans that once failed, shrunk, each named after what was wrong.
+
+mod support;
+
+use netplay_simnet::Conditions;
+use support::plan::{Fault, Plan, run};
+use support::world::{MS, Setup};
+
+fn plan(peers: usize, seed: u64, faults: Vec<(u64, Fault)>) -> Plan {
+    Plan { seed, setup: Setup { peers, ..Setup::default() }, faults }
+}
+
+#[test]
+fn who_dies_and_starts_in_the_same_moment_does_not_hang_the_simulation() {
+    run(&plan(3, 1, vec![(500, Fault::Kill { node: 1, back_after: Some(0) })]));
+}
+
+#[test]
+fn a_shorter_delay_after_a_gap_in_time_counts_every_input_once() {
+    let faults =
+        vec![(477, Fault::Freeze { node: 2, lasts: 823 }), (340, Fault::Delay { ticks: 0 })];
+    let mut plan = plan(4, 131_219_991_354_830, faults);
+    plan.setup.conditions = Conditions::perfect();
+    (plan.setup.prediction, plan.setup.delay, plan.setup.change_every) = (0, 2, 3);
+    run(&plan);
+}
+
+#[test]
+fn who_stands_still_while_it_comes_back_plays_in_the_end() {
+    let faults = vec![
+        (229, Fault::Kill { node: 0, back_after: Some(879) }),
+        (1218, Fault::Freeze { node: 0, lasts: 2095 }),
+        (261, Fault::Freeze { node: 0, lasts: 2702 }),
+    ];
+    let mut plan = plan(2, 0, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 9);
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.ballast) = (0, 1, 164_937);
+    run(&plan);
+}
+
+#[test]
+fn a_watcher_is_not_told_what_only_its_feeder_knows_and_may_take_along() {
+    // Node 0 feeds the spectator, cannot tell node 1 what it does itself, and dies.
+    let faults = vec![
+        (100, Fault::Watch { delay: 0 }),
+        (100, Fault::Freeze { node: 0, lasts: 1039 }),
+        (129, Fault::Cut { a: 1, b: 0, lasts: 1288 }),
+        (1289, Fault::Kill { node: 0, back_after: None }),
+    ];
+    let mut plan = plan(2, 0, faults);
+    plan.setup.conditions = Conditions::perfect();
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 1, 128);
+    run(&plan);
+}
