@@ -486,3 +486,6 @@ impl Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
