@@ -280,6 +280,64 @@ fn another_connection_may_die_at_any_word_of_its_handshake() {
     }
 }
 
+/// A link that has just begun to make another connection, so long after its own died, when all that is
+/// under way to the other side and all that is said from now on is lost.
+fn cut_in_a_renewal(after: Duration) -> Play {
+    let mut play = Play::calm();
+    play.play(500 * MS);
+    play.pair.kill_connections();
+    play.pair.run(after);
+    play.pair.cut();
+    play.pair.kill_connections();
+    play
+}
+
+/// When the last word of a renewal is said, after the connection died: every message of it lies before.
+fn end_of_a_renewal() -> Duration {
+    let mut play = Play::calm();
+    play.play(500 * MS);
+    play.pair.kill_connections();
+    let from = play.pair.now;
+    while play.moves() != [1, 1] {
+        play.pair.run(MS);
+    }
+    play.pair.now.since(from)
+}
+
+#[test]
+fn a_renewal_that_is_cut_at_any_message_ends_both_sides_once() {
+    let (end, limit) = (end_of_a_renewal(), config().liveness.lost_after);
+    for after in (600..).map(|ms| ms * MS).take_while(|after| *after <= end + 50 * MS) {
+        let mut play = cut_in_a_renewal(after);
+        let from = play.pair.now;
+        play.pair.run(limit + MS);
+        for side in &play.pair.sides {
+            let [(at, reason)] = &side.ended[..] else { panic!("{after:?}: {:?}", side.ended) };
+            assert_eq!(*reason, CloseReason::Lost, "{after:?}");
+            assert!(at.since(from) <= limit, "{after:?}: {at}");
+            assert!(side.connections.is_empty(), "{after:?}: {:?}", side.connections);
+            assert_eq!(side.link.next_deadline(), None, "{after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_renewal_that_is_interrupted_at_any_message_goes_on_when_all_is_back() {
+    let (end, mut worst) = (end_of_a_renewal(), Duration::ZERO);
+    for after in (600..).map(|ms| ms * MS).take_while(|after| *after <= end + 50 * MS) {
+        for outage in [1000 * MS, 5000 * MS] {
+            let mut play = cut_in_a_renewal(after);
+            play.pair.run(outage);
+            play.pair.mend();
+            let took = play.until_heard();
+            worst = worst.max(took);
+            assert!(took <= Duration::from_secs(5), "{after:?}, {outage:?}: {took:?}");
+            play.check();
+        }
+    }
+    println!("worst time to be heard again: {worst:?}");
+}
+
 #[test]
 fn both_ends_of_a_path_that_died_in_one_direction_report_one_loss() {
     for dead in 0..2 {

@@ -474,6 +474,12 @@ impl Pair {
         self.set_path(Path::Dead);
         self.signals_pass = false;
     }
+
+    /// The end of a cut: what is sent from now on arrives, on connections that live.
+    pub fn mend(&mut self) {
+        self.signals_pass = true;
+        self.set_path(Path::Carries);
+    }
 }
 
 /// Random numbers for one case, which names its seed if it fails.
