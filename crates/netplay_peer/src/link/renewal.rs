@@ -12,6 +12,13 @@
 //! connection does so again on the next one from where the other side's hello says, so nothing of it
 //! is taken from the old one once our hello is out.
 //!
+//! Why not an ICE restart: it would need the same exchange through the lobby, drops the old path before the
+//! new one is known, and keeps the SCTP association, whose retransmission timer doubles from one second.
+//! With `webrtc` 0.21.1, after 2, 5 and 10 s without a path, both data channels came back 1 to 2, 2 to 4
+//! and 5 to 8 s after the path did, with a restart or without (12 to 24 runs each). A new connection
+//! carried them after 35 ms at the most; media packets have no such timer and were back within 30 ms
+//! either way.
+//!
 //! Guaranteed: no reliable message is lost, doubled or reordered by a move; one negotiation at a time.
 //! Not guaranteed: that datagrams under way survive; lanes repair that.
 
@@ -33,7 +40,8 @@ use super::{LINGER, Link, Phase};
 /// because trying costs little.
 pub const SUSPECT: Duration = Duration::from_millis(700);
 /// After a silence this long the connection in use is given up even if it is heard again: SCTP waits
-/// longer after each try, so its channels would stay silent for as long as the path was.
+/// longer after each try, so its channels would stay silent for nearly as long as the path was (0.4 to 1.0
+/// of it, measured).
 pub const STALE: Duration = Duration::from_secs(2);
 /// Between two renewals of our own, doubled after each that came to nothing.
 const PAUSE: Duration = Duration::from_secs(1);
