@@ -11,7 +11,7 @@ mod support {
 use core::time::Duration;
 
 use netplay_peer::link::driver::Channel;
-use netplay_peer::link::{CloseReason, LinkInput};
+use netplay_peer::link::{CloseReason, InterruptReason, LinkInput};
 use netplay_protocol::control::{Control, Pause, PauseMessage, carriers};
 use netplay_protocol::frame::{Body, Frame, MessageId};
 use netplay_protocol::stream::start_whole;
@@ -165,6 +165,28 @@ fn an_outage_of_five_seconds_ends_nothing_and_play_goes_on_within_a_second() {
                 assert!(*silence >= expected && *silence < expected + Duration::from_secs(1));
             }
         }
+    }
+}
+
+#[test]
+fn an_interruption_says_what_is_known_of_its_reason() {
+    let after = config().liveness.interrupted_after;
+    let cases = [
+        (InterruptReason::Silence, None),
+        (InterruptReason::ConnectionFailed, Some(false)),
+        (InterruptReason::Offline, Some(true)),
+    ];
+    for (expected, gone) in cases {
+        let mut play = Play::calm();
+        play.play(1000 * MS);
+        play.pair.cut();
+        match gone {
+            None => {}
+            Some(false) => play.pair.fail_connection(0),
+            Some(true) => play.pair.handle(0, LinkInput::Offline(true)),
+        }
+        play.pair.run(after + MS);
+        assert_eq!(play.pair.sides[0].reasons, [(expected, after)]);
     }
 }
 

@@ -39,7 +39,8 @@ use datagrams::PathStats;
 use driver::{Channel, ConnectionId, DriverEvent};
 use handshake::{HANDSHAKE, Handshake, Outcome, SAY_AGAIN};
 pub use io::{
-    ClockSample, CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet,
+    ClockSample, CloseReason, Delivery, InterruptReason, LinkConfig, LinkEvent, LinkInput,
+    LinkOutput, Packet,
 };
 use liveness::{Change, Liveness};
 pub use negotiation::{LINK_DEADLINE, Previous, Step};
@@ -525,9 +526,7 @@ impl Link {
                 let keep_alive = now >= *keep_alive_at;
                 match change {
                     Some(Change::Lost) => return self.end(CloseReason::Lost),
-                    Some(Change::Interrupted) => {
-                        self.outputs.push_back(LinkOutput::Event(LinkEvent::Interrupted));
-                    }
+                    Some(Change::Interrupted) => self.interrupted(now),
                     Some(Change::Resumed) | None => {}
                 }
                 self.tick_renewal(now);

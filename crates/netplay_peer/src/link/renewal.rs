@@ -31,7 +31,7 @@ use netplay_protocol::lobby::{Signal, SignalBody};
 
 use super::driver::{Channel, ConnectionId, DriverEvent};
 use super::handshake::{HANDSHAKE, Handshake, Outcome, SAY_AGAIN};
-use super::io::{CloseReason, LinkEvent, LinkOutput, Packet};
+use super::io::{CloseReason, InterruptReason, LinkEvent, LinkOutput, Packet};
 use super::liveness::{Change, Liveness};
 use super::negotiation::{self, Negotiation, Output as Negotiated, Role};
 use super::{LINGER, Link, Phase};
@@ -441,6 +441,21 @@ impl Link {
             self.negotiate_renewal(now, negotiation::Input::Close);
             self.renewal.failed(now);
         }
+    }
+
+    /// Nothing was heard for a while.
+    pub(super) fn interrupted(&mut self, now: Now) {
+        let Phase::Established { liveness, .. } = &self.phase else { return };
+        let silence = liveness.silence(now);
+        let reason = if self.offline_since.is_some() {
+            InterruptReason::Offline
+        } else if self.renewal.broken {
+            InterruptReason::ConnectionFailed
+        } else {
+            InterruptReason::Silence
+        };
+        let event = LinkEvent::Interrupted { reason, silence };
+        self.outputs.push_back(LinkOutput::Event(event));
     }
 
     /// Time passed, for an established link.

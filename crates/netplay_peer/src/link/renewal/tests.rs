@@ -363,7 +363,9 @@ fn output_name(bench: &Bench, before: &[(ConnectionId, &str)], output: &LinkOutp
         }
         LinkOutput::Event(LinkEvent::Deliver(_)) => "DELIVER".into(),
         LinkOutput::Event(LinkEvent::Pause(_)) => "PAUSE".into(),
-        LinkOutput::Event(LinkEvent::Interrupted | LinkEvent::Resumed { .. }) => String::new(),
+        LinkOutput::Event(LinkEvent::Interrupted { .. } | LinkEvent::Resumed { .. }) => {
+            String::new()
+        }
         LinkOutput::Event(event) => unreachable!("{event:?}"),
         LinkOutput::Transmit { .. } | LinkOutput::Unused(_) | LinkOutput::Clock(_) => String::new(),
     }
