@@ -379,6 +379,42 @@ fn both_ends_of_a_path_that_died_in_one_direction_report_one_loss() {
 }
 
 #[test]
+fn a_goodbye_that_is_lost_on_the_path_comes_through_the_lobby() {
+    for leaves in 0..2 {
+        for moved in [false, true] {
+            let mut play = Play::calm();
+            play.play(500 * MS);
+            if moved {
+                play.pair.kill_connections();
+                play.until_heard();
+            }
+            play.pair.kill_connections();
+            play.pair.handle(leaves, LinkInput::Close(CloseReason::Ended));
+            play.pair.run(Duration::from_secs(1));
+            assert_eq!(play.pair.ends()[1 - leaves], Some(&CloseReason::Left));
+            play.pair.run(Duration::from_secs(1));
+            for side in &play.pair.sides {
+                assert!(side.connections.is_empty());
+                assert_eq!(side.link.next_deadline(), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_goodbye_through_the_lobby_does_not_overtake_what_is_under_way() {
+    let mut play = Play::new(&Conditions::perfect().with_delay(700 * MS), 7);
+    play.play(3000 * MS);
+    let sent = play.sent[0];
+    play.pair.handle(0, LinkInput::Close(CloseReason::Ended));
+    play.pair.run(600 * MS);
+    assert_eq!(play.pair.ends()[1], None, "the lobby has said it by now");
+    play.pair.run(3000 * MS);
+    assert_eq!(play.received(1), sent);
+    assert_eq!(play.pair.ends()[1], Some(&CloseReason::Left));
+}
+
+#[test]
 fn packets_of_the_connection_before_change_nothing() {
     let mut play = Play::calm();
     play.play(500 * MS);

@@ -485,14 +485,6 @@ impl Link {
         }
     }
 
-    /// Says something about a match.
-    fn say(&mut self, message: Control) {
-        if self.is_established() {
-            self.renewal.say(&message);
-            self.send_control(&message);
-        }
-    }
-
     fn send_control(&mut self, message: &Control) {
         let mut packet = self.traffic.buffer();
         message.write(&mut packet);
@@ -577,6 +569,8 @@ impl Link {
     fn end(&mut self, reason: CloseReason) {
         let last_word = match reason {
             CloseReason::Lost => negotiation::Input::GiveUp,
+            // The other side knows, or hears of the next link at once.
+            CloseReason::Left | CloseReason::Replaced => negotiation::Input::Discard,
             _ => negotiation::Input::Close,
         };
         self.outputs.push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
@@ -588,11 +582,15 @@ impl Link {
         self.drop_others();
         self.negotiation.handle(Now::ZERO, last_word);
         while let Some(output) = self.negotiation.poll_output() {
-            match output {
-                Negotiated::Driver(command) => self.outputs.push_back(LinkOutput::Driver(command)),
-                Negotiated::Signal(signal) => self.outputs.push_back(LinkOutput::Signal(signal)),
-                _ => {}
-            }
+            let attempt = self.used.attempt;
+            self.outputs.push_back(match output {
+                Negotiated::Driver(command) => LinkOutput::Driver(command),
+                // Whichever connection the other side is on by now.
+                Negotiated::Signal(Signal { body, .. }) => {
+                    LinkOutput::Signal(Signal { attempt, body })
+                }
+                _ => continue,
+            });
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | the other connection opens | says hello on it: which link this is, and what it has received |
 //! | hello accepted on both sides | moves: sends again what the other side lacks, and drops the old connection a little later |
 //! | no connection in time | tries again after a pause that doubles |
+//! | the other side says through the lobby that it has ended the link | takes what still comes, and ends with the first silence |
 //!
 //! Datagrams are numbered by the link and count wherever they arrive. What rides reliably on a
 //! connection does so again on the next one from where the other side's hello says, so nothing of it
@@ -104,6 +105,8 @@ pub(super) struct Renewal {
     /// The other side was told what we have received: what rides reliably on the connection in use
     /// comes again.
     told: bool,
+    /// The other side has ended the link; what it said before may still be under way.
+    left: bool,
     failures: u32,
     /// Offers that the other side has made, in a bucket that leaks one a second.
     their_offers: u32,
@@ -136,7 +139,9 @@ impl Renewal {
     }
 
     fn suspect_at(&self, liveness: &Liveness) -> Now {
-        if self.broken || self.told {
+        if self.left {
+            liveness.heard_at() + SUSPECT
+        } else if self.broken || self.told {
             self.not_before
         } else {
             self.not_before.max(liveness.heard_at() + SUSPECT)
@@ -210,11 +215,38 @@ impl Link {
         }
     }
 
+    /// Says something about a match.
+    pub(super) fn say(&mut self, message: Control) {
+        if self.is_established() {
+            self.renewal.say(&message);
+            self.send_control(&message);
+        }
+    }
+
     /// The network changed: the path that the connection takes may be gone.
     pub(super) fn network_changed(&mut self, now: Now) {
-        if self.is_established() && self.renewal.attempt.is_none() && now >= self.renewal.not_before
+        if self.is_established()
+            && !self.renewal.left
+            && self.renewal.attempt.is_none()
+            && now >= self.renewal.not_before
         {
             self.renew(now, Cause::Network);
+        }
+    }
+
+    /// Whether the other side has ended the link, though we may still hear it.
+    pub(crate) const fn was_left(&self) -> bool {
+        self.renewal.left
+    }
+
+    /// The other side says so through the lobby, half a second after it said so on the path.
+    fn left(&mut self, now: Now) {
+        let Phase::Established { liveness, .. } = &self.phase else { return };
+        let silent = liveness.silence(now) >= SUSPECT;
+        self.renewal.left = true;
+        self.drop_attempt();
+        if silent || self.renewal.broken {
+            self.end(CloseReason::Left);
         }
     }
 
@@ -240,11 +272,18 @@ impl Link {
         let current = self.negotiation.attempt();
         match signal.body {
             SignalBody::Lost if signal.attempt >= current => self.end(CloseReason::Lost),
+            SignalBody::Bye if signal.attempt >= current => self.left(now),
             SignalBody::Candidate { .. } if signal.attempt == current => {
                 self.negotiate(now, negotiation::Input::Signal(signal));
             }
-            // Its last word may overtake messages on the path; the path says goodbye too.
-            _ if signal.attempt <= current => {}
+            _ if signal.attempt <= current || self.renewal.left => {}
+            SignalBody::Withdraw => {
+                let attempt = self.renewal.attempt.as_ref();
+                if attempt.is_some_and(|own| own.negotiation.attempt() <= signal.attempt) {
+                    self.drop_attempt();
+                    self.renewal.failed(now);
+                }
+            }
             SignalBody::Offer { .. } if self.renewal.attempt.is_none() => {
                 if self.renewal.takes_offer(now) {
                     // The number may be one that we have used for an attempt which it never heard of.
@@ -261,6 +300,7 @@ impl Link {
     pub(super) fn renewal_driver(&mut self, now: Now, event: DriverEvent) {
         let failed = matches!(event, DriverEvent::Failed { .. });
         match self.renewal.where_from(self.negotiation.connection(), event.connection()) {
+            Arrived::Current if failed && self.renewal.left => self.end(CloseReason::Left),
             Arrived::Current if failed => {
                 self.renewal.broken = true;
                 if self.renewal.attempt.is_none() && now >= self.renewal.not_before {
@@ -298,7 +338,12 @@ impl Link {
         {
             match output {
                 Negotiated::Driver(command) => self.outputs.push_back(LinkOutput::Driver(command)),
-                Negotiated::Signal(signal) => self.outputs.push_back(LinkOutput::Signal(signal)),
+                Negotiated::Signal(Signal { attempt, body }) => {
+                    // The link lives on.
+                    let ends = body == SignalBody::Bye;
+                    let body = if ends { SignalBody::Withdraw } else { body };
+                    self.outputs.push_back(LinkOutput::Signal(Signal { attempt, body }));
+                }
                 Negotiated::Opened => self.greet_again(now),
                 Negotiated::Broken
                 | Negotiated::Bye
@@ -477,6 +522,7 @@ impl Link {
                 Some(_) => {}
                 None => self.negotiate_renewal(now, negotiation::Input::Tick),
             },
+            None if now >= suspect_at && self.renewal.left => self.end(CloseReason::Left),
             None if now >= suspect_at => {
                 let broken = self.renewal.broken || self.renewal.told;
                 self.renew(now, if broken { Cause::Broken } else { Cause::Silence });
@@ -504,6 +550,10 @@ impl Link {
     /// Drops all connections but the one in use.
     pub(super) fn drop_others(&mut self) {
         self.drop_old();
+        self.drop_attempt();
+    }
+
+    fn drop_attempt(&mut self) {
         if let Some(mut attempt) = self.renewal.attempt.take() {
             self.discard(&mut attempt.negotiation);
         }

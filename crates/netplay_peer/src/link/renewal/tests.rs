@@ -187,6 +187,7 @@ impl Bench {
             "candidate" => self.signal(number, candidate()),
             "bye" => self.signal(number, SignalBody::Bye),
             "lost" => self.signal(number, SignalBody::Lost),
+            "withdraw" => self.signal(number, SignalBody::Withdraw),
             "described" => self.handle(LinkInput::Driver(described(connection))),
             "gathered" => {
                 let candidate = candidate();
@@ -237,6 +238,7 @@ impl Bench {
         }
         let Some(attempt) = self.attempt() else {
             let name = match () {
+                () if renewal.left => "Left",
                 () if renewal.old.is_some() => "Moved",
                 () if renewal.told => "Told",
                 () if renewal.broken => "Broken",
@@ -341,6 +343,7 @@ fn output_name(bench: &Bench, before: &[(ConnectionId, &str)], output: &LinkOutp
                 SignalBody::Candidate { .. } => "candidate",
                 SignalBody::Bye => "bye",
                 SignalBody::Lost => "lost",
+                SignalBody::Withdraw => "withdraw",
             };
             format!("send-{body}({attempt})")
         }
@@ -388,9 +391,10 @@ const STATES: &[(&str, &[&str])] = &[
     ("Spoke(Theirs)", &["offer-next", "described-next", "open-next"]),
     ("Accepted(Network)", &["network", "described-next", "answer-next", "open-next", "hello-next"]),
     ("Pausing", &["tick-step", "described-next", "datagram-now"]),
-    ("Broken", &["failed-now", "bye-next"]),
-    ("Told", &["offer-next", "described-next", "open-next", "bye-next"]),
+    ("Broken", &["failed-now", "withdraw-next"]),
+    ("Told", &["offer-next", "described-next", "open-next", "withdraw-next"]),
     ("Moved", &["offer-next", "described-next", "open-next", "hello-next", "accept-next"]),
+    ("Left", &["network", "bye-now"]),
     ("Lingering", &["network", "close"]),
     ("Ended", &["network", "lost-now"]),
 ];
@@ -411,6 +415,9 @@ const EVENTS: &[&str] = &[
     "lost-older",
     "lost-now",
     "lost-next",
+    "withdraw-now",
+    "withdraw-next",
+    "withdraw-newer",
     // From the driver.
     "described-next",
     "gathered-now",
