@@ -194,8 +194,10 @@ impl Link {
 
     /// Takes one input; then drain [`Self::poll_output`].
     pub fn handle(&mut self, now: Now, input: LinkInput) {
-        if let Phase::Established { liveness, .. } = &mut self.phase {
-            liveness.driven(now);
+        if let Phase::Established { liveness, .. } = &mut self.phase
+            && liveness.driven(now)
+        {
+            self.renewal.woke(now);
         }
         match input {
             LinkInput::Start => self.negotiate(now, negotiation::Input::Start),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | nothing heard for [`SUSPECT`]; the connection failed; the network changed; the other side offers | negotiates another connection, beside the one in use |
 //! | heard again within [`STALE`] | stays, and withdraws the offer |
+//! | we did not run, and several offers of the other side waited | answers the newest |
 //! | the other connection opens | says hello on it: which link this is, and what it has received |
 //! | hello accepted on both sides | moves: sends again what the other side lacks, and drops the old connection a little later |
 //! | no connection in time | tries again after a pause that doubles |
@@ -36,6 +37,9 @@ use super::io::{CloseReason, InterruptReason, LinkEvent, LinkOutput, Packet};
 use super::liveness::{Change, Liveness};
 use super::negotiation::{self, Negotiation, Output as Negotiated, Role};
 use super::{LINGER, Link, Phase};
+use woken::Woken;
+
+mod woken;
 
 /// Silence after which another connection is tried: fourteen keep-alives. Sooner than the game is told,
 /// because trying costs little.
@@ -107,6 +111,7 @@ pub(super) struct Renewal {
     told: bool,
     /// The other side has ended the link; what it said before may still be under way.
     left: bool,
+    woken: Woken,
     failures: u32,
     /// Offers that the other side has made, in a bucket that leaks one a second.
     their_offers: u32,
@@ -135,7 +140,11 @@ impl Renewal {
             None => Some(self.suspect_at(liveness)),
         };
         let old = self.old.as_ref().map(|(_, until)| *until);
-        own.into_iter().chain(old).min().unwrap_or_else(|| self.suspect_at(liveness))
+        own.into_iter()
+            .chain(old)
+            .chain(self.woken.next_deadline())
+            .min()
+            .unwrap_or_else(|| self.suspect_at(liveness))
     }
 
     fn suspect_at(&self, liveness: &Liveness) -> Now {
@@ -146,6 +155,11 @@ impl Renewal {
         } else {
             self.not_before.max(liveness.heard_at() + SUSPECT)
         }
+    }
+
+    /// We did not run for a while.
+    pub(super) fn woke(&mut self, now: Now) {
+        self.woken.woke(now);
     }
 
     /// Notes a message about a match that we say.
@@ -269,6 +283,7 @@ impl Link {
 
     /// A signal for an established link.
     pub(super) fn renewal_signal(&mut self, now: Now, signal: Signal) {
+        let Some(signal) = self.renewal.woken.hold(now, signal) else { return };
         let current = self.negotiation.attempt();
         match signal.body {
             SignalBody::Lost if signal.attempt >= current => self.end(CloseReason::Lost),
@@ -507,6 +522,9 @@ impl Link {
     pub(super) fn tick_renewal(&mut self, now: Now) {
         if self.renewal.old.as_ref().is_some_and(|(_, until)| now >= *until) {
             self.drop_old();
+        }
+        for signal in self.renewal.woken.release(now) {
+            self.signal(now, signal);
         }
         let Phase::Established { liveness, .. } = &self.phase else { return };
         let suspect_at = self.renewal.suspect_at(liveness);

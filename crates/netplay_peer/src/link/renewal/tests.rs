@@ -504,3 +504,39 @@ fn the_whole_transition_table_is_as_committed() {
     }
     assert_eq!(table, std::fs::read_to_string(path).unwrap());
 }
+
+/// The attempts whose offers are answered after we were stopped, and found these signals.
+fn answered_after_a_stop(signals: &[(u32, SignalBody)]) -> Vec<u32> {
+    let mut bench = Bench::established(true);
+    bench.now = Now::from_millis(10_000);
+    let mut answered = Vec::new();
+    let mut note = |bench: &Bench, outputs: Vec<LinkOutput>| {
+        let answers = outputs
+            .into_iter()
+            .filter(|output| matches!(output, LinkOutput::Driver(DriverCommand::Answer { .. })));
+        answered.extend(answers.map(|_| bench.link.used().attempt));
+    };
+    for (attempt, body) in signals {
+        let outputs = bench.signal(*attempt, body.clone());
+        note(&bench, outputs);
+        bench.now = bench.now + Duration::from_millis(1);
+    }
+    let outputs = bench.run_until(bench.now + Duration::from_millis(100));
+    note(&bench, outputs);
+    bench.check("after a stop");
+    answered
+}
+
+#[test]
+fn of_the_offers_that_waited_while_we_were_stopped_only_the_newest_is_answered() {
+    let waited = (2..6).flat_map(|attempt| [(attempt, offer()), (attempt, candidate())]);
+    assert_eq!(answered_after_a_stop(&waited.collect::<Vec<_>>()), [5]);
+    assert_eq!(answered_after_a_stop(&[(2, offer())]), [2]);
+}
+
+#[test]
+fn an_offer_that_was_withdrawn_while_we_were_stopped_is_not_answered() {
+    assert_eq!(answered_after_a_stop(&[(2, offer()), (2, SignalBody::Withdraw)]), [0_u32; 0]);
+    let again = [(2, offer()), (2, SignalBody::Withdraw), (3, offer())];
+    assert_eq!(answered_after_a_stop(&again), [3]);
+}
