@@ -9,6 +9,8 @@ mod support {
 }
 
 use core::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use netplay_peer::link::driver::Channel;
 use netplay_peer::link::{CloseReason, InterruptReason, LinkInput};
@@ -265,6 +267,30 @@ fn flapping_for_a_minute_gives_no_storm_and_leaves_nothing_behind() {
         assert!(side.interrupted.len() <= 30 && side.resumed.len() <= 30);
     }
     assert!(most <= 3, "{most} connections");
+    play.check();
+}
+
+/// Found: a link ended as a violation when the hello that is said again came after what had stood in for the
+/// accept.
+#[test]
+fn a_hello_that_is_said_again_may_come_late() {
+    let mut play = Play::calm();
+    let said = Rc::new(RefCell::new(Vec::new()));
+    for moves in 0..3 {
+        let heard = said.clone();
+        play.pair.loses = Box::new(move |from, message| {
+            heard.borrow_mut().push((from, message.clone()));
+            false
+        });
+        play.pair.kill_connections();
+        play.until_heard();
+        assert_eq!(play.moves(), [moves + 1; 2]);
+        for (from, message) in said.take() {
+            if matches!(message, Control::Hello(_)) {
+                play.pair.forge_control(1 - from, &message);
+            }
+        }
+    }
     play.check();
 }
 

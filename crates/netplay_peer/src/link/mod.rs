@@ -411,8 +411,9 @@ impl Link {
                 }
                 self.greeted(now, outcome);
             }
-            // A game packet stood in for this one.
+            // A game packet stood in for the accept, and overtook a hello that was said again.
             (Control::Accept, _) => {}
+            (Control::Hello(hello), _) if hello.link.ours == self.renewal.theirs => {}
             _ => self.violation(now, "a handshake message after the handshake"),
         }
     }

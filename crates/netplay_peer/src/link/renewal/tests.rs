@@ -441,6 +441,7 @@ const EVENTS: &[&str] = &[
     "pause-next",
     "pause-old",
     "hello-now",
+    "stranger-now",
     "hello-next",
     "stranger-next",
     "misfit-next",
