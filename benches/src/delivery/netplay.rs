@@ -162,7 +162,7 @@ fn rewrite(text: &str, end: End, forwarder: &Forwarder) -> Result<String> {
             SignalBody::Candidate { candidate, .. } => {
                 *candidate = forwarder.rewrite_candidate(end, candidate)?;
             }
-            SignalBody::Bye | SignalBody::Lost => {}
+            SignalBody::Bye | SignalBody::Lost | SignalBody::Withdraw => {}
         }
     }
     Ok(message.to_json())

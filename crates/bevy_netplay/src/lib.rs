@@ -38,7 +38,7 @@
 //! | [`MatchHeld`], [`MatchGoesOn`] | lobby | a pause, or its end, was agreed on |
 //! | [`MatchBegins`], [`StartFailed`] | lobby | tick 0 is at one instant for all, soon; or why not |
 //! | [`PeerConnected`] | peer | messages flow |
-//! | [`PeerInterrupted`], [`PeerResumed`] | peer | silence for a second; it is back |
+//! | [`PeerInterrupted`], [`PeerResumed`] | peer | silence for a second, and why as far as is known; it is back, after so long |
 //! | [`PeerLost`], [`PeerRejoined`] | peer | the link is over, and the player's seat is kept; it is back |
 //! | [`PeerDisconnected`] | peer | the player is gone, for this reason; the entity goes |
 //!
@@ -108,8 +108,8 @@ pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, Sen
 pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, MeshTime, PeerId};
 pub use netplay_tick::{NetTick, PacingProfile, StartError, TickRate, Timeline};
 pub use netplay_transport::{
-    Addresses, CloseReason, Conditions, EndReason, ErrorCode, InvalidConditions, Jitter, LaneStats,
-    LinkStats, Loss, Network, Rate, Reorder, SendError as QueueError,
+    Addresses, CloseReason, Conditions, EndReason, ErrorCode, InterruptReason, InvalidConditions,
+    Jitter, LaneStats, LinkStats, Loss, Network, Rate, Reorder, SendError as QueueError,
 };
 pub use peer::{
     LinkState, LobbyPeers, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerLost,

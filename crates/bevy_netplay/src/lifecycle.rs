@@ -47,9 +47,9 @@ pub(crate) fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
                 None => world.trigger(PeerConnected { entity, id }),
             }
         }
-        SessionEvent::PeerInterrupted(id) => {
+        SessionEvent::PeerInterrupted { peer: id, reason, silence } => {
             if let Some(entity) = set_link(world, lobby, id, LinkState::Interrupted) {
-                world.trigger(PeerInterrupted { entity, id });
+                world.trigger(PeerInterrupted { entity, id, reason, silence });
             }
         }
         SessionEvent::PeerResumed { peer: id, silence } => {

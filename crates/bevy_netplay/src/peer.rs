@@ -6,7 +6,7 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::reflect::ReflectComponent;
 use bevy_reflect::Reflect;
 use netplay_protocol::PeerId;
-use netplay_transport::{CloseReason, LinkStats};
+use netplay_transport::{CloseReason, InterruptReason, LinkStats};
 
 use crate::conditioner::ToldConditioner;
 
@@ -106,6 +106,10 @@ pub struct PeerInterrupted {
     pub entity: Entity,
     /// Its id.
     pub id: PeerId,
+    /// Why, as far as is known by now.
+    pub reason: InterruptReason,
+    /// For how long nothing was heard by now.
+    pub silence: Duration,
 }
 
 /// The peer was heard again, on the connection of before or on another one. No reliable message was

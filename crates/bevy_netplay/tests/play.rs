@@ -43,7 +43,8 @@ fn game(app: &mut bevy_app::App) {
             j.0.push(format!("connected {}", e.id.short()));
         })
         .add_observer(|e: On<PeerInterrupted>, mut j: ResMut<Journal>| {
-            j.0.push(format!("interrupted {}", e.id.short()));
+            assert!(e.silence >= Duration::from_secs(1), "{:?}", e.silence);
+            j.0.push(format!("interrupted {}: {}", e.id.short(), e.reason));
         })
         .add_observer(|e: On<PeerResumed>, mut j: ResMut<Journal>| {
             j.0.push(format!("resumed {}", e.id.short()));
@@ -198,7 +199,7 @@ fn a_killed_player_is_reported_once_and_the_others_play_on() {
         assert_eq!(
             journal(&mut net, i),
             [
-                format!("interrupted {}", dead.short()),
+                format!("interrupted {}: the lobby server has lost the player too", dead.short()),
                 format!("disconnected {}: the connection was lost", dead.short())
             ]
         );
@@ -246,7 +247,7 @@ fn a_stopped_process_is_interrupted_and_comes_back_without_loss() {
     steps(&mut net, 1.0);
     assert_eq!(
         journal(&mut net, 0),
-        [format!("interrupted {}", b.short()), format!("resumed {}", b.short())]
+        [format!("interrupted {}: nothing is heard", b.short()), format!("resumed {}", b.short())]
     );
     assert_eq!(journal(&mut net, 1), Vec::<String>::new(), "{} never stopped", a.short());
     assert_eq!(inbox(&mut net, 1).shouts.len(), 100);

@@ -191,7 +191,7 @@ impl Player {
                 self.links.insert(peer, Link { sent: 0, received: 0, heard: None });
                 self.tell(Some(peer), Event::Connected);
             }
-            SessionEvent::PeerInterrupted(peer) => self.tell(Some(peer), Event::Interrupted),
+            SessionEvent::PeerInterrupted { peer, .. } => self.tell(Some(peer), Event::Interrupted),
             SessionEvent::PeerResumed { peer, .. } => self.tell(Some(peer), Event::Resumed),
             SessionEvent::PeerClosed { peer, reason } if self.links.remove(&peer).is_some() => {
                 self.tell(Some(peer), Event::Closed { reason: reason.to_string() });

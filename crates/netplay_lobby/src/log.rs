@@ -71,7 +71,7 @@ fn weight(frame: &ServerFrame) -> usize {
             SignalBody::Candidate { candidate, mid, .. } => {
                 candidate.len() + mid.as_ref().map_or(0, String::len)
             }
-            SignalBody::Bye | SignalBody::Lost => 0,
+            SignalBody::Bye | SignalBody::Lost | SignalBody::Withdraw => 0,
         },
         ServerMessage::Joined { lobby, .. } => lobby.members.len() * 64 + lobby.options.name.len(),
         ServerMessage::Lobbies { lobbies, .. } => lobbies.len() * 128,

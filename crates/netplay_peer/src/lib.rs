@@ -22,6 +22,6 @@ pub mod lobby_client;
 pub mod mesh;
 mod spare;
 
-pub use link::{CloseReason, Link, LinkConfig};
+pub use link::{CloseReason, InterruptReason, Link, LinkConfig};
 pub use lobby_client::{JoinRequest, LobbyClient, SavedSession};
 pub use mesh::{Mesh, MeshEvent, MeshInput, MeshOutput};

@@ -21,8 +21,12 @@ use rand_core::{Rng, SeedableRng};
 
 /// From opening the socket to the server's welcome.
 const CONNECT: Duration = Duration::from_secs(5);
-/// First pause after a failure; doubles up to the cap.
-const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// The first pause is anything up to this: players whose server has died spread their first wave over it,
+/// and one whose own socket has died is back within a second if the server is less than 80 ms away. (If a
+/// link is silent too, there is no pause; see [`LobbyInput::Doubt`].)
+const FIRST_SPREAD: Duration = Duration::from_millis(750);
+/// What each later pause is a multiple of: doubles with each failure up to the cap.
+const BACKOFF: Duration = Duration::from_millis(250);
 /// Longest pause, half as much again at most: after a restart of the server everybody is back within
 /// 7.5 s, and twenty thousand players do not come all at once.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -344,9 +348,14 @@ impl LobbyClient {
         if matches!(self.state, State::Idle | State::Pausing { .. }) {
             return;
         }
-        // Half to one-and-a-half of the exponential pause, so that many players spread out.
-        let pause = (BACKOFF_FIRST * 2_u32.saturating_pow(self.failures.min(10))).min(BACKOFF_MAX);
-        let retry_in = pause / 2 + pause.mul_f64(f64::from(self.rng.next_u32()) / 4_294_967_296.0);
+        let share = f64::from(self.rng.next_u32()) / 4_294_967_296.0;
+        let retry_in = if self.failures == 0 {
+            FIRST_SPREAD.mul_f64(share)
+        } else {
+            // Half to one-and-a-half of the exponential pause, so that many players spread out.
+            let pause = (BACKOFF * 2_u32.saturating_pow(self.failures.min(10))).min(BACKOFF_MAX);
+            pause / 2 + pause.mul_f64(share)
+        };
         self.failures = self.failures.saturating_add(1);
         self.state = State::Pausing { until: now + retry_in };
         self.event(LobbyEvent::Offline { why, retry_in });

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | joined, with members | starts a link to each member that is online |
 //! | a member joined, or is back online | starts a link, unless there is one |
-//! | a signal from a member | hands it to its link; a fresh offer makes one if needed |
+//! | a signal from a member | hands it to its link; a fresh offer makes one if needed, or is told that we ended it |
 //! | a member went offline | its link waits less long in silence |
 //! | a member left | closes its link |
 //!
@@ -147,6 +147,8 @@ struct Member {
     epoch: u32,
     /// The two games do not fit, or we ended the link on purpose: no new one is made by ourselves.
     refused: bool,
+    /// Of these: we ended the link.
+    ended: bool,
     /// It left the lobby; only its link's last words remain.
     gone: bool,
     again: Again,
@@ -376,6 +378,7 @@ impl Mesh {
         }
         let Some(member) = self.members.get_mut(&peer) else { return };
         member.refused &= !restarted;
+        member.ended &= !restarted;
         if member.link.is_some() {
             self.drive(now, peer, LinkInput::Offline(offline));
         } else if !offline && !member.refused {
@@ -411,13 +414,23 @@ impl Mesh {
         let offers = matches!(signal.body, SignalBody::Offer { .. });
         let fresh = offers && signal.attempt > member.used.attempt;
         match &mut member.link {
-            Some(link) if fresh && link.is_closed() => self.replace(now, peer, signal),
+            Some(link) if fresh && (link.is_closed() || link.was_left()) => {
+                self.drive(now, peer, LinkInput::Close(CloseReason::Left));
+                self.replace(now, peer, signal);
+            }
             Some(_) => self.drive(now, peer, LinkInput::Signal(signal)),
             None if fresh && !member.refused => {
                 self.start(now, peer, LinkInput::Signal(signal));
             }
+            None if fresh && member.ended => self.say_bye(now, peer, signal.attempt),
             None => {}
         }
+    }
+
+    /// The other side goes on with a link that we have ended: it did not hear our last word.
+    fn say_bye(&mut self, now: Now, peer: PeerId, attempt: u32) {
+        let signal = Signal { attempt, body: SignalBody::Bye };
+        self.lobby(now, LobbyInput::Signal { to: peer, signal });
     }
 
     fn replace(&mut self, now: Now, peer: PeerId, signal: Signal) {
@@ -484,6 +497,8 @@ impl Mesh {
                     if let LinkEvent::Closed(reason) = &event {
                         lost |= *reason == CloseReason::Lost;
                         member.again.note_end(now, reason);
+                        member.ended |=
+                            matches!(reason, CloseReason::Ended | CloseReason::Violation(_));
                         member.refused |= matches!(
                             reason,
                             CloseReason::Ended

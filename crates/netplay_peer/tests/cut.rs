@@ -16,6 +16,8 @@ mod support {
 use core::time::Duration;
 
 use netplay_peer::MeshInput;
+use netplay_peer::link::{CloseReason, LinkInput};
+use netplay_protocol::Now;
 use support::world::{Fault, LINK_LIMIT, Lane, LinkLife, World};
 
 /// Longer than a link may take, than a lost peer's silence, and than the server's grace.
@@ -273,4 +275,37 @@ fn a_link_goes_on_whose_other_end_never_knew_that_it_was_established() {
     assert!(world.is_established(0) && world.is_established(1));
     world.run(Duration::from_secs(5));
     assert!([0, 1].map(|player| world.connections(player)) == [1, 1], "one is left");
+}
+
+/// One player ends the link while the path carries nothing. Gives the first text that is then said, and
+/// what the other player's link came to.
+fn end_without_a_path(fault: Fault) -> (World, usize) {
+    let mut world = World::new(fault);
+    world.join();
+    world.run(Duration::from_secs(2));
+    assert!(world.is_established(0) && world.is_established(1));
+    world.held.extend([Lane::Path(0), Lane::Path(1)]);
+    let first = world.texts;
+    let peer = world.players[1].me.expect("it is online");
+    let input = LinkInput::Close(CloseReason::Ended);
+    world.input(0, MeshInput::Link { peer, input });
+    world.run(Duration::from_secs(3));
+    (world, first)
+}
+
+#[test]
+fn who_does_not_hear_a_goodbye_at_all_is_told_when_it_tries_another_connection() {
+    let (world, first) = end_without_a_path(Fault::None);
+    let goodbye = (first..).find(|text| world.signals[*text]).expect("a goodbye");
+    for lost in goodbye..goodbye + 2 {
+        let (mut world, _) = end_without_a_path(Fault::Drop(lost));
+        world.run(LONG);
+        for (player, reason) in [(0, CloseReason::Ended), (1, CloseReason::Left)] {
+            let [LinkLife { ended: Some((at, why)), .. }] = &world.players[player].links[..] else {
+                panic!("{lost}: {:?}", world.players[player].links);
+            };
+            assert_eq!(*why, reason, "{lost}");
+            assert!(*at <= Now::from_millis(5000), "{lost}: {at}");
+        }
+    }
 }

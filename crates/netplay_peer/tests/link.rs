@@ -14,6 +14,8 @@ mod support {
 }
 
 use core::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use netplay_peer::LinkConfig;
 use netplay_peer::link::driver::Channel;
@@ -280,6 +282,25 @@ fn a_handshake_message_after_the_handshake_is_a_violation() {
         pair.forge_control(1, &message);
         check_violation(&mut pair);
     }
+}
+
+#[test]
+fn a_hello_that_was_said_again_changes_nothing_after_the_handshake() {
+    let hellos = Rc::new(RefCell::new(Vec::new()));
+    let mut pair = pair();
+    let heard = hellos.clone();
+    pair.loses = Box::new(move |from, message| {
+        if matches!(message, Control::Hello(_)) {
+            heard.borrow_mut().push((from, message.clone()));
+        }
+        false
+    });
+    pair.establish();
+    assert_eq!(hellos.borrow().len(), 2);
+    for (from, hello) in hellos.take() {
+        pair.forge_control(1 - from, &hello);
+    }
+    assert_eq!(pair.ends(), [None, None]);
 }
 
 #[test]

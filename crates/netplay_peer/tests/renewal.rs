@@ -9,9 +9,11 @@ mod support {
 }
 
 use core::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use netplay_peer::link::driver::Channel;
-use netplay_peer::link::{CloseReason, LinkInput};
+use netplay_peer::link::{CloseReason, InterruptReason, LinkInput};
 use netplay_protocol::control::{Control, Pause, PauseMessage, carriers};
 use netplay_protocol::frame::{Body, Frame, MessageId};
 use netplay_protocol::stream::start_whole;
@@ -169,6 +171,28 @@ fn an_outage_of_five_seconds_ends_nothing_and_play_goes_on_within_a_second() {
 }
 
 #[test]
+fn an_interruption_says_what_is_known_of_its_reason() {
+    let after = config().liveness.interrupted_after;
+    let cases = [
+        (InterruptReason::Silence, None),
+        (InterruptReason::ConnectionFailed, Some(false)),
+        (InterruptReason::Offline, Some(true)),
+    ];
+    for (expected, gone) in cases {
+        let mut play = Play::calm();
+        play.play(1000 * MS);
+        play.pair.cut();
+        match gone {
+            None => {}
+            Some(false) => play.pair.fail_connection(0),
+            Some(true) => play.pair.handle(0, LinkInput::Offline(true)),
+        }
+        play.pair.run(after + MS);
+        assert_eq!(play.pair.sides[0].reasons, [(expected, after)]);
+    }
+}
+
+#[test]
 fn connections_that_die_for_good_are_replaced_and_nothing_reliable_is_lost() {
     let mut worst = Duration::ZERO;
     for_each_seed(200, |seed, rng| {
@@ -246,6 +270,30 @@ fn flapping_for_a_minute_gives_no_storm_and_leaves_nothing_behind() {
     play.check();
 }
 
+/// Found: a link ended as a violation when the hello that is said again came after what had stood in for the
+/// accept.
+#[test]
+fn a_hello_that_is_said_again_may_come_late() {
+    let mut play = Play::calm();
+    let said = Rc::new(RefCell::new(Vec::new()));
+    for moves in 0..3 {
+        let heard = said.clone();
+        play.pair.loses = Box::new(move |from, message| {
+            heard.borrow_mut().push((from, message.clone()));
+            false
+        });
+        play.pair.kill_connections();
+        play.until_heard();
+        assert_eq!(play.moves(), [moves + 1; 2]);
+        for (from, message) in said.take() {
+            if matches!(message, Control::Hello(_)) {
+                play.pair.forge_control(1 - from, &message);
+            }
+        }
+    }
+    play.check();
+}
+
 #[test]
 fn any_signal_of_a_renewal_may_be_lost() {
     for lost in 0..12 {
@@ -280,6 +328,64 @@ fn another_connection_may_die_at_any_word_of_its_handshake() {
     }
 }
 
+/// A link that has just begun to make another connection, so long after its own died, when all that is
+/// under way to the other side and all that is said from now on is lost.
+fn cut_in_a_renewal(after: Duration) -> Play {
+    let mut play = Play::calm();
+    play.play(500 * MS);
+    play.pair.kill_connections();
+    play.pair.run(after);
+    play.pair.cut();
+    play.pair.kill_connections();
+    play
+}
+
+/// When the last word of a renewal is said, after the connection died: every message of it lies before.
+fn end_of_a_renewal() -> Duration {
+    let mut play = Play::calm();
+    play.play(500 * MS);
+    play.pair.kill_connections();
+    let from = play.pair.now;
+    while play.moves() != [1, 1] {
+        play.pair.run(MS);
+    }
+    play.pair.now.since(from)
+}
+
+#[test]
+fn a_renewal_that_is_cut_at_any_message_ends_both_sides_once() {
+    let (end, limit) = (end_of_a_renewal(), config().liveness.lost_after);
+    for after in (600..).map(|ms| ms * MS).take_while(|after| *after <= end + 50 * MS) {
+        let mut play = cut_in_a_renewal(after);
+        let from = play.pair.now;
+        play.pair.run(limit + MS);
+        for side in &play.pair.sides {
+            let [(at, reason)] = &side.ended[..] else { panic!("{after:?}: {:?}", side.ended) };
+            assert_eq!(*reason, CloseReason::Lost, "{after:?}");
+            assert!(at.since(from) <= limit, "{after:?}: {at}");
+            assert!(side.connections.is_empty(), "{after:?}: {:?}", side.connections);
+            assert_eq!(side.link.next_deadline(), None, "{after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_renewal_that_is_interrupted_at_any_message_goes_on_when_all_is_back() {
+    let (end, mut worst) = (end_of_a_renewal(), Duration::ZERO);
+    for after in (600..).map(|ms| ms * MS).take_while(|after| *after <= end + 50 * MS) {
+        for outage in [1000 * MS, 5000 * MS] {
+            let mut play = cut_in_a_renewal(after);
+            play.pair.run(outage);
+            play.pair.mend();
+            let took = play.until_heard();
+            worst = worst.max(took);
+            assert!(took <= Duration::from_secs(5), "{after:?}, {outage:?}: {took:?}");
+            play.check();
+        }
+    }
+    println!("worst time to be heard again: {worst:?}");
+}
+
 #[test]
 fn both_ends_of_a_path_that_died_in_one_direction_report_one_loss() {
     for dead in 0..2 {
@@ -296,6 +402,42 @@ fn both_ends_of_a_path_that_died_in_one_direction_report_one_loss() {
             assert!(side.connections.is_empty());
         }
     }
+}
+
+#[test]
+fn a_goodbye_that_is_lost_on_the_path_comes_through_the_lobby() {
+    for leaves in 0..2 {
+        for moved in [false, true] {
+            let mut play = Play::calm();
+            play.play(500 * MS);
+            if moved {
+                play.pair.kill_connections();
+                play.until_heard();
+            }
+            play.pair.kill_connections();
+            play.pair.handle(leaves, LinkInput::Close(CloseReason::Ended));
+            play.pair.run(Duration::from_secs(1));
+            assert_eq!(play.pair.ends()[1 - leaves], Some(&CloseReason::Left));
+            play.pair.run(Duration::from_secs(1));
+            for side in &play.pair.sides {
+                assert!(side.connections.is_empty());
+                assert_eq!(side.link.next_deadline(), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_goodbye_through_the_lobby_does_not_overtake_what_is_under_way() {
+    let mut play = Play::new(&Conditions::perfect().with_delay(700 * MS), 7);
+    play.play(3000 * MS);
+    let sent = play.sent[0];
+    play.pair.handle(0, LinkInput::Close(CloseReason::Ended));
+    play.pair.run(600 * MS);
+    assert_eq!(play.pair.ends()[1], None, "the lobby has said it by now");
+    play.pair.run(3000 * MS);
+    assert_eq!(play.received(1), sent);
+    assert_eq!(play.pair.ends()[1], Some(&CloseReason::Left));
 }
 
 #[test]

@@ -381,10 +381,12 @@ pub enum SignalBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mline: Option<u16>,
     },
-    /// I end this attempt, or this link.
+    /// I end the link. The number is that of the last attempt that I know of.
     Bye,
-    /// I have given up the link that this attempt made: nothing was heard for too long.
+    /// I have given up the link: nothing was heard for too long. The number is as in `Bye`.
     Lost,
+    /// I end this attempt; the link lives on.
+    Withdraw,
 }
 
 /// Why a JSON message was refused.

@@ -29,7 +29,8 @@ fn refuses(single: &mut Single, block: (i32, &[u8]), expected: Refusals) {
     assert_eq!(single.session.stats().refused, expected);
     single.ticks(20..25);
     assert_eq!(single.session.confirmed(), 3);
-    let did: Vec<_> = (0..4).map(|tick| single.did(0, tick).unwrap()).collect();
+    let did: Vec<_> =
+        (0..4).map(|tick| single.did(0, tick).expect("a tick that was run")).collect();
     assert_eq!(did, [[1], [2], [3], [4]]);
 }
 

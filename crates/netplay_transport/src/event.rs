@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use netplay_peer::{CloseReason, SavedSession};
+use netplay_peer::{CloseReason, InterruptReason, SavedSession};
 use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyState, LobbySummary};
 use netplay_protocol::{Lane, MeshTime, Now, PeerId};
 use netplay_tick::{Pause, StartError};
@@ -50,7 +50,14 @@ pub enum SessionEvent {
     /// Messages to this peer can be sent and will be received.
     PeerConnected(PeerId),
     /// Nothing was heard from this peer for a while.
-    PeerInterrupted(PeerId),
+    PeerInterrupted {
+        /// Who.
+        peer: PeerId,
+        /// Why, as far as is known.
+        reason: InterruptReason,
+        /// For how long until now.
+        silence: Duration,
+    },
     /// It was heard again.
     PeerResumed {
         /// Who.

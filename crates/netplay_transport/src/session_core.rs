@@ -388,7 +388,9 @@ impl SessionCore {
                 self.tell(SessionEvent::PeerConnected(peer));
                 self.keep_time(self.now);
             }
-            LinkEvent::Interrupted => self.tell(SessionEvent::PeerInterrupted(peer)),
+            LinkEvent::Interrupted { reason, silence } => {
+                self.tell(SessionEvent::PeerInterrupted { peer, reason, silence });
+            }
             LinkEvent::Resumed { silence } => {
                 self.tell(SessionEvent::PeerResumed { peer, silence });
             }
@@ -447,11 +449,11 @@ impl SessionCore {
         if let ToGame::Event(event) = &item
             && let SessionEvent::PeerResumed { peer: resumed, .. } = &**event
         {
-            let news = SessionEvent::PeerInterrupted(*resumed);
+            let interrupts = |event: &SessionEvent| matches!(event, SessionEvent::PeerInterrupted { peer, .. } if peer == resumed);
             let last = self
                 .backlog
                 .iter()
-                .rposition(|kept| matches!(kept, ToGame::Event(event) if **event == news));
+                .rposition(|kept| matches!(kept, ToGame::Event(event) if interrupts(event)));
             if let Some(place) = last {
                 self.backlog.remove(place);
                 self.backlog_events -= 1;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use netplay_protocol::Lane;
 use netplay_protocol::frame::MessageId;
 use netplay_transport::{
-    Conditions, JoinRequest, LinkConditioner, LobbyOptions, Network, SessionEvent,
+    Conditions, InterruptReason, JoinRequest, LinkConditioner, LobbyOptions, Network, SessionEvent,
 };
 use support::{Player, config, connect, no_errors, pair, server, until};
 
@@ -138,7 +138,13 @@ fn a_link_that_loses_everything_is_interrupted_and_resumes_without_conditions() 
     let all_lost = LinkConditioner::outgoing(Conditions::perfect().with_loss(1.0));
     a.session.condition(to_b, Some(all_lost)).unwrap();
     until(&mut [&mut a, &mut b], "b hears nothing", |players| {
-        players[1].events.contains(&SessionEvent::PeerInterrupted(to_a))
+        players[1].events.iter().any(|event| {
+            let SessionEvent::PeerInterrupted { peer, reason, silence } = event else {
+                return false;
+            };
+            assert_eq!((*peer, *reason), (to_a, InterruptReason::Silence));
+            *silence >= Duration::from_secs(1)
+        })
     });
     a.session.condition(to_b, None).unwrap();
     until(&mut [&mut a, &mut b], "b hears again", |players| {

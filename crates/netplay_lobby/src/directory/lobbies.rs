@@ -265,7 +265,7 @@ fn fitting(from: PeerId, signal: Signal) -> Result<ServerMessage, Refusal> {
         SignalBody::Candidate { candidate, mid, .. } => {
             candidate.len() + mid.as_ref().map_or(0, String::len)
         }
-        SignalBody::Bye | SignalBody::Lost => 0,
+        SignalBody::Bye | SignalBody::Lost | SignalBody::Withdraw => 0,
     };
     let message = ServerMessage::Signal { from, signal };
     if text <= SURELY {

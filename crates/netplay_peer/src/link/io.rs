@@ -46,6 +46,21 @@ pub enum CloseReason {
     Ended,
 }
 
+/// Why nothing is heard on a link that lives, as far as is known when it is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InterruptReason {
+    /// Nothing but the silence is known: a dead path, or a game that was stopped.
+    #[error("nothing is heard")]
+    Silence,
+    /// The connection failed; another one is tried.
+    #[error("the connection failed")]
+    ConnectionFailed,
+    /// The lobby server has lost its connection to the player too: its game or its network is gone.
+    #[error("the lobby server has lost the player too")]
+    Offline,
+}
+
 /// What all links of a game share.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
@@ -187,7 +202,12 @@ pub enum LinkEvent {
     /// Messages can be sent and will be received.
     Established,
     /// Nothing heard for a while.
-    Interrupted,
+    Interrupted {
+        /// Why, as far as is known.
+        reason: InterruptReason,
+        /// For so long until now.
+        silence: Duration,
+    },
     /// Heard again, perhaps on another connection.
     Resumed {
         /// After so long.

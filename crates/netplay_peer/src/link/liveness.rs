@@ -82,14 +82,17 @@ impl Liveness {
         self.offline_since = offline.then(|| self.offline_since.unwrap_or(now));
     }
 
-    /// To be called before anything else happens at `now`: leaves out the time we did not run.
-    pub fn driven(&mut self, now: Now) {
+    /// To be called before anything else happens at `now`: leaves out the time we did not run. Whether
+    /// there was such a time.
+    pub fn driven(&mut self, now: Now) -> bool {
         let gap = now.since(self.driven);
-        if gap > SUSPENDED {
+        let suspended = gap > SUSPENDED;
+        if suspended {
             self.heard = (self.heard + gap).min(now);
             self.offline_since = self.offline_since.map(|since| (since + gap).min(now));
         }
         self.driven = self.driven.max(now);
+        suspended
     }
 
     /// What time has led to.

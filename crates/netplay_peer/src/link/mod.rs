@@ -40,8 +40,8 @@ use datagrams::PathStats;
 use driver::{Channel, ConnectionId, DriverEvent};
 use handshake::{HANDSHAKE, Handshake, Outcome, SAY_AGAIN};
 pub use io::{
-    ClockSample, CloseReason, Delivery, InputBlock, LinkConfig, LinkEvent, LinkInput, LinkOutput,
-    Packet,
+    ClockSample, CloseReason, Delivery, InputBlock, InterruptReason, LinkConfig, LinkEvent,
+    LinkInput, LinkOutput, Packet,
 };
 use liveness::{Change, Liveness};
 pub use negotiation::{LINK_DEADLINE, Previous, Step};
@@ -193,8 +193,10 @@ impl Link {
 
     /// Takes one input; then drain [`Self::poll_output`].
     pub fn handle(&mut self, now: Now, input: LinkInput) {
-        if let Phase::Established { liveness, .. } = &mut self.phase {
-            liveness.driven(now);
+        if let Phase::Established { liveness, .. } = &mut self.phase
+            && liveness.driven(now)
+        {
+            self.renewal.woke(now);
         }
         match input {
             LinkInput::Start => self.negotiate(now, negotiation::Input::Start),
@@ -409,8 +411,9 @@ impl Link {
                 }
                 self.greeted(now, outcome);
             }
-            // A game packet stood in for this one.
+            // A game packet stood in for the accept, and overtook a hello that was said again.
             (Control::Accept, _) => {}
+            (Control::Hello(hello), _) if hello.link.ours == self.renewal.theirs => {}
             _ => self.violation(now, "a handshake message after the handshake"),
         }
     }
@@ -485,14 +488,6 @@ impl Link {
         }
     }
 
-    /// Says something about a match.
-    fn say(&mut self, message: Control) {
-        if self.is_established() {
-            self.renewal.say(&message);
-            self.send_control(&message);
-        }
-    }
-
     fn send_control(&mut self, message: &Control) {
         let mut packet = self.traffic.buffer();
         message.write(&mut packet);
@@ -526,9 +521,7 @@ impl Link {
                 let keep_alive = now >= *keep_alive_at;
                 match change {
                     Some(Change::Lost) => return self.end(CloseReason::Lost),
-                    Some(Change::Interrupted) => {
-                        self.outputs.push_back(LinkOutput::Event(LinkEvent::Interrupted));
-                    }
+                    Some(Change::Interrupted) => self.interrupted(now),
                     Some(Change::Resumed) | None => {}
                 }
                 self.tick_renewal(now);
@@ -579,6 +572,8 @@ impl Link {
     fn end(&mut self, reason: CloseReason) {
         let last_word = match reason {
             CloseReason::Lost => negotiation::Input::GiveUp,
+            // The other side knows, or hears of the next link at once.
+            CloseReason::Left | CloseReason::Replaced => negotiation::Input::Discard,
             _ => negotiation::Input::Close,
         };
         self.outputs.push_back(LinkOutput::Event(LinkEvent::Closed(reason)));
@@ -590,11 +585,15 @@ impl Link {
         self.drop_others();
         self.negotiation.handle(Now::ZERO, last_word);
         while let Some(output) = self.negotiation.poll_output() {
-            match output {
-                Negotiated::Driver(command) => self.outputs.push_back(LinkOutput::Driver(command)),
-                Negotiated::Signal(signal) => self.outputs.push_back(LinkOutput::Signal(signal)),
-                _ => {}
-            }
+            let attempt = self.used.attempt;
+            self.outputs.push_back(match output {
+                Negotiated::Driver(command) => LinkOutput::Driver(command),
+                // Whichever connection the other side is on by now.
+                Negotiated::Signal(Signal { body, .. }) => {
+                    LinkOutput::Signal(Signal { attempt, body })
+                }
+                _ => continue,
+            });
         }
     }
 }

@@ -20,7 +20,7 @@
 //! | `Ended` | – | – | – | – | – | – | – | – |
 //!
 //! The whole-link deadline ends every state but `Open`; `Close`, `GiveUp` and a remote `Bye` or `Lost`
-//! end every state. A link that is open and gets into trouble runs a second negotiation beside the first.
+//! end every state; a remote `Withdraw` is to an attempt that is not open what a failure is. A link that is open and gets into trouble runs a second negotiation beside the first.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -385,6 +385,11 @@ impl Negotiation {
                     });
                 }
             }
+            SignalBody::Withdraw => {
+                if self.connected && self.state != State::Open && signal.attempt == self.attempt {
+                    self.wait(now);
+                }
+            }
             // The end of an earlier attempt says nothing about this one.
             SignalBody::Bye | SignalBody::Lost if signal.attempt < self.attempt => {}
             SignalBody::Bye => {
@@ -464,11 +469,7 @@ impl Negotiation {
                 self.close(None);
                 self.outputs.push_back(Output::Broken);
             }
-            (DriverEvent::Failed { .. }, _) => {
-                self.drop_connection();
-                let until = self.deadline(now, AFTER_FAILURE);
-                self.state = State::Waiting { until };
-            }
+            (DriverEvent::Failed { .. }, _) => self.wait(now),
             (
                 DriverEvent::Described { .. }
                 | DriverEvent::Progress { .. }
@@ -476,6 +477,13 @@ impl Negotiation {
                 _,
             ) => {}
         }
+    }
+
+    /// The attempt came to nothing: waits a little for the other side's next offer.
+    fn wait(&mut self, now: Now) {
+        self.drop_connection();
+        let until = self.deadline(now, AFTER_FAILURE);
+        self.state = State::Waiting { until };
     }
 
     fn retry(&mut self, now: Now) {

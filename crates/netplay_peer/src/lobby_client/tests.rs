@@ -86,13 +86,57 @@ fn an_unreachable_server_is_tried_again_with_growing_spread_pauses_until_told_to
         now = c.next_deadline().unwrap();
         c.handle(now, LobbyInput::Tick);
     }
-    assert!(pauses[0] <= BACKOFF_FIRST * 3 / 2, "{pauses:?}");
+    assert!(pauses[0] <= FIRST_SPREAD, "{pauses:?}");
+    assert!(pauses[1] <= BACKOFF * 3, "{pauses:?}");
     assert!(pauses[11] >= BACKOFF_MAX / 2, "{pauses:?}");
     assert!(pauses.iter().all(|pause| *pause <= BACKOFF_MAX * 3 / 2), "{pauses:?}");
     drain(&mut c);
     c.handle(now, LobbyInput::Leave);
     assert_eq!(c.next_deadline(), None);
     assert_eq!(drain(&mut c), [LobbyOutput::CloseSocket]);
+}
+
+/// When a client is online again whose socket closes now, if the server answers from some time on.
+fn back_at(seed: u64, server_from: Now) -> Vec<Now> {
+    let mut c = LobbyClient::new(GameId::new("g").unwrap(), seed);
+    c.handle(at(0), LobbyInput::Join(JoinRequest::Code(code())));
+    c.handle(at(0), LobbyInput::SocketOpened);
+    c.handle(at(0), welcome(SessionKind::New));
+    let mut tries = Vec::new();
+    c.handle(at(0), LobbyInput::SocketClosed("reset".into()));
+    while !c.is_online() {
+        let now = c.next_deadline().unwrap();
+        c.handle(now, LobbyInput::Tick);
+        tries.push(now);
+        if now < server_from {
+            c.handle(now, LobbyInput::SocketClosed("connection refused".into()));
+        } else {
+            c.handle(now, LobbyInput::SocketOpened);
+            c.handle(now, welcome(SessionKind::Restored));
+        }
+    }
+    tries
+}
+
+#[test]
+fn players_whose_server_dies_spread_their_first_try_and_one_alone_is_soon_back() {
+    let mut waves = [0_u32; 8];
+    for seed in 0..400 {
+        let tries = back_at(seed, at(0));
+        let [first] = tries[..] else { panic!("seed {seed}: {tries:?}") };
+        assert!(first <= at(0) + FIRST_SPREAD, "seed {seed}: {first}");
+        waves[first.as_micros() as usize / 100_000] += 1;
+    }
+    println!("first tries in each tenth of a second: {waves:?}");
+    // An even spread is 53 in each.
+    assert!(waves.iter().all(|wave| *wave <= 80), "{waves:?}");
+}
+
+#[test]
+fn four_hundred_players_are_back_seven_seconds_after_a_server_that_was_away_for_three() {
+    let last = (0..400).map(|seed| *back_at(seed, at(3000)).last().unwrap()).max().unwrap();
+    println!("the last one is back {last} after the death of the server");
+    assert!(last <= at(10_000), "{last}");
 }
 
 #[test]

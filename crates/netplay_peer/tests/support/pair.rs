@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use netplay_peer::LinkConfig;
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
-use netplay_peer::link::{CloseReason, Link, LinkEvent, LinkInput, LinkOutput, Previous};
+use netplay_peer::link::{
+    CloseReason, InterruptReason, Link, LinkEvent, LinkInput, LinkOutput, Previous,
+};
 use netplay_protocol::control::{Control, PauseMessage};
 use netplay_protocol::frame::Frames;
 use netplay_protocol::lobby::Signal;
@@ -39,6 +41,8 @@ pub struct Side {
     pub link: Link,
     pub established: Vec<Now>,
     pub interrupted: Vec<Now>,
+    /// Why, and after what silence.
+    pub reasons: Vec<(InterruptReason, Duration)>,
     /// When it was heard again, and after what silence.
     pub resumed: Vec<(Now, Duration)>,
     /// What the other side said about pauses.
@@ -123,6 +127,7 @@ impl Pair {
                 link: Link::new(config, offers, Previous::default(), seed | 1),
                 established: Vec::new(),
                 interrupted: Vec::new(),
+                reasons: Vec::new(),
                 resumed: Vec::new(),
                 pauses: Vec::new(),
                 inputs: Vec::new(),
@@ -398,7 +403,10 @@ impl Pair {
                 assert_eq!(of.established.len(), 1, "established twice");
             }
             LinkEvent::Closed(reason) => of.ended.push((now, reason)),
-            LinkEvent::Interrupted => of.interrupted.push(now),
+            LinkEvent::Interrupted { reason, silence } => {
+                of.interrupted.push(now);
+                of.reasons.push((reason, silence));
+            }
             LinkEvent::Resumed { silence } => of.resumed.push((now, silence)),
             LinkEvent::Pause(message) => of.pauses.push(message),
             LinkEvent::Inputs { tick, bytes, again } => of.inputs.push((now, tick, bytes, again)),
@@ -477,6 +485,12 @@ impl Pair {
         }
         self.set_path(Path::Dead);
         self.signals_pass = false;
+    }
+
+    /// The end of a cut: what is sent from now on arrives, on connections that live.
+    pub fn mend(&mut self) {
+        self.signals_pass = true;
+        self.set_path(Path::Carries);
     }
 }
 

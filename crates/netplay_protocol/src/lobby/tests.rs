@@ -170,6 +170,21 @@ fn golden_json_of_every_server_message() {
 }
 
 #[test]
+fn golden_json_of_the_last_words_of_a_link() {
+    let cases =
+        [(SignalBody::Bye, "bye"), (SignalBody::Lost, "lost"), (SignalBody::Withdraw, "withdraw")];
+    for (body, kind) in cases {
+        let message = ClientMessage::Signal { to: peer(7), signal: Signal { attempt: 3, body } };
+        let json = format!(
+            r#"{{"type":"signal","to":"{}","signal":{{"attempt":3,"body":{{"kind":"{kind}"}}}}}}"#,
+            "00000000-0000-0000-0000-000000000007"
+        );
+        assert_eq!(message.to_json(), json);
+        assert_eq!(ClientMessage::from_json(&json), Ok(message));
+    }
+}
+
+#[test]
 fn out_of_range_fields_are_refused_by_name() {
     let create = |capacity, name: &str| {
         let options = LobbyOptions { name: name.into(), ..LobbyOptions::public(capacity) };

@@ -168,7 +168,7 @@ impl Relay {
             SignalBody::Candidate { candidate, .. } => {
                 *candidate = self.rewrite_candidate(candidate);
             }
-            SignalBody::Bye | SignalBody::Lost => {}
+            SignalBody::Bye | SignalBody::Lost | SignalBody::Withdraw => {}
         }
         Some(frame.to_json())
     }

@@ -34,6 +34,10 @@ fn lost(attempt: u32) -> Input {
     Input::Signal(Signal { attempt, body: SignalBody::Lost })
 }
 
+fn withdraw(attempt: u32) -> Input {
+    Input::Signal(Signal { attempt, body: SignalBody::Withdraw })
+}
+
 fn described(connection: ConnectionId) -> Input {
     Input::Driver(DriverEvent::Described { connection, sdp: "d".into() })
 }
@@ -119,6 +123,7 @@ fn output_name(output: &Output) -> String {
             SignalBody::Candidate { .. } => format!("send-candidate({attempt})"),
             SignalBody::Bye => format!("send-bye({attempt})"),
             SignalBody::Lost => format!("send-lost({attempt})"),
+            SignalBody::Withdraw => format!("send-withdraw({attempt})"),
         },
         Output::Opened => "OPENED".into(),
         Output::Broken => "BROKEN".into(),
@@ -147,6 +152,8 @@ fn event_named(event: &str, n: &Negotiation) -> (Now, Input) {
         "bye-same" => (NOW, bye(2)),
         "lost-older" => (NOW, lost(1)),
         "lost-same" => (NOW, lost(2)),
+        "withdraw-older" => (NOW, withdraw(1)),
+        "withdraw-same" => (NOW, withdraw(2)),
         "described" => (NOW, described(connection)),
         "candidate" => {
             let candidate = candidate_body();
@@ -196,6 +203,8 @@ fn the_whole_transition_table_is_as_committed() {
         "bye-same",
         "lost-older",
         "lost-same",
+        "withdraw-older",
+        "withdraw-same",
         "described",
         "candidate",
         "securing",
