@@ -24,7 +24,7 @@ fn returning() -> (Single, usize) {
     single.tick(600);
     [0, 2, 3].iter().for_each(|other| single.link(*other, true));
     single.tick(601);
-    let feeder = (0..4).find(|other| !single.said(*other, WATCH).is_empty()).unwrap();
+    let feeder = (0..4).find(|other| !single.said(*other, WATCH).is_empty()).expect("one is asked");
     (single, feeder)
 }
 
