@@ -74,15 +74,16 @@ struct Tally {
 }
 
 /// Lobby, children, phases, counting and the summary.
-pub struct PlayPlugin {
+pub(crate) struct PlayPlugin {
     args: PlayArgs,
+    keeps_time: bool,
     launcher: Mutex<Option<Launcher>>,
 }
 
 impl PlayPlugin {
-    /// For a game with these flags.
-    pub fn new(args: PlayArgs, launcher: Launcher) -> Self {
-        Self { args, launcher: Mutex::new(Some(launcher)) }
+    /// For a game with these flags, which may keep its own time.
+    pub(crate) const fn new(args: PlayArgs, launcher: Launcher, keeps_time: bool) -> Self {
+        Self { args, keeps_time, launcher: Mutex::new(Some(launcher)) }
     }
 }
 
@@ -113,6 +114,8 @@ pub struct Agreed(pub BTreeMap<String, i64>);
 #[derive(Resource)]
 struct Run {
     args: PlayArgs,
+    /// No match is started, and nobody joins later.
+    keeps_time: bool,
     /// The others may play already.
     comes_back: bool,
     launcher: Mutex<Launcher>,
@@ -127,6 +130,7 @@ impl Plugin for PlayPlugin {
         app.insert_resource(Run {
             comes_back: self.args.comes_back(),
             args: self.args.clone(),
+            keeps_time: self.keeps_time,
             launcher: Mutex::new(launcher),
             parent_gone: Mutex::new(parent_gone),
         })
@@ -149,12 +153,18 @@ impl Plugin for PlayPlugin {
     }
 }
 
+/// Players of one lobby: who comes later finds a seat.
+const SEATS: u8 = 8;
+/// Players of a game that nobody joins later, if nothing else is said.
+const SEATS_FIXED: u8 = 2;
+
 fn join(mut commands: Commands, run: Res<Run>, mut counts: ResMut<Counts>) {
     counts.started = Some(Instant::now());
+    let fixed = run.keeps_time.then(|| run.args.expected().unwrap_or(SEATS_FIXED));
     commands.spawn(match run.args.join {
         Some(code) => JoinLobby::code(code),
         // Taken up by its resume file, it is in its lobby already.
-        None => JoinLobby::create_private(8),
+        None => JoinLobby::create_private(fixed.unwrap_or(SEATS)),
     });
 }
 
@@ -315,14 +325,16 @@ fn advance(
     let late = seconds.is_some_and(|s| now - started > s + SLACK - DRAIN - 2 * LINGER);
     match *phase {
         Phase::Gathering => {
-            let wanted = run.args.expected().map_or(1, |expected| usize::from(expected) - 1);
+            let lobby = lobbies.iter().next().filter(|_| run.keeps_time);
+            let seats = lobby.map(|(_, lobby)| lobby.capacity);
+            let wanted = usize::from(seats.or(run.args.expected()).unwrap_or(2)) - 1;
             let connected = peers.iter().filter(|(_, _, state, _)| is_connected(**state)).count();
             counts.all_connected = connected >= wanted;
             if counts.all_connected {
                 eprintln!("the game begins");
                 // From here on the ticks of all are on one clock.
                 let host = lobbies.iter().find(|(_, lobby)| lobby.is_host());
-                if let Some((entity, _)) = host.filter(|_| !run.comes_back) {
+                if let Some((entity, _)) = host.filter(|_| !run.comes_back && !run.keeps_time) {
                     commands.trigger(StartMatch { entity });
                 }
                 *phase = Phase::Playing { since: now };
