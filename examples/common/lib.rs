@@ -2,13 +2,16 @@
 //! the summary at the end. A game is an [`Example`] and looks at [`Phase`]; the rest is its own.
 
 mod args;
+pub mod canvas;
 mod children;
+mod colors;
 mod example;
 mod play;
 mod report;
 mod tiling;
 
 pub use args::{Mode, PlayArgs};
+pub use colors::PALETTE;
 pub use example::Example;
 pub use play::{Agreed, Phase, playing};
 pub use report::{LinkReport, Report, Summary};

@@ -1,7 +1,6 @@
 //! The arena on a screen.
 
 mod backdrop;
-mod canvas;
 mod colors;
 mod hud;
 mod input;
@@ -10,6 +9,7 @@ mod sparks;
 
 use bevy::camera::ScalingMode;
 use bevy::prelude::*;
+use netplay_examples::canvas;
 
 use crate::game::HALF;
 
