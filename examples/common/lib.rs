@@ -14,7 +14,7 @@ pub use args::{Mode, PlayArgs};
 pub use colors::PALETTE;
 pub use example::Example;
 pub use play::{Agreed, Phase, playing};
-pub use report::{LinkReport, Report, Summary};
+pub use report::{Findings, LinkReport, Report, Summary};
 
 /// The example of the README, compiled as a test.
 #[cfg(doctest)]

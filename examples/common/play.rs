@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::PlayArgs;
 use crate::children::{Launcher, end_with_parent};
-use crate::report::{LinkReport, Report, Summary};
+use crate::report::{Findings, LinkReport, Report, Summary};
 
 /// Everything together may take this much longer than the time in play.
 const SLACK: Duration = Duration::from_secs(20);
@@ -137,6 +137,7 @@ impl Plugin for PlayPlugin {
         .init_resource::<Phase>()
         .init_resource::<Counts>()
         .init_resource::<Agreed>()
+        .init_resource::<Findings>()
         .add_net_message::<Tally>(Lane::Reliable)
         .add_systems(Startup, join)
         .add_systems(Update, (sample, watch_parent, advance).chain())
@@ -314,7 +315,7 @@ fn advance(
     mut counts: ResMut<Counts>,
     peers: Peers,
     lobbies: Query<(Entity, &Lobby)>,
-    agreed: Res<Agreed>,
+    (agreed, findings): (Res<Agreed>, Res<Findings>),
     mut tally: NetWriter<Tally>,
     mut exit: MessageWriter<AppExit>,
     mut commands: Commands,
@@ -364,8 +365,9 @@ fn advance(
         }
         Phase::Leaving { since } => {
             if now - since >= LINGER {
-                let report =
-                    report(&counts, &agreed, lobbies.iter().next().map(|(_, lobby)| lobby), &peers);
+                let lobby = lobbies.iter().next().map(|(_, lobby)| lobby);
+                let agreed = (agreed.0.clone(), findings.clone());
+                let report = report(&counts, agreed, lobby, &peers);
                 exit.write(finish(&run, report, started));
                 *phase = Phase::Over;
             }
@@ -385,7 +387,12 @@ fn tell_tallies(peers: &Peers, tally: &mut NetWriter<Tally>) {
     }
 }
 
-fn report(counts: &Counts, agreed: &Agreed, lobby: Option<&Lobby>, peers: &Peers) -> Report {
+fn report(
+    counts: &Counts,
+    (agreed, findings): (BTreeMap<String, i64>, Findings),
+    lobby: Option<&Lobby>,
+    peers: &Peers,
+) -> Report {
     let live = peers.iter().filter(|(_, _, state, _)| is_connected(**state));
     let links = live.map(|(_, peer, _, stats)| link_report(peer.id, stats));
     let links = links.chain(counts.ended.iter().cloned());
@@ -400,7 +407,8 @@ fn report(counts: &Counts, agreed: &Agreed, lobby: Option<&Lobby>, peers: &Peers
         rtt_us: counts.rtt_us.clone(),
         connect_ms: counts.connect_ms.clone(),
         tick_zero_us: counts.tick_zero_us,
-        agreed: agreed.0.clone(),
+        agreed,
+        findings,
     }
 }
 
