@@ -11,18 +11,9 @@ mod bot;
 mod game;
 mod view;
 
-use std::time::Duration;
-
-use bevy::app::ScheduleRunnerPlugin;
-use bevy::log::LogPlugin;
 use bevy::prelude::*;
-use bevy_netplay::prelude::*;
 use clap::Parser;
-use netplay_examples::{Launcher, Mode, PlayArgs, PlayPlugin};
-
-/// The game says itself what happens to its players; the WebRTC library warns of what is normal while
-/// connecting.
-const LOG: &str = "warn,bevy_netplay=off,rtc=error,rtc_ice=error,rtc_dtls=error,arena=info";
+use netplay_examples::{Example, Mode, PlayArgs};
 
 /// Two to eight ships that fly and shoot, over direct connections between the players.
 ///
@@ -35,37 +26,10 @@ struct Args {
 }
 
 fn main() -> AppExit {
-    let mut args = Args::parse().play;
-    let mode = args.settle();
-    let launcher = match Launcher::new(&args) {
-        Ok(launcher) => launcher,
-        Err(error) => {
-            eprintln!("The lobby server cannot be started: {error}");
-            return AppExit::error();
+    Example::new("arena", Args::parse().play).run(|app, mode| {
+        if mode == Mode::Window {
+            app.add_plugins(view::ViewPlugin);
         }
-    };
-    let mut netplay = NetplayPlugins::new("netplay-arena")
-        .build_id(env!("CARGO_PKG_VERSION"))
-        .server(launcher.server());
-    if launcher.all_here() {
-        netplay = netplay.on_this_machine();
-    }
-    if let Some(conditioner) = args.conditioner() {
-        netplay = netplay.conditioner(conditioner);
-    }
-    if let Some(path) = &args.resume {
-        netplay = netplay.resume_file(path);
-    }
-    let log = LogPlugin { filter: LOG.into(), ..default() };
-    let mut app = App::new();
-    match mode {
-        Mode::Headless => {
-            let frame = Duration::from_secs_f64(1.0 / 60.0);
-            app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(frame)), log));
-        }
-        Mode::Window => {
-            app.add_plugins(view::window_plugins(&args).set(log)).add_plugins(view::ViewPlugin);
-        }
-    }
-    app.add_plugins((netplay, PlayPlugin::new(args, launcher), game::GamePlugin)).run()
+        app.add_plugins(game::GamePlugin);
+    })
 }

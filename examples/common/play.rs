@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::PlayArgs;
 use crate::children::{Launcher, end_with_parent};
-use crate::report::{LinkReport, Report, Summary};
+use crate::report::{Findings, LinkReport, Report, Summary};
 
 /// Everything together may take this much longer than the time in play.
 const SLACK: Duration = Duration::from_secs(20);
@@ -74,15 +74,16 @@ struct Tally {
 }
 
 /// Lobby, children, phases, counting and the summary.
-pub struct PlayPlugin {
+pub(crate) struct PlayPlugin {
     args: PlayArgs,
+    keeps_time: bool,
     launcher: Mutex<Option<Launcher>>,
 }
 
 impl PlayPlugin {
-    /// For a game with these flags.
-    pub fn new(args: PlayArgs, launcher: Launcher) -> Self {
-        Self { args, launcher: Mutex::new(Some(launcher)) }
+    /// For a game with these flags, which may keep its own time.
+    pub(crate) const fn new(args: PlayArgs, launcher: Launcher, keeps_time: bool) -> Self {
+        Self { args, keeps_time, launcher: Mutex::new(Some(launcher)) }
     }
 }
 
@@ -113,6 +114,8 @@ pub struct Agreed(pub BTreeMap<String, i64>);
 #[derive(Resource)]
 struct Run {
     args: PlayArgs,
+    /// No match is started, and nobody joins later.
+    keeps_time: bool,
     /// The others may play already.
     comes_back: bool,
     launcher: Mutex<Launcher>,
@@ -127,12 +130,14 @@ impl Plugin for PlayPlugin {
         app.insert_resource(Run {
             comes_back: self.args.comes_back(),
             args: self.args.clone(),
+            keeps_time: self.keeps_time,
             launcher: Mutex::new(launcher),
             parent_gone: Mutex::new(parent_gone),
         })
         .init_resource::<Phase>()
         .init_resource::<Counts>()
         .init_resource::<Agreed>()
+        .init_resource::<Findings>()
         .add_net_message::<Tally>(Lane::Reliable)
         .add_systems(Startup, join)
         .add_systems(Update, (sample, watch_parent, advance).chain())
@@ -149,12 +154,18 @@ impl Plugin for PlayPlugin {
     }
 }
 
+/// Players of one lobby: who comes later finds a seat.
+const SEATS: u8 = 8;
+/// Players of a game that nobody joins later, if nothing else is said.
+const SEATS_FIXED: u8 = 2;
+
 fn join(mut commands: Commands, run: Res<Run>, mut counts: ResMut<Counts>) {
     counts.started = Some(Instant::now());
+    let fixed = run.keeps_time.then(|| run.args.expected().unwrap_or(SEATS_FIXED));
     commands.spawn(match run.args.join {
         Some(code) => JoinLobby::code(code),
         // Taken up by its resume file, it is in its lobby already.
-        None => JoinLobby::create_private(8),
+        None => JoinLobby::create_private(fixed.unwrap_or(SEATS)),
     });
 }
 
@@ -304,7 +315,7 @@ fn advance(
     mut counts: ResMut<Counts>,
     peers: Peers,
     lobbies: Query<(Entity, &Lobby)>,
-    agreed: Res<Agreed>,
+    (agreed, findings): (Res<Agreed>, Res<Findings>),
     mut tally: NetWriter<Tally>,
     mut exit: MessageWriter<AppExit>,
     mut commands: Commands,
@@ -315,14 +326,16 @@ fn advance(
     let late = seconds.is_some_and(|s| now - started > s + SLACK - DRAIN - 2 * LINGER);
     match *phase {
         Phase::Gathering => {
-            let wanted = run.args.expected().map_or(1, |expected| usize::from(expected) - 1);
+            let lobby = lobbies.iter().next().filter(|_| run.keeps_time);
+            let seats = lobby.map(|(_, lobby)| lobby.capacity);
+            let wanted = usize::from(seats.or(run.args.expected()).unwrap_or(2)) - 1;
             let connected = peers.iter().filter(|(_, _, state, _)| is_connected(**state)).count();
             counts.all_connected = connected >= wanted;
             if counts.all_connected {
                 eprintln!("the game begins");
                 // From here on the ticks of all are on one clock.
                 let host = lobbies.iter().find(|(_, lobby)| lobby.is_host());
-                if let Some((entity, _)) = host.filter(|_| !run.comes_back) {
+                if let Some((entity, _)) = host.filter(|_| !run.comes_back && !run.keeps_time) {
                     commands.trigger(StartMatch { entity });
                 }
                 *phase = Phase::Playing { since: now };
@@ -352,8 +365,9 @@ fn advance(
         }
         Phase::Leaving { since } => {
             if now - since >= LINGER {
-                let report =
-                    report(&counts, &agreed, lobbies.iter().next().map(|(_, lobby)| lobby), &peers);
+                let lobby = lobbies.iter().next().map(|(_, lobby)| lobby);
+                let agreed = (agreed.0.clone(), findings.clone());
+                let report = report(&counts, agreed, lobby, &peers);
                 exit.write(finish(&run, report, started));
                 *phase = Phase::Over;
             }
@@ -373,7 +387,12 @@ fn tell_tallies(peers: &Peers, tally: &mut NetWriter<Tally>) {
     }
 }
 
-fn report(counts: &Counts, agreed: &Agreed, lobby: Option<&Lobby>, peers: &Peers) -> Report {
+fn report(
+    counts: &Counts,
+    (agreed, findings): (BTreeMap<String, i64>, Findings),
+    lobby: Option<&Lobby>,
+    peers: &Peers,
+) -> Report {
     let live = peers.iter().filter(|(_, _, state, _)| is_connected(**state));
     let links = live.map(|(_, peer, _, stats)| link_report(peer.id, stats));
     let links = links.chain(counts.ended.iter().cloned());
@@ -388,7 +407,8 @@ fn report(counts: &Counts, agreed: &Agreed, lobby: Option<&Lobby>, peers: &Peers
         rtt_us: counts.rtt_us.clone(),
         connect_ms: counts.connect_ms.clone(),
         tick_zero_us: counts.tick_zero_us,
-        agreed: agreed.0.clone(),
+        agreed,
+        findings,
     }
 }
 

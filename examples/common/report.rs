@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bevy::prelude::Resource;
 use serde::{Deserialize, Serialize};
 
 /// One link as one side of it saw it.
@@ -36,6 +37,20 @@ pub struct Report {
     pub tick_zero_us: Option<i64>,
     /// What the players have to agree on, by name.
     pub agreed: BTreeMap<String, i64>,
+    /// What a game that all players simulate has found.
+    pub findings: Findings,
+}
+
+/// What a game that all players simulate says of that simulation. Games write it.
+#[derive(Resource, Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Findings {
+    /// A checksum of the state at some frames, by frame: at those that other players have too, it has to
+    /// be the same.
+    pub checksums: BTreeMap<u32, u64>,
+    /// The game has seen itself that players do not agree.
+    pub differ: bool,
+    /// What was counted, by name; the summary has the sums over all players.
+    pub counted: BTreeMap<String, u64>,
 }
 
 impl Report {
@@ -69,6 +84,11 @@ pub struct Summary {
     /// How far the players' ideas of the instant of tick 0 are apart, in milliseconds; nothing if not
     /// all of them were in the match.
     pub tick_zero_apart_ms: Option<f32>,
+    /// The newest frame whose state was compared; nothing if the players do not simulate one game.
+    pub compared_frame: Option<u32>,
+    /// What else was counted, over all players.
+    #[serde(flatten)]
+    pub counted: BTreeMap<String, u64>,
 }
 
 impl Summary {
@@ -92,10 +112,17 @@ impl Summary {
             }
         }
         let first = present.first();
+        let (compared_frame, same) = compare(&present);
+        let mut counted = BTreeMap::new();
+        for (name, count) in present.iter().flat_map(|report| &report.findings.counted) {
+            *counted.entry(name.clone()).or_default() += count;
+        }
         Self {
             players,
             all_connected: complete && present.iter().all(|report| report.all_connected),
-            agreed: complete && present.iter().all(|r| Some(&r.agreed) == first.map(|f| &f.agreed)),
+            agreed: complete
+                && same
+                && present.iter().all(|r| Some(&r.agreed) == first.map(|f| &f.agreed)),
             messages_sent: present.iter().map(|report| report.messages_sent).sum(),
             messages_received: present.iter().map(|report| report.messages_received).sum(),
             reliable_sent: sent,
@@ -103,6 +130,8 @@ impl Summary {
             rtt_p50_us: median(present.iter().flat_map(|r| r.rtt_us.iter().copied()).collect()),
             connect_ms: median(present.iter().flat_map(|r| r.connect_ms.iter().copied()).collect()),
             tick_zero_apart_ms: apart_ms(present.iter().map(|report| report.tick_zero_us)),
+            compared_frame,
+            counted,
         }
     }
 
@@ -117,7 +146,7 @@ impl Summary {
         let rtt = self.rtt_p50_us.map_or("-".into(), |us| format!("{:.2} ms", us as f32 / 1000.0));
         let apart = self.tick_zero_apart_ms.map_or("-".into(), |ms| format!("{ms:.2} ms"));
         let connect = self.connect_ms.map_or("-".into(), |ms| format!("{ms:.1} ms"));
-        format!(
+        let mut table = format!(
             "players             {}\n\
              all connected       {}\n\
              players agree       {}\n\
@@ -135,8 +164,31 @@ impl Summary {
             self.messages_received,
             self.reliable_sent,
             self.reliable_lost,
-        )
+        );
+        let compared = self.compared_frame.map(|frame| ("compared frame", frame.into()));
+        let counted = self.counted.iter().map(|(name, count)| (name.as_str(), *count));
+        for (name, count) in compared.into_iter().chain(counted) {
+            let name = name.replace('_', " ");
+            table.push_str(&format!("\n{name:<20}{count}"));
+        }
+        table
     }
+}
+
+/// The newest frame that all players have, if any has one; and whether they have the same at all of those.
+fn compare(reports: &[&Report]) -> (Option<u32>, bool) {
+    let findings = || reports.iter().map(|report| &report.findings);
+    if findings().any(|findings| findings.differ) {
+        return (None, false);
+    }
+    let Some(first) = findings().next().filter(|_| findings().any(|f| !f.checksums.is_empty()))
+    else {
+        return (None, true);
+    };
+    let of_all = |frame: &u32| findings().all(|findings| findings.checksums.contains_key(frame));
+    let common: Vec<u32> = first.checksums.keys().copied().filter(of_all).collect();
+    let same = |frame: &u32| findings().all(|f| f.checksums[frame] == first.checksums[frame]);
+    (common.last().copied(), !common.is_empty() && common.iter().all(same))
 }
 
 /// How far the times are apart, if all are known.
@@ -181,5 +233,26 @@ mod tests {
         assert!(Summary::of(2, &[a.clone(), Some(report("b", "a", 1, 1, 1))]).is_good());
         assert!(!Summary::of(2, &[a.clone(), Some(report("b", "a", 1, 1, 2))]).is_good());
         assert!(!Summary::of(2, &[a, None]).is_good());
+    }
+
+    #[test]
+    fn the_frames_that_all_have_must_be_the_same_and_there_must_be_one() {
+        let with = |me: &str, peer: &str, checksums: &[(u32, u64)]| {
+            let mut report = report(me, peer, 1, 1, 1);
+            report.findings.checksums = checksums.iter().copied().collect();
+            report.findings.counted = [("rollbacks".to_owned(), 3)].into();
+            Some(report)
+        };
+        let a = with("a", "b", &[(30, 1), (60, 2), (90, 3)]);
+        let summary = Summary::of(2, &[a.clone(), with("b", "a", &[(60, 2), (90, 3), (120, 4)])]);
+        assert!(summary.is_good());
+        assert_eq!((summary.compared_frame, summary.counted["rollbacks"]), (Some(90), 6));
+        assert!(summary.table().ends_with("compared frame      90\nrollbacks           6"));
+        for other in [&[(60, 2), (90, 7)][..], &[(120, 4)], &[]] {
+            assert!(!Summary::of(2, &[a.clone(), with("b", "a", other)]).is_good());
+        }
+        let mut unhappy = with("b", "a", &[(60, 2)]);
+        unhappy.iter_mut().for_each(|report| report.findings.differ = true);
+        assert!(!Summary::of(2, &[a, unhappy]).is_good());
     }
 }

@@ -42,6 +42,8 @@
 //! | [`PeerLost`], [`PeerRejoined`] | peer | the link is over, and the player's seat is kept; it is back |
 //! | [`PeerDisconnected`] | peer | the player is gone, for this reason; the entity goes |
 //!
+//! Games that are written with ggrs or `bevy_ggrs` play over these lobbies with the feature `ggrs`.
+//!
 //! [`LinkConditioner`] on a peer makes its link worse than it is, for trying a game.
 //!
 //! The network runs on a thread of its own, which answers pings and keeps links alive whatever the
@@ -69,6 +71,8 @@ mod away;
 mod conditioner;
 mod diagnostics;
 mod error;
+#[cfg(feature = "ggrs")]
+pub mod ggrs;
 pub mod guide;
 mod lifecycle;
 mod lobby;

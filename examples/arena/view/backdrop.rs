@@ -3,11 +3,11 @@
 use bevy::asset::RenderAssetUsages;
 use bevy::prelude::*;
 use bevy::render::render_resource::{Extent3d, TextureDimension, TextureFormat};
+use netplay_examples::canvas::{Canvas, see_through};
 
 use crate::game::HALF;
 
 use super::OUTSIDE;
-use super::canvas::{Canvas, see_through};
 
 /// Size of the picture of the clouds, which is stretched over the arena.
 const CLOUDS: UVec2 = UVec2::new(480, 270);

@@ -4,17 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bevy::prelude::*;
 use bevy_netplay::prelude::*;
-
-const PALETTE: [Srgba; 8] = [
-    Srgba::rgb(0.30, 0.79, 0.94),
-    Srgba::rgb(1.00, 0.62, 0.27),
-    Srgba::rgb(0.48, 0.90, 0.51),
-    Srgba::rgb(1.00, 0.44, 0.82),
-    Srgba::rgb(1.00, 0.88, 0.40),
-    Srgba::rgb(0.68, 0.55, 1.00),
-    Srgba::rgb(0.36, 0.52, 1.00),
-    Srgba::rgb(1.00, 0.36, 0.34),
-];
+use netplay_examples::PALETTE;
 
 /// Which player has which colour.
 #[derive(Resource, Default)]

@@ -1,19 +1,15 @@
 //! The arena on a screen.
 
 mod backdrop;
-mod canvas;
 mod colors;
 mod hud;
 mod input;
 mod scene;
 mod sparks;
-mod tiling;
 
-use bevy::app::PluginGroupBuilder;
 use bevy::camera::ScalingMode;
 use bevy::prelude::*;
-use bevy::winit::WinitSettings;
-use netplay_examples::PlayArgs;
+use netplay_examples::canvas;
 
 use crate::game::HALF;
 
@@ -22,22 +18,12 @@ const OUTSIDE: Color = Color::srgb(0.012, 0.016, 0.035);
 /// Space between the arena's border and the window's, in world units.
 const MARGIN: f32 = 8.0;
 
-/// Bevy's plugins with our window.
-pub fn window_plugins(args: &PlayArgs) -> PluginGroupBuilder {
-    let tile = tiling::Tile::of(args);
-    DefaultPlugins
-        .set(WindowPlugin { primary_window: Some(tile.window()), ..default() })
-        .add(tiling::TilingPlugin(tile))
-}
-
 /// What is drawn, and what the keys do.
 pub struct ViewPlugin;
 
 impl Plugin for ViewPlugin {
     fn build(&self, app: &mut App) {
-        // Players beside each other on one screen: all but one are out of focus.
-        app.insert_resource(WinitSettings::continuous())
-            .insert_resource(ClearColor(OUTSIDE))
+        app.insert_resource(ClearColor(OUTSIDE))
             .add_plugins((
                 backdrop::plugin,
                 canvas::plugin,

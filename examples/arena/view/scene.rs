@@ -6,10 +6,10 @@ use bevy::ecs::query::QueryData;
 use bevy::prelude::*;
 use bevy::transform::TransformSystems;
 use bevy::window::PrimaryWindow;
+use netplay_examples::canvas::{Canvas, Paint};
 
 use crate::game::{HALF, OwnShip, Pilot, SHIP_RADIUS, Scores, Ship, Shot, toward, wrap};
 
-use super::canvas::{Canvas, Paint};
 use super::colors::Colors;
 use super::sparks::Sparks;
 use super::{backdrop, pixel};

@@ -3,11 +3,11 @@
 use std::f32::consts::TAU;
 
 use bevy::prelude::*;
+use netplay_examples::canvas::Canvas;
 
 use crate::game::{Burst, Ship, wrap};
 
 use super::backdrop::hash;
-use super::canvas::Canvas;
 use super::colors::Colors;
 use super::scene::{Shown, images, tinted};
 

@@ -23,6 +23,7 @@ struct CanvasMesh;
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Paint;
 
+/// The canvas of an app with a window.
 pub fn plugin(app: &mut App) {
     app.init_resource::<Canvas>()
         .add_systems(Startup, stretch)

@@ -4,7 +4,8 @@ use std::num::NonZero;
 
 use bevy::prelude::*;
 use bevy::window::{Monitor, PrimaryMonitor, PrimaryWindow};
-use netplay_examples::PlayArgs;
+
+use crate::args::PlayArgs;
 
 /// The screen's size until the real one is known.
 const ASSUMED: UVec2 = UVec2::new(1280, 720);
@@ -16,6 +17,7 @@ const ALONE: f32 = 0.8;
 /// One of the windows.
 #[derive(Resource, Clone, Copy)]
 pub struct Tile {
+    name: &'static str,
     players: u32,
     number: u32,
     is_child: bool,
@@ -39,8 +41,9 @@ impl Plugin for TilingPlugin {
 
 impl Tile {
     /// The window of this process.
-    pub fn of(args: &PlayArgs) -> Self {
+    pub fn of(name: &'static str, args: &PlayArgs) -> Self {
         Self {
+            name,
             players: args.players().into(),
             number: args.child.unwrap_or(0).into(),
             is_child: args.child.is_some(),
@@ -50,13 +53,13 @@ impl Tile {
     /// The window as it opens.
     pub fn window(self) -> Window {
         let title = match self.is_child {
-            true => format!("Netplay arena – player {}", self.number + 1),
-            false => "Netplay arena".into(),
+            true => format!("Netplay {} – player {}", self.name, self.number + 1),
+            false => format!("Netplay {}", self.name),
         };
         let place = self.place(ASSUMED);
         Window {
             title,
-            name: Some("netplay.arena".into()),
+            name: Some(format!("netplay.{}", self.name)),
             resolution: place.size.into(),
             position: WindowPosition::At(place.position),
             // The keys stay with the window of who started the game.
@@ -76,7 +79,7 @@ impl Tile {
         let cell = screen / UVec2::new(columns, rows);
         let corner = cell * UVec2::new(self.number % columns, self.number / columns);
         let mut size = cell.saturating_sub(FRAME).max(UVec2::splat(64));
-        // The arena is wide: a tall window would be mostly empty.
+        // The games are wide: a tall window would be mostly empty.
         size.y = size.y.min(size.x * 3 / 4);
         let spare = cell.y.saturating_sub(size.y + FRAME.y) / 2;
         Place { position: (corner + UVec2::new(0, spare)).as_ivec2(), size }
@@ -107,7 +110,8 @@ mod tests {
     fn windows_stay_on_the_screen_and_apart() {
         for players in 1..=8 {
             let place = |number| {
-                let place = Tile { players, number, is_child: number > 0 }.place(ASSUMED);
+                let tile = Tile { name: "arena", players, number, is_child: number > 0 };
+                let place = tile.place(ASSUMED);
                 let min = place.position.as_vec2();
                 Rect::from_corners(min, min + place.size.as_vec2())
             };
