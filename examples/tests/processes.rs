@@ -12,8 +12,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use support::{
-    LobbyServer, Program, REFUSAL, STEP, arena, assert_complete, children_of, limit, logging_arena,
-    netplay_server, received, runs, signal, until,
+    LobbyServer, Program, REFUSAL, STEP, arena, assert_complete, children_of, ggrs_box, limit,
+    logging_arena, netplay_server, received, runs, signal, until,
 };
 
 fn code_of(game: &Program) -> String {
@@ -38,6 +38,45 @@ fn players_on_a_bad_network_connect_and_lose_nothing_reliable() {
     let rtt = summary["rtt_p50_us"].as_u64().unwrap();
     assert!((80_000..150_000).contains(&rtt), "{summary}");
     game.succeeds(STEP);
+}
+
+/// They have simulated one game, and it was the same.
+fn assert_one_game(summary: &Value, players: u64, frames: u64) {
+    assert_eq!(summary["players"], players, "{summary}");
+    assert_eq!(summary["all_connected"], true, "{summary}");
+    assert_eq!(summary["agreed"], true, "{summary}");
+    assert!(summary["compared_frame"].as_u64().is_some_and(|frame| frame >= frames), "{summary}");
+    assert!(summary["frames"].as_u64().is_some_and(|sum| sum >= players * frames), "{summary}");
+    assert_eq!(summary["ggrs_refused"], 0, "{summary}");
+}
+
+#[test]
+fn two_players_of_a_ggrs_game_agree_on_a_bad_network() {
+    let conditions = "delay=40ms,jitter=10ms,loss=5%";
+    let arguments = ["--headless", "--seconds", "5", "--json", "--conditions", conditions];
+    let ended = ggrs_box(&arguments).succeeds(limit(5));
+    let summary = ended.summary();
+    // A busy machine plays fewer frames than it should.
+    assert_one_game(&summary, 2, 60);
+    assert!(summary["rollbacks"].as_u64().is_some_and(|rollbacks| rollbacks > 0), "{summary}");
+}
+
+#[test]
+fn a_ggrs_game_has_a_seat_for_each_player_it_begins_with() {
+    let server = LobbyServer::start();
+    let play = |more: &[&str]| {
+        let arguments = ["--players", "1", "--server", &server.url, "--headless", "--json"];
+        ggrs_box(&[&arguments[..], &["--seconds", "4"], more].concat())
+    };
+    let mut first = play(&[]);
+    let code = code_of(&first);
+    let mut second = play(&["--join", &code]);
+    first.connects(1, STEP);
+    play(&["--join", &code]).refuses(STEP, "the lobby is full");
+    for player in [&mut first, &mut second] {
+        let summary = player.succeeds(limit(4)).summary();
+        assert_one_game(&summary, 1, 60);
+    }
 }
 
 #[test]

@@ -54,7 +54,6 @@ fn start(
     }
     let session = lobby
         .session_builder::<Game>()
-        .with_input_delay(2)
         .with_desync_detection_mode(DesyncDetection::On { interval: 10 })
         .start_p2p_session(lobby.socket())?;
     commands.insert_resource(Play {

@@ -240,10 +240,18 @@ pub fn logging_arena(arguments: &[&str]) -> Program {
 
 fn arena_command(arguments: &[&str]) -> Command {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let path = PATH.get_or_init(|| {
-        built("examples/arena", &["--package", "netplay_examples", "--example", "arena"])
-    });
-    clean(path, arguments)
+    clean(PATH.get_or_init(|| example("arena")), arguments)
+}
+
+/// The example `ggrs_box`, which never opens a window here.
+pub fn ggrs_box(arguments: &[&str]) -> Program {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    Program::start(clean(PATH.get_or_init(|| example("ggrs_box")), arguments))
+}
+
+fn example(name: &str) -> PathBuf {
+    let place = format!("examples/{name}");
+    built(&place, &["--package", "netplay_examples", "--example", name])
 }
 
 /// A lobby server as a process of its own, and its address.

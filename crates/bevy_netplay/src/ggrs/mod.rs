@@ -27,8 +27,7 @@
 //!     if !lobby.is_full() {
 //!         return Ok(None);
 //!     }
-//!     let session = lobby.session_builder().with_input_delay(2);
-//!     session.start_p2p_session(lobby.socket()).map(Some)
+//!     lobby.session_builder().start_p2p_session(lobby.socket()).map(Some)
 //! }
 //!
 //! # #[derive(SystemSet, Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +81,10 @@ use wire::Packet;
 /// ggrs' messages on the unreliable lane. All players of a game have this plugin, or none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NetplayGgrsPlugin;
+
+/// Frames by which inputs are delayed if the game does not choose: on a path of 30 ms round trip they
+/// arrive when they are needed.
+const INPUT_DELAY: usize = 2;
 
 /// Where the plugin does its work.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,11 +167,13 @@ impl GgrsLobby<'_, '_> {
         lobby.is_some_and(|(_, lobby)| self.players().len() == usize::from(lobby.capacity))
     }
 
-    /// A session with [these players](Self::players), and with the silence after which one is interrupted or
-    /// lost from [`NetplaySettings`]; everything else is as ggrs has it, and can be changed.
+    /// A session with [these players](Self::players), an input delay of two frames, and the silence after which
+    /// a player is interrupted or lost from [`NetplaySettings`]; everything else is as ggrs has it, and all of
+    /// it can be changed.
     ///
-    /// ggrs has no more than a second or two of a silent player's inputs to go on without, and stands still
-    /// then. Prediction window and input delay together may be 60 frames at most.
+    /// Prediction window and input delay together may be 60 frames at most. With `bevy_ggrs` 0.22 no player
+    /// may do without a delay: if its first input comes when the prediction window is over, `bevy_ggrs` has
+    /// to go back to the first frame, which it no longer has, and panics.
     pub fn session_builder<C: Config<Address = PeerId>>(&self) -> SessionBuilder<C> {
         let players = self.players();
         let with_players = |mut builder: SessionBuilder<C>| {
@@ -181,6 +186,7 @@ impl GgrsLobby<'_, '_> {
         };
         with_players(SessionBuilder::new())
             .expect("the handles are those of so many players, each once")
+            .with_input_delay(INPUT_DELAY)
             .with_disconnect_timeout(self.settings.lost_after)
             .with_disconnect_notify_delay(self.settings.interrupted_after)
     }

@@ -24,7 +24,7 @@ fn game(app: &mut App) {
 
 fn start(mut lobby: GgrsLobby, session: Option<Res<Session>>, mut commands: Commands) {
     if lobby.is_full() && session.is_none() {
-        let session = lobby.session_builder().with_input_delay(2);
+        let session = lobby.session_builder();
         commands.insert_resource(Session(session.start_p2p_session(lobby.socket()).unwrap()));
     }
 }
