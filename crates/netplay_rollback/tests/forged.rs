@@ -216,3 +216,19 @@ fn a_promise_cannot_bind_to_what_nobody_may_decide() {
         assert!(host.session.members().eq([peer(0), peer(1)]));
     }
 }
+
+#[test]
+fn who_comes_back_joins_as_itself_with_a_state_and_in_time() {
+    for (epoch, from, state) in [(0, 700, false), (1, 700, true), (0, 500, true), (0, 700, true)] {
+        let (mut single, feeder) = returning();
+        if state {
+            snapshot(&mut single, feeder, 590, 0, 0b1101);
+            single.message(feeder, &forge::feed(590, 30, &[0; 15]));
+        }
+        single.ticks(602..625);
+        let join = decision(&[], &[(1, from, epoch)]);
+        single.message(0, &decided(0, (1, 0), 0b1111, &join));
+        let good = (epoch, from, state) == (0, 700, true);
+        assert_eq!(single.session.is_playing(), good, "{epoch} {from} {state}");
+    }
+}

@@ -96,6 +96,7 @@ pub(crate) struct Agreement {
     epochs: BTreeMap<Slot, u32>,
     /// Which process we are, if we want to play, and whether we are ready.
     want: Option<(u32, bool)>,
+    was_ready: bool,
     promised: Ballot,
     /// Who leaves and who joins by what we have promised.
     asked: (Mask, Mask),
@@ -126,6 +127,7 @@ impl Agreement {
             ready: Mask::default(),
             epochs: BTreeMap::new(),
             want: None,
+            was_ready: false,
             promised: Ballot::default(),
             asked: (Mask::default(), Mask::default()),
             accepted: None,
@@ -198,6 +200,7 @@ impl Agreement {
     /// We want to play.
     pub(crate) const fn set_want(&mut self, epoch: u32, ready: bool) {
         self.want = Some((epoch, ready));
+        self.was_ready |= ready;
     }
 
     /// Who cannot answer, or no more.
@@ -306,6 +309,15 @@ impl Agreement {
         self.is_possible(decision, ledger)
             && decision.left().without(self.members).is_empty()
             && decision.joined().and(self.members).is_empty()
+    }
+
+    /// Whether a decision that lets us play means our process, once it has a state, and a tick to come.
+    fn is_ours(&self, decision: &Decision, ledger: &impl Ledger) -> bool {
+        let ours = decision.joins.iter().find(|join| join.slot == self.me);
+        ours.is_none_or(|join| {
+            let wanted = self.want.is_some_and(|(epoch, _)| epoch == join.epoch);
+            wanted && self.was_ready && join.from > ledger.confirmed()
+        })
     }
 
     fn in_time(decision: &Decision, ledger: &impl Ledger) -> bool {
@@ -535,7 +547,7 @@ impl Agreement {
         let coordinator = self.coordinator();
         if !us(self.members) {
             // We only watch: who leads knows better.
-            if coordinator != Some(from) {
+            if coordinator != Some(from) || !self.is_ours(&decision, ledger) {
                 return true;
             }
             self.view = view;
