@@ -324,6 +324,12 @@ impl Agreement {
         decision.joins.iter().all(|join| join.from > ledger.confirmed())
     }
 
+    /// Takes no more inputs of who is to leave, or was agreed to before: that may have been decided.
+    fn freeze(&self, left: Mask, ledger: &mut impl Ledger) {
+        let before = self.accepted.as_ref().map(|(_, decision)| decision.left());
+        ledger.freeze(Mask(left.0 | before.unwrap_or_default().0));
+    }
+
     fn accept(&mut self, ballot: Ballot, decision: Decision, ledger: &mut impl Ledger) {
         self.promised = ballot;
         ledger.hold(decision.joins.iter().map(|join| join.from).min());
@@ -478,7 +484,7 @@ impl Agreement {
             return true;
         }
         (self.promised, self.asked) = (ballot, (left, joins));
-        ledger.freeze(left);
+        self.freeze(left, ledger);
         let tail = |&(slot, held): &(Slot, Tick)| {
             let held = held.min(ledger.held(slot));
             (slot, ledger.tail(slot, held))
