@@ -51,7 +51,8 @@ fn honest_players_agree_whatever_another_invents() {
     for seed in seeds(30) {
         println!("seed {seed}");
         let liar = 1 + seed as usize % 4;
-        let malice = Malice { blocks: false, one_in: 4 + seed as u32 % 40, invents: 1 + seed as u32 % 4 };
+        let malice =
+            Malice { blocks: false, one_in: 4 + seed as u32 % 40, invents: 1 + seed as u32 % 4 };
         let world = play(liar, malice, seed);
         world.check_inputs();
         assert_eq!(world.differences, 0);

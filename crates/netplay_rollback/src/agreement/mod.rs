@@ -443,9 +443,8 @@ impl Agreement {
             self.gone.set(from, true);
         } else {
             // Whoever decided it may not have been able to tell.
-            let joined = |(.., decision): &&(u32, Ballot, Mask, Decision)| {
-                decision.joined().contains(from)
-            };
+            let joined =
+                |(.., decision): &&(u32, Ballot, Mask, Decision)| decision.joined().contains(from);
             if let Some((view, ..)) = self.decided.iter().rev().find(joined) {
                 self.tell(*view, Mask::of(from));
             }
@@ -473,8 +472,7 @@ impl Agreement {
         }
         // Only the coordinator may ask for what we would not ask for ourselves.
         let entitled = self.coordinator() == Some(from)
-            || left.without(self.unheard()).is_empty()
-                && joins.without(self.ready).is_empty();
+            || left.without(self.unheard()).is_empty() && joins.without(self.ready).is_empty();
         if !entitled || left.contains(self.me) {
             return true;
         }

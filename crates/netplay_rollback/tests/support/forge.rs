@@ -111,12 +111,7 @@ pub fn decision(leaves: &[(u8, Tick, Vec<u8>)], joins: &[(u8, Tick, u32)]) -> Ve
     [leaves, list(&joins.iter().map(join).collect::<Vec<_>>())].concat()
 }
 
-pub fn propose(
-    view: u32,
-    (round, slot): (u32, u8),
-    joins: u16,
-    leaves: &[(u8, Tick)],
-) -> Vec<u8> {
+pub fn propose(view: u32, (round, slot): (u32, u8), joins: u16, leaves: &[(u8, Tick)]) -> Vec<u8> {
     let leave = |(slot, held): &(u8, Tick)| [&[*slot][..], &held.to_le_bytes()].concat();
     let leaves = list(&leaves.iter().map(leave).collect::<Vec<_>>());
     agree(PROPOSE, view, &[&ballot(round, slot), &joins.to_le_bytes(), &leaves])

@@ -250,7 +250,8 @@ impl World {
         let sent = liar.corrupt(sent);
         for sent in &sent {
             let (Sent::Message { to, bytes } | Sent::Bulk { to, bytes }) = sent else { continue };
-            let state = bytes.first().is_some_and(|kind| *kind == forge::FEED || *kind >= forge::HEAD);
+            let state =
+                bytes.first().is_some_and(|kind| *kind == forge::FEED || *kind >= forge::HEAD);
             let to = index(*to);
             let waits = self.nodes.get(&to).is_some_and(|node| !node.session.is_playing());
             if state && waits && !self.unsound.contains(&to) {
@@ -284,7 +285,9 @@ impl World {
         self.cut(a, b, false);
         self.channels.remove(&(a, b));
         self.channels.remove(&(b, a));
-        [(a, b), (b, a)].iter().for_each(|(to, about)| self.news.push((self.now, *to, *about, true)));
+        [(a, b), (b, a)]
+            .iter()
+            .for_each(|(to, about)| self.news.push((self.now, *to, *about, true)));
     }
 
     /// Whether a node has fallen silent with this message, or before it.
