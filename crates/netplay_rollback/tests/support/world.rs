@@ -178,6 +178,12 @@ impl World {
         self.told_by_lobby();
     }
 
+    /// Forgets final states that everybody has shown.
+    pub fn forget_oracle(&mut self) {
+        let oldest = self.confirmed().into_iter().min().unwrap_or(0);
+        self.oracle = self.oracle.split_off(&(oldest - 100));
+    }
+
     /// What only the dead had is forgotten.
     fn forget(&mut self, index: usize) {
         self.nodes.remove(&index);
