@@ -4,7 +4,7 @@
 mod support;
 
 use netplay_rollback::limits::{HISTORY, MESSAGE_MAX};
-use netplay_rollback::{Event, Role, Tick};
+use netplay_rollback::{Event, Input, Role, Tick};
 use support::forge::{self, PROMISE, SESSION, WATCH, accept, block, decided, decision, propose};
 use support::single::{Single, config};
 use support::world::peer;
@@ -215,4 +215,42 @@ fn a_promise_cannot_bind_to_what_nobody_may_decide() {
         host.message(1, &forge::agree(forge::ACCEPTED, 0, &[&forge::ballot(1, 0)]));
         assert!(host.session.members().eq([peer(0), peer(1)]));
     }
+}
+
+#[test]
+fn who_comes_back_joins_as_itself_with_a_state_and_in_time() {
+    for (epoch, from, state) in [(0, 700, false), (1, 700, true), (0, 500, true), (0, 700, true)] {
+        let (mut single, feeder) = returning();
+        if state {
+            snapshot(&mut single, feeder, 590, 0, 0b1101);
+            single.message(feeder, &forge::feed(590, 30, &[0; 15]));
+        }
+        single.ticks(602..625);
+        let join = decision(&[], &[(1, from, epoch)]);
+        single.message(0, &decided(0, (1, 0), 0b1111, &join));
+        let good = (epoch, from, state) == (0, 700, true);
+        assert_eq!(single.session.is_playing(), good, "{epoch} {from} {state}");
+    }
+}
+
+#[test]
+fn who_is_agreed_to_leave_is_not_heard_again_for_a_later_question() {
+    let mut single = Single::new(config(4, 3, Role::Player));
+    single.ticks(0..20);
+    single.message(0, &propose(0, (1, 0), 0, &[(2, -1)]));
+    single.message(0, &accept(0, (1, 0), &decision(&[drop_of(2, -1)], &[])));
+    assert_eq!(single.said(0, forge::ACCEPTED).len(), 1);
+    // Another one leads now, and asks for nothing.
+    single.handle(Input::Host(peer(1)));
+    single.message(1, &propose(0, (2, 1), 0, &[]));
+    assert_eq!(single.said(1, PROMISE).len(), 1);
+    for other in 0..3 {
+        single.block(other, 9, &block(0, OURS, 10, 10, &forge::inputs(&[&[1][..]; 10])));
+    }
+    single.tick(20);
+    assert_eq!(single.session.confirmed(), -1);
+    let decision = decision(&[drop_of(2, -1)], &[]);
+    single.message(0, &decided(0, (1, 0), 0b1011, &decision));
+    assert!(single.events.contains(&Event::Left { peer: peer(2), at: 0 }));
+    assert_eq!(single.session.confirmed(), 9);
 }

@@ -52,3 +52,18 @@ fn a_watcher_is_not_told_what_only_its_feeder_knows_and_may_take_along() {
     (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 1, 128);
     run(&plan);
 }
+
+#[test]
+fn three_who_return_shortly_after_each_other_all_play() {
+    let faults = vec![
+        (1366, Fault::Kill { node: 9, back_after: Some(1667) }),
+        (1055, Fault::Kill { node: 1, back_after: Some(187) }),
+        (2318, Fault::Freeze { node: 0, lasts: 10 }),
+        (412, Fault::Kill { node: 8, back_after: Some(0) }),
+    ];
+    let mut plan = plan(16, 938_192_364_950_672_973, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 85);
+    (plan.setup.prediction, plan.setup.delay, plan.setup.change_every) = (0, 1, 1);
+    plan.setup.rate = 30;
+    run(&plan);
+}

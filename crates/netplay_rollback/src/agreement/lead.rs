@@ -84,7 +84,7 @@ impl Agreement {
     fn propose(&mut self, leaves: Mask, joins: Mask, ledger: &mut impl Ledger) {
         let ballot = Ballot { round: self.promised.round.saturating_add(1), slot: self.me };
         self.promised = ballot;
-        ledger.freeze(leaves);
+        self.freeze(leaves, ledger);
         let held = leaves.iter().map(|slot| (slot, ledger.held(slot))).collect();
         let voters = self.members.without(leaves).without(Mask::of(self.me));
         let answers = BTreeMap::new();

@@ -81,6 +81,7 @@ pub(crate) struct Agreement {
     epochs: BTreeMap<Slot, u32>,
     /// Which process we are, if we want to play, and whether we are ready.
     want: Option<(u32, bool)>,
+    was_ready: bool,
     promised: Ballot,
     /// Who leaves and who joins by what we have promised.
     asked: (Mask, Mask),
@@ -111,6 +112,7 @@ impl Agreement {
             ready: Mask::default(),
             epochs: BTreeMap::new(),
             want: None,
+            was_ready: false,
             promised: Ballot::default(),
             asked: (Mask::default(), Mask::default()),
             accepted: None,
@@ -183,6 +185,7 @@ impl Agreement {
     /// We want to play.
     pub(crate) const fn set_want(&mut self, epoch: u32, ready: bool) {
         self.want = Some((epoch, ready));
+        self.was_ready |= ready;
     }
 
     /// Who cannot answer, or no more.
@@ -293,8 +296,23 @@ impl Agreement {
             && decision.joined().and(self.members).is_empty()
     }
 
+    /// Whether a decision that lets us play means our process, once it has a state, and a tick to come.
+    fn is_ours(&self, decision: &Decision, ledger: &impl Ledger) -> bool {
+        let ours = decision.joins.iter().find(|join| join.slot == self.me);
+        ours.is_none_or(|join| {
+            let wanted = self.want.is_some_and(|(epoch, _)| epoch == join.epoch);
+            wanted && self.was_ready && join.from > ledger.confirmed()
+        })
+    }
+
     fn in_time(decision: &Decision, ledger: &impl Ledger) -> bool {
         decision.joins.iter().all(|join| join.from > ledger.confirmed())
+    }
+
+    /// Takes no more inputs of who is to leave, or was agreed to before: that may have been decided.
+    fn freeze(&self, left: Mask, ledger: &mut impl Ledger) {
+        let before = self.accepted.as_ref().map(|(_, decision)| decision.left());
+        ledger.freeze(Mask(left.0 | before.unwrap_or_default().0));
     }
 
     fn accept(&mut self, ballot: Ballot, decision: Decision, ledger: &mut impl Ledger) {
@@ -449,7 +467,7 @@ impl Agreement {
             return true;
         }
         (self.promised, self.asked) = (ballot, (left, joins));
-        ledger.freeze(left);
+        self.freeze(left, ledger);
         let tail = |&(slot, held): &(Slot, Tick)| {
             let held = held.min(ledger.held(slot));
             (slot, ledger.tail(slot, held))
@@ -518,7 +536,7 @@ impl Agreement {
         let coordinator = self.coordinator();
         if !us(self.members) {
             // We only watch: who leads knows better.
-            if coordinator != Some(from) {
+            if coordinator != Some(from) || !self.is_ours(&decision, ledger) {
                 return true;
             }
             self.view = view;

@@ -20,7 +20,7 @@ use crate::session::inputs::Inputs;
 const HEAD: u8 = 128;
 const PART: u8 = 129;
 
-/// Ticks that a feed collects before it sends.
+/// Ticks that a feed collects before it sends, and that it waits for more.
 const BATCH: Tick = 3;
 
 /// What a snapshot begins with.
@@ -121,6 +121,8 @@ struct Watcher {
     next: Tick,
     /// The next tick that it has not confirmed.
     fed: Tick,
+    /// When it was last told something.
+    told: Tick,
     /// It plays from the tick after this one.
     last: Option<Tick>,
     stage: Stage,
@@ -153,8 +155,8 @@ impl Feeds {
         }
         let kept = next > inputs.first_kept() && next <= inputs.tick;
         let stage = if kept { Stage::Following } else { Stage::Waiting(None) };
-        let (delay, fed) = (delay.into(), next);
-        self.watchers.push(Watcher { peer, asked, delay, next, fed, last: None, stage });
+        let (delay, fed, told) = (delay.into(), next, asked);
+        self.watchers.push(Watcher { peer, asked, delay, next, fed, told, last: None, stage });
         true
     }
 
@@ -279,10 +281,11 @@ impl Watcher {
         }
         let newest = safe.saturating_sub(self.delay).min(self.fed + FEED_AHEAD);
         let newest = self.last.map_or(newest, |last| newest.min(last));
-        let enough = newest - self.next + 1 >= BATCH || self.last == Some(newest);
+        let enough = newest - self.next + 1 >= BATCH || inputs.tick - self.told >= BATCH;
         if newest < self.next || !enough {
             return;
         }
+        self.told = inputs.tick;
         let players = inputs.queues.len();
         let cell = |tick: Tick, player: usize| inputs.queues[player].get(tick);
         let range = (self.next, newest);

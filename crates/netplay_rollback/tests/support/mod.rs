@@ -4,6 +4,7 @@
 
 pub mod forge;
 pub mod game;
+pub mod malice;
 pub mod node;
 pub mod plan;
 pub mod single;

@@ -3,6 +3,9 @@
 use netplay_protocol::{Now, PeerId};
 use netplay_rollback::{Event, Input, Output, Player, Role, Seat, Session, SessionConfig, Tick};
 
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
+
 use super::forge::SESSION;
 use super::world::peer;
 
@@ -107,8 +110,16 @@ impl Single {
         to_it.map(|(_, bytes)| bytes.clone()).collect()
     }
 
-    /// A local input, for the tick that comes next.
-    pub fn input(&mut self, player: u8, bytes: &[u8]) {
-        self.session.add_local_input(Player(player), bytes).unwrap();
+    /// Some local input for the tick that comes next, of the first of so many players who is ours.
+    pub fn input(&mut self, players: u8, rng: &mut ChaCha8Rng) {
+        let bytes = rng.next_u32().to_le_bytes();
+        let bytes = &bytes[..(bytes[3] % 4).into()];
+        (0..players).any(|player| self.session.add_local_input(Player(player), bytes).is_ok());
+    }
+
+    /// What the lobby server says of a peer: it is the host, or it is gone.
+    pub fn lobby(&mut self, other: usize, gone: bool) {
+        let other = peer(other);
+        self.handle(if gone { Input::Gone(other) } else { Input::Host(other) });
     }
 }
