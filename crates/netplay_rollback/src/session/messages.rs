@@ -169,7 +169,7 @@ impl Session {
             return true;
         }
         for (tick, player, cell) in cells {
-            inputs.queues[player].put(tick, &cell);
+            inputs.queues[player].tell(tick, &cell);
         }
         watching.next = Some(next);
         if watching.last.is_some_and(|last| next > last) {
