@@ -194,7 +194,10 @@ mod tests {
         (0..3).for_each(|tick| assert_eq!(queue.put(tick, &given(1)), Put::New));
         queue.leave(20);
         queue.join(30, 0, 9);
-        assert_eq!((queue.known(), queue.get(9), queue.get(10)), (2, &Cell::Missing, &Cell::Absent));
+        assert_eq!(
+            (queue.known(), queue.get(9), queue.get(10)),
+            (2, &Cell::Missing, &Cell::Absent)
+        );
         (3..6).for_each(|tick| assert_eq!(queue.put(tick, &given(1)), Put::New));
         (6..10).for_each(|tick| assert_eq!(queue.put(tick, &Cell::Absent), Put::New));
         assert_eq!((queue.known(), queue.get(30)), (29, &Cell::Missing));
