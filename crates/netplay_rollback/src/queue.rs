@@ -97,6 +97,17 @@ impl InputQueue {
         Put::New
     }
 
+    /// Takes an input that is final. What was taken for absence may have been an earlier process.
+    pub(crate) fn tell(&mut self, tick: Tick, cell: &Cell) {
+        let index = usize::try_from(tick - self.first).ok();
+        match index.and_then(|index| self.cells.get_mut(index)) {
+            Some(here @ Cell::Absent) => *here = cell.clone(),
+            _ => {
+                self.put(tick, cell);
+            }
+        }
+    }
+
     fn go_on(&mut self) {
         while self.absent_from != Some(self.next) && !matches!(self.get(self.next), Cell::Missing) {
             self.next += 1;
@@ -110,15 +121,19 @@ impl InputQueue {
         self.absent_from = Some(last + 1);
     }
 
-    /// A player who is not in the match is from this tick on; what is not known before it, it was not.
-    /// `kept` is the oldest tick that anybody may still ask for.
-    pub(crate) fn join(&mut self, from: Tick, kept: Tick) {
+    /// A player who is not in the match is from this tick on; what is not known before it, it was not,
+    /// except that somebody still tells the ticks up to `told`. `kept` is the oldest tick that anybody
+    /// may still ask for.
+    pub(crate) fn join(&mut self, from: Tick, kept: Tick, told: Tick) {
         if self.first + (self.cells.len() as Tick) < kept {
             (self.first, self.cells) = (kept.min(from - 1), VecDeque::new());
         }
         self.cells.truncate((self.next - self.first).max(0) as usize);
+        let told = (told.min(from - 1) + 1 - self.first).max(0) as usize;
+        self.cells.resize(told.max(self.cells.len()), Cell::Missing);
         self.cells.resize((from - self.first).max(0) as usize, Cell::Absent);
-        (self.absent_from, self.next) = (None, from);
+        (self.absent_from, self.next) = (None, self.next.max(self.first).min(from));
+        self.go_on();
     }
 
     /// Forgets the ticks before this one, but not what is not known yet.
@@ -166,7 +181,7 @@ mod tests {
         assert_eq!((queue.get(3), queue.get(4)), (&given(1), &Cell::Absent));
         assert_eq!((queue.known(), queue.held()), (Tick::MAX, 3));
         assert_eq!(queue.put(4, &given(1)), Put::Closed);
-        queue.join(10, 0);
+        queue.join(10, 0, -1);
         assert_eq!((queue.get(9), queue.get(10)), (&Cell::Absent, &Cell::Missing));
         assert_eq!(queue.known(), 9);
         assert_eq!(queue.put(10, &given(5)), Put::New);
@@ -174,11 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_still_told_of_who_joins_is_not_taken_for_absence() {
+        let mut queue = queue();
+        (0..3).for_each(|tick| assert_eq!(queue.put(tick, &given(1)), Put::New));
+        queue.leave(20);
+        queue.join(30, 0, 9);
+        assert_eq!(
+            (queue.known(), queue.get(9), queue.get(10)),
+            (2, &Cell::Missing, &Cell::Absent)
+        );
+        (3..6).for_each(|tick| assert_eq!(queue.put(tick, &given(1)), Put::New));
+        (6..10).for_each(|tick| assert_eq!(queue.put(tick, &Cell::Absent), Put::New));
+        assert_eq!((queue.known(), queue.get(30)), (29, &Cell::Missing));
+    }
+
+    #[test]
     fn who_was_away_for_very_long_leaves_no_gap_to_fill() {
         let mut queue = queue();
         queue.put(0, &given(1));
         queue.leave(0);
-        queue.join(1_000_000, 999_000);
+        queue.join(1_000_000, 999_000, -1);
         assert_eq!(queue.first(), 999_000);
         assert_eq!(queue.get(999_999), &Cell::Absent);
         assert_eq!(queue.put(1_000_000, &given(5)), Put::New);

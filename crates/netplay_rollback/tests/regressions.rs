@@ -67,3 +67,15 @@ fn three_who_return_shortly_after_each_other_all_play() {
     plan.setup.rate = 30;
     run(&plan);
 }
+
+#[test]
+fn who_returns_while_its_feeder_dies_has_the_same_last_inputs_of_it() {
+    let faults = vec![
+        (1318, Fault::Kill { node: 1, back_after: Some(1236) }),
+        (1723, Fault::Kill { node: 3, back_after: Some(357) }),
+    ];
+    let mut plan = plan(4, 438_928_933_293_242_575, faults);
+    plan.setup.conditions = Conditions::perfect();
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 1, 128);
+    run(&plan);
+}

@@ -47,7 +47,7 @@ fn a_player_who_dies_leaves_and_one_who_returns_plays() {
 #[test]
 fn no_stall_at_15_percent_loss_and_100_ms_rtt() {
     let conditions = Conditions::perfect().with_delay(MS * 50).with_loss(0.15);
-    for seed in 0..20 {
+    for seed in 0..60 {
         let setup = Setup { conditions: conditions.clone(), ..Setup::default() };
         let mut world = World::new(setup, seed);
         world.run(MS * 60_000);

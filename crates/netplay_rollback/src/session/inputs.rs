@@ -80,10 +80,11 @@ impl Inputs {
         }
     }
 
-    pub(crate) fn join(&mut self, slot: Slot, from: Tick) {
+    /// A peer plays from this tick on. Somebody still tells us what happened up to `told`.
+    pub(crate) fn join(&mut self, slot: Slot, from: Tick, told: Tick) {
         let kept = self.oldest_needed();
         for player in self.players(slot) {
-            self.queues[player].join(from, kept);
+            self.queues[player].join(from, kept, told);
         }
     }
 

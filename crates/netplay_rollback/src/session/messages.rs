@@ -3,7 +3,7 @@
 use netplay_protocol::PeerId;
 
 use super::feed::BulkMessage;
-use super::watch::Loaded;
+use super::watch::{Loaded, Watching};
 use super::{Event, Output, Session};
 use crate::agreement::Ledger;
 use crate::input::{Cell, Tick};
@@ -112,10 +112,15 @@ impl Session {
             Ok(None) => return self.stats.refused.session += 1,
             Err(_) => return self.stats.refused.malformed += 1,
         };
-        let watching = self.watching.as_mut().filter(|watching| watching.next.is_none());
-        let Some(watching) = watching.filter(|watching| watching.feeder == Some(from)) else {
-            return self.stats.refused.foreign += 1;
+        // Who waits for a state, or was away for longer than anybody keeps inputs.
+        let later = |watching: &Watching| match &message {
+            BulkMessage::Head(head) => watching.next.is_none_or(|next| head.tick > next),
+            BulkMessage::Part(..) => true,
         };
+        let watching = self.watching.as_mut().filter(|watching| {
+            watching.feeder == Some(from) && watching.last.is_none() && later(watching)
+        });
+        let Some(watching) = watching else { return self.stats.refused.foreign += 1 };
         watching.hear(self.inputs.tick);
         let loaded = match message {
             BulkMessage::Head(head) => watching.head(head, &self.inputs),
@@ -164,7 +169,7 @@ impl Session {
             return true;
         }
         for (tick, player, cell) in cells {
-            inputs.queues[player].put(tick, &cell);
+            inputs.queues[player].tell(tick, &cell);
         }
         watching.next = Some(next);
         if watching.last.is_some_and(|last| next > last) {

@@ -105,6 +105,9 @@ pub struct Session {
     outputs: VecDeque<Output>,
 }
 
+/// Before every tick.
+const TOLD_NOTHING: Tick = -HISTORY;
+
 impl Session {
     /// A session before its first tick.
     ///
@@ -539,7 +542,8 @@ impl Session {
         }
         for join in &decision.joins {
             if joined.is_none() {
-                self.inputs.join(join.slot, join.from);
+                let told = self.watching.as_ref().and_then(|watching| watching.last);
+                self.inputs.join(join.slot, join.from, told.unwrap_or(TOLD_NOTHING));
             }
             self.remotes[join.slot] = Remote::new(join.from - 1);
             let peer = self.roster[join.slot];
@@ -558,7 +562,7 @@ impl Session {
                 self.inputs.leave(slot, from - 1);
             }
         }
-        self.inputs.join(me, from);
+        self.inputs.join(me, from, TOLD_NOTHING);
         if let Some(watching) = &mut self.watching {
             watching.last = Some(from - 1);
         }
