@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use support::{
     LobbyServer, Program, REFUSAL, STEP, arena, assert_complete, children_of, ggrs_box, limit,
     logging_arena, netplay_server, received, runs, signal, until,
