@@ -21,6 +21,10 @@ pub const DELAY_MAX: u8 = 60;
 /// and whoever holds more of its inputs then has to tell the others.
 pub const HISTORY: i32 = 4096;
 
+/// So many ticks before its inputs would be forgotten, a peer that tells none counts as lost: a second
+/// at 240 Hz to agree on that.
+pub const SILENT_BEFORE: i32 = 256;
+
 /// Ticks that an input may be ahead of us: the input delay, and a second at the highest rate for clocks
 /// that disagree.
 pub const AHEAD_MAX: i32 = 300;

@@ -73,6 +73,8 @@ pub(crate) struct Agreement {
     members: Mask,
     lost: Mask,
     gone: Mask,
+    /// Who is linked, but tells no inputs.
+    silent: Mask,
     /// Who each peer says it has lost.
     reports: BTreeMap<Slot, Mask>,
     /// Who is ready to play and does not.
@@ -108,6 +110,7 @@ impl Agreement {
             members: all,
             lost: Mask::default(),
             gone: Mask::default(),
+            silent: Mask::default(),
             reports: BTreeMap::new(),
             ready: Mask::default(),
             epochs: BTreeMap::new(),
@@ -178,6 +181,11 @@ impl Agreement {
         self.gone.set(slot, true);
     }
 
+    /// These tell no inputs, for longer than anybody waits: they count as lost for now.
+    pub(crate) const fn set_silent(&mut self, slots: Mask) {
+        self.silent = slots;
+    }
+
     pub(crate) const fn set_host(&mut self, slot: Slot) {
         self.host = slot;
     }
@@ -190,7 +198,7 @@ impl Agreement {
 
     /// Who cannot answer, or no more.
     const fn unheard(&self) -> Mask {
-        Mask(self.lost.0 | self.gone.0)
+        Mask(self.lost.0 | self.gone.0 | self.silent.0)
     }
 
     fn alive(&self) -> Mask {
@@ -252,7 +260,8 @@ impl Agreement {
     }
 
     fn follow(&mut self, due: bool) -> bool {
-        let lost = self.members.and(self.lost).without(self.gone);
+        let lost = Mask(self.lost.0 | self.silent.0);
+        let lost = self.members.and(lost).without(self.gone);
         let waits = self.accepted.as_ref().map(|(ballot, _)| ballot.slot);
         self.note_quorum(lost.is_empty() || self.has_majority(self.alive()));
         if due {

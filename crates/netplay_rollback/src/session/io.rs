@@ -164,7 +164,7 @@ pub enum Event {
     },
     /// Too few are left to go on: a part of the players is cut off, and it may be us.
     NoQuorum,
-    /// The others have dropped us. Start a session as [`Role::Returning`](crate::Role::Returning).
+    /// The others have dropped us, or nothing was final for longer than inputs are kept. Start a session as [`Role::Returning`](crate::Role::Returning).
     Dropped,
 }
 

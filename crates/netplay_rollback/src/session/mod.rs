@@ -26,7 +26,7 @@ use netplay_protocol::{Now, PeerId};
 
 use crate::agreement::{Agreement, Effect, Ledger};
 use crate::input::{Cell, InputBytes, Player, Tick};
-use crate::limits::{DELAY_MAX, FEED_AHEAD, HISTORY, SNAPSHOT_MAX};
+use crate::limits::{DELAY_MAX, FEED_AHEAD, HISTORY, SILENT_BEFORE, SNAPSHOT_MAX};
 use crate::message::{Decision, Mask, Message, Slot};
 use checksums::Checksums;
 pub(crate) use config::check_roster;
@@ -96,6 +96,8 @@ pub struct Session {
     linked: Mask,
     local: Vec<Option<InputBytes>>,
     delay: Tick,
+    /// The tick to which the clock last came by a leap.
+    woke: Tick,
     next_delay: Option<(Tick, u8)>,
     stalled_since: Option<Tick>,
     ended: bool,
@@ -159,6 +161,7 @@ impl Session {
             linked,
             local: vec![None; local],
             delay: config.delay.into(),
+            woke: -1,
             next_delay: None,
             stalled_since: None,
             ended: false,
@@ -369,10 +372,17 @@ impl Session {
         if tick <= self.inputs.tick {
             return;
         }
-        if tick - self.inputs.tick > HISTORY && self.inputs.tick >= 0 && self.is_playing() {
+        let ahead = tick - self.inputs.tick;
+        if ahead > HISTORY && self.inputs.tick >= 0 && self.is_playing() {
             return self.dropped();
         }
+        if ahead > self.inputs.lead() {
+            self.woke = tick;
+        }
         self.inputs.tick = tick;
+        if self.is_playing() && !self.is_in_time() {
+            return self.dropped();
+        }
         if let Some((_, delay)) = self.next_delay.take_if(|(at, _)| tick >= *at) {
             self.delay = delay.into();
         }
@@ -400,6 +410,18 @@ impl Session {
         let others = self.agreement.members().without(self.slot.into_iter().collect());
         let known = others.iter().map(|slot| self.remotes[slot].acked).min();
         confirmed.min(known.map_or(confirmed, |known| known.max(confirmed - FEED_AHEAD)))
+    }
+
+    /// Finds who has told no inputs for nearly as long as they are kept, but not because we stood still
+    /// ourselves. `false` if what we have to run next is forgotten by now.
+    fn is_in_time(&mut self) -> bool {
+        let tick = self.inputs.tick;
+        let oldest = tick - HISTORY + SILENT_BEFORE;
+        let behind = |slot: &Slot| self.inputs.held(*slot) < oldest && Some(*slot) != self.slot;
+        let awake = tick - self.woke > SILENT_BEFORE;
+        let silent = self.agreement.members().iter().filter(|slot| awake && behind(slot));
+        self.agreement.set_silent(silent.collect());
+        self.watching.is_some() || self.simulation.current() >= tick - HISTORY
     }
 
     /// Takes the local inputs for the tick; fills what the clock or a longer delay has skipped.

@@ -455,6 +455,10 @@ impl World {
             return;
         }
         let Some(node) = self.nodes.get_mut(&index) else { return };
+        // Who was dropped has not run again what turned out to be wrong.
+        if node.count(|event| *event == Event::Dropped) > 0 {
+            return;
+        }
         let last = (node.session.confirmed() + 1).min(node.session.current());
         while node.compared < last {
             node.compared += 1;
