@@ -18,6 +18,7 @@ mod io;
 mod messages;
 mod remote;
 mod simulation;
+mod tick;
 mod watch;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -26,12 +27,12 @@ use netplay_protocol::{Now, PeerId};
 
 use crate::agreement::{Agreement, Effect, Ledger};
 use crate::input::{Cell, InputBytes, Player, Tick};
-use crate::limits::{DELAY_MAX, FEED_AHEAD, HISTORY, SILENT_BEFORE, SNAPSHOT_MAX};
+use crate::limits::{DELAY_MAX, HISTORY, SNAPSHOT_MAX};
 use crate::message::{Decision, Mask, Message, Slot};
 use checksums::Checksums;
 pub(crate) use config::check_roster;
 pub use config::{ConfigError, Role, Seat, SessionConfig};
-use feed::{Feeds, Send};
+use feed::Feeds;
 use inputs::Inputs;
 pub use io::{Event, Input, Output, PlayerInput, Refusals, Stats};
 use remote::{Arrived, Remote, Scratch};
@@ -365,165 +366,6 @@ impl Session {
     fn leave(&mut self) {
         self.say_all(&Message::Leave);
         self.ended = true;
-    }
-
-    /// The clock has come to this tick.
-    fn advance(&mut self, tick: Tick) {
-        if tick <= self.inputs.tick {
-            return;
-        }
-        let ahead = tick - self.inputs.tick;
-        if ahead > HISTORY && self.inputs.tick >= 0 && self.is_playing() {
-            return self.dropped();
-        }
-        if ahead > self.inputs.lead() {
-            self.woke = tick;
-        }
-        self.inputs.tick = tick;
-        if self.is_playing() && !self.is_in_time() {
-            return self.dropped();
-        }
-        if let Some((_, delay)) = self.next_delay.take_if(|(at, _)| tick >= *at) {
-            self.delay = delay.into();
-        }
-        if self.is_playing() {
-            self.sample();
-            self.send_blocks();
-        }
-        self.ask_feeder();
-        self.run();
-        let safe = self.safe();
-        let Self { feeds, inputs, outputs, id, .. } = self;
-        feeds.step(*id, inputs, safe, |to, send| {
-            outputs.push_back(match send {
-                Send::Message(message) => Output::Message { to, bytes: message.encode(*id) },
-                Send::Bulk(bytes) => Output::Bulk { to, bytes },
-            });
-        });
-        self.inputs.trim();
-    }
-
-    /// The last tick that stays final even if we die now: the others know what we did. A peer that does
-    /// not say what it knows holds watchers up for a while only.
-    fn safe(&self) -> Tick {
-        let confirmed = self.inputs.confirmed();
-        let others = self.agreement.members().without(self.slot.into_iter().collect());
-        let known = others.iter().map(|slot| self.remotes[slot].acked).min();
-        confirmed.min(known.map_or(confirmed, |known| known.max(confirmed - FEED_AHEAD)))
-    }
-
-    /// Finds who has told no inputs for nearly as long as they are kept, but not because we stood still
-    /// ourselves. `false` if what we have to run next is forgotten by now.
-    fn is_in_time(&mut self) -> bool {
-        let tick = self.inputs.tick;
-        let oldest = tick - HISTORY + SILENT_BEFORE;
-        let behind = |slot: &Slot| self.inputs.held(*slot) < oldest && Some(*slot) != self.slot;
-        let awake = tick - self.woke > SILENT_BEFORE;
-        let silent = self.agreement.members().iter().filter(|slot| awake && behind(slot));
-        self.agreement.set_silent(silent.collect());
-        self.watching.is_some() || self.simulation.current() >= tick - HISTORY
-    }
-
-    /// Takes the local inputs for the tick; fills what the clock or a longer delay has skipped.
-    fn sample(&mut self) {
-        let Some(slot) = self.slot else { return };
-        let counts = self.inputs.tick + self.delay;
-        for (index, player) in self.inputs.players(slot).enumerate() {
-            let given = self.local[index].take();
-            let neutral = self.inputs.neutral.clone();
-            let queue = &mut self.inputs.queues[player];
-            let last = match queue.get(queue.held()) {
-                Cell::Given(input) => input.clone(),
-                Cell::Absent | Cell::Missing => neutral,
-            };
-            for tick in queue.held() + 1..counts {
-                queue.put(tick, &Cell::Given(last.clone()));
-            }
-            if counts > queue.held() {
-                queue.put(counts, &Cell::Given(given.unwrap_or(last)));
-            }
-        }
-    }
-
-    fn send_blocks(&mut self) {
-        let Some(me) = self.slot else { return };
-        let others = self.agreement.members().and(self.linked).without(Mask::of(me));
-        for slot in others.iter() {
-            let remote = &self.remotes[slot];
-            let (newest, bytes) = remote.block(&self.inputs, (me, slot), self.id as u8, Vec::new());
-            let (to, again) = (self.roster[slot], remote.twice);
-            self.outputs.push_back(Output::Block { to, tick: newest as u16, bytes, again });
-        }
-    }
-
-    fn run(&mut self) {
-        if self.watching.as_ref().is_some_and(|watching| watching.next.is_none()) {
-            return;
-        }
-        let tick = self.inputs.tick;
-        let plays = self.is_playing();
-        for (slot, remote) in self.remotes.iter().enumerate() {
-            let late = plays && Some(slot) != self.slot && remote.is_late(tick);
-            self.inputs.players(slot).for_each(|player| self.late[player] = late);
-        }
-        self.simulation.snapshot_wanted |= self.feeds.want_snapshot();
-        let behind = self.watching.as_ref().map_or(0, |watching| watching.delay.into());
-        let before = self.outputs.len();
-        let Self { simulation, inputs, late, outputs, .. } = self;
-        let ran = simulation.run(inputs, tick - behind, plays, late, outputs);
-        for output in self.outputs.iter().skip(before) {
-            if let Output::Save { tick, checksum: true } = output {
-                self.checksums.forget(*tick);
-            }
-        }
-        self.stats.advanced += u64::from(ran.advanced);
-        self.stats.rollbacks += u64::from(ran.rolled_back > 0);
-        self.stats.resimulated += u64::from(ran.rolled_back);
-        self.stats.deepest = self.stats.deepest.max(ran.rolled_back);
-        if let Some(tick) = ran.snapshot {
-            self.feeds.snapshot_asked(tick);
-            self.outputs.push_back(Output::Snapshot(tick));
-        }
-        if plays {
-            self.note_stall();
-        }
-        self.finish_checksums();
-    }
-
-    /// Says when the simulation begins to wait for others, and when it goes on.
-    fn note_stall(&mut self) {
-        let (tick, current) = (self.inputs.tick, self.simulation.current());
-        let missing = current <= tick && self.simulation.waits(&self.inputs);
-        match self.stalled_since {
-            None if missing => {
-                self.stalled_since = Some(tick);
-                self.stats.stalls += 1;
-                let known = self.inputs.known();
-                let behind = |player: &usize| self.inputs.queues[*player].known() == known;
-                let players = (0..self.inputs.queues.len()).filter(behind);
-                let players = players.map(|player| Player(player as u8)).collect();
-                self.event(Event::Stalled(players));
-            }
-            Some(since) if !missing => {
-                self.stalled_since = None;
-                self.event(Event::Resumed((tick - since) as u32));
-            }
-            _ => {}
-        }
-        self.stats.stalled += u64::from(missing);
-    }
-
-    fn finish_checksums(&mut self) {
-        let last = self.inputs.confirmed().saturating_add(1).min(self.simulation.current());
-        for (tick, sum) in self.checksums.finish(last) {
-            if self.is_playing() {
-                self.say_all(&Message::Checksum { tick, sum });
-            }
-        }
-        while let Some(difference) = self.checksums.compare() {
-            let checksums::Difference { slot, tick, ours, theirs } = difference;
-            self.event(Event::Desync { peer: self.roster[slot], tick, ours, theirs });
-        }
     }
 
     /// Does what the agreement wants.
