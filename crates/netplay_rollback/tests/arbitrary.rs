@@ -92,7 +92,9 @@ proptest! {
             if single.events.contains(&Event::Dropped) {
                 break;
             }
-            (single.messages.clear(), single.bulk.clear(), single.events.clear());
+            single.messages.clear();
+            single.bulk.clear();
+            single.events.clear();
         }
     }
 }

@@ -123,7 +123,7 @@ fn two_players_at_each_peer_may_send_inputs_of_any_size() {
 
 /// The status of a player's input at a tick.
 fn status(single: &Single, tick: i32, player: usize) -> InputStatus {
-    single.session.inputs(tick).nth(player).unwrap().status
+    single.session.inputs(tick).nth(player).expect("a tick that was run").status
 }
 
 #[test]

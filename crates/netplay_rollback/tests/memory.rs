@@ -4,6 +4,7 @@
 //! `cargo test -p netplay_rollback --release --test memory -- --nocapture` shows the figures.
 
 #![allow(unsafe_code, reason = "a global allocator is unsafe to implement")]
+#![expect(clippy::print_stdout, reason = "it measures")]
 
 mod support;
 
@@ -73,7 +74,7 @@ fn play(ticks: Tick, seed: u64) -> (usize, usize) {
             begun = IN_USE.load(Ordering::Relaxed);
         }
         match world.rng.next_u32() % 4 {
-            0 => world.nodes.get_mut(&1).unwrap().frozen_until = world.now + MS * 700,
+            0 => world.nodes.get_mut(&1).expect("it plays").frozen_until = world.now + MS * 700,
             1 => {
                 world.cut(0, 1, true);
                 world.run(MS * 600);

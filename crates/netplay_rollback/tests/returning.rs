@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p netplay_rollback --release --test returning -- --nocapture` shows the figures.
 
+#![expect(clippy::print_stdout, reason = "it measures")]
+
 mod support;
 
 use netplay_protocol::Now;
