@@ -152,7 +152,9 @@ impl Shared {
 /// Guaranteed: no bytes that a player sends make ggrs panic. Not guaranteed, because ggrs 0.13 has no
 /// answer to it: that a session plays on when it is left by players before their first input, or that
 /// those who stay agree on the last inputs of a player who left three or more
-/// ([`ggrs::DesyncDetection`](::ggrs::DesyncDetection) reports if they do not).
+/// ([`ggrs::DesyncDetection`](::ggrs::DesyncDetection) reports if they do not), or that it outlives two who
+/// fall silent at a chosen moment. Nor that `bevy_ggrs` 0.22 outlives a player without input delay, see
+/// [`GgrsLobby::session_builder`](super::GgrsLobby::session_builder).
 pub struct GgrsSocket {
     wire: Wire,
     guard: Guard,
