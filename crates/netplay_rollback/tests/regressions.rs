@@ -79,3 +79,29 @@ fn who_returns_while_its_feeder_dies_has_the_same_last_inputs_of_it() {
     (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 1, 128);
     run(&plan);
 }
+
+#[test]
+fn who_returned_and_lost_its_feeder_gives_the_match_to_the_next() {
+    let faults = vec![
+        (100, Fault::Kill { node: 1, back_after: Some(1237) }),
+        (1777, Fault::Kill { node: 0, back_after: Some(0) }),
+    ];
+    let mut plan = plan(2, 367_814, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 13);
+    (plan.setup.prediction, plan.setup.change_every) = (0, 1);
+    run(&plan);
+}
+
+#[test]
+fn who_is_left_alone_goes_on_when_all_others_are_gone() {
+    let faults = vec![
+        (107, Fault::Kill { node: 3, back_after: None }),
+        (100, Fault::Kill { node: 2, back_after: Some(0) }),
+        (100, Fault::Kill { node: 0, back_after: None }),
+        (2268, Fault::Leave { node: 1 }),
+    ];
+    let mut plan = plan(4, 13_884_906_910_768, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 6);
+    (plan.setup.prediction, plan.setup.change_every) = (0, 1);
+    run(&plan);
+}

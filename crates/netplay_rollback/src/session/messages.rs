@@ -8,7 +8,7 @@ use super::{Event, Output, Session};
 use crate::agreement::Ledger;
 use crate::input::{Cell, Tick};
 use crate::limits::{AHEAD_MAX, DELAY_MAX, HISTORY};
-use crate::message::Message;
+use crate::message::{Mask, Message};
 use crate::run;
 
 /// A simulation that is so many ticks behind what is known has caught up.
@@ -75,9 +75,26 @@ impl Session {
         true
     }
 
+    /// Who joined has heard enough once it knows all that was before: its feeder may be gone. With
+    /// nobody else in the match there is nothing more to hear.
+    fn end_watching(&mut self) {
+        let Some(last) = self.watching.as_ref().and_then(|watching| watching.last) else { return };
+        let members = self.agreement.members();
+        let alone: Mask = self.slot.into_iter().collect();
+        if members == alone {
+            for slot in (0..self.roster.len()).filter(|slot| !alone.contains(*slot)) {
+                self.inputs.leave(slot, self.inputs.held(slot));
+            }
+        }
+        if self.inputs.known() >= last {
+            self.watching = None;
+        }
+    }
+
     /// Asks a peer for the match, if we are not in it and nobody feeds us.
     pub(super) fn ask_feeder(&mut self) {
         let (tick, me) = (self.inputs.tick, self.slot);
+        self.end_watching();
         let Some(watching) = &mut self.watching else { return };
         if watching.is_silent(tick) {
             let others = self.agreement.members().and(self.linked);
