@@ -28,7 +28,7 @@ fn in_lockstep_nothing_is_guessed_and_nothing_is_run_twice() {
             let stats = node.session.stats();
             assert_eq!((stats.rollbacks, stats.deepest), (0, 0), "seed {seed}: {stats:?}");
             assert!(stats.advanced > 1_150, "seed {seed}: {stats:?}");
-            assert_eq!(node.most_saved, 1, "seed {seed}: only for the checksums");
+            assert!(node.most_saved <= 2, "seed {seed}: only for the checksums");
         }
     }
 }

@@ -105,3 +105,17 @@ fn who_is_left_alone_goes_on_when_all_others_are_gone() {
     (plan.setup.prediction, plan.setup.change_every) = (0, 1);
     run(&plan);
 }
+
+#[test]
+fn what_was_final_is_not_run_again_after_three_deaths() {
+    let faults = vec![
+        (100, Fault::Kill { node: 0, back_after: None }),
+        (167, Fault::Freeze { node: 2, lasts: 1378 }),
+        (1421, Fault::Kill { node: 2, back_after: None }),
+        (100, Fault::Kill { node: 1, back_after: Some(0) }),
+    ];
+    let mut plan = plan(4, 20_457_610_678_545_928, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 44);
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (6, 1, 30);
+    run(&plan);
+}

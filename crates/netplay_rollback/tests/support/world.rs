@@ -146,6 +146,7 @@ impl World {
         let session = Session::new(config).unwrap();
         let mut node = Node::new(session, peer(index), game, self.players_of(index), rng);
         (node.change_every, node.input_max) = (self.setup.change_every, self.setup.input_max);
+        node.prediction = self.setup.prediction.into();
         node.offset = i64::from(self.rng.next_u32() % 2000) - 1000;
         let rate = u64::from(self.setup.rate);
         node.next_tick = (self.now.as_micros() * rate / 1_000_000) as Tick;
@@ -412,9 +413,10 @@ impl World {
                 // A clock that was stopped jumps.
                 let micros = (self.now.as_micros() as i64 - node.offset).max(0) as u64;
                 let tick = (micros * rate / 1_000_000) as Tick;
+                // What has come by now is used; what is agreed at this tick only at the next.
+                let confirmed = node.session.confirmed();
                 sent.extend(node.tick(self.now, tick.max(node.next_tick)));
-                // What came since the last tick is only used now.
-                self.compare(index);
+                self.compare(index, confirmed);
                 self.invent(index);
             }
             self.dispatch(index, sent);
@@ -447,7 +449,7 @@ impl World {
     }
 
     /// Final states are the same everywhere.
-    fn compare(&mut self, index: usize) {
+    fn compare(&mut self, index: usize, confirmed: Tick) {
         if !self.liars.is_empty() {
             self.note_dropped(index);
         }
@@ -459,7 +461,7 @@ impl World {
         if node.count(|event| *event == Event::Dropped) > 0 {
             return;
         }
-        let last = (node.session.confirmed() + 1).min(node.session.current());
+        let last = (confirmed + 1).min(node.session.current());
         while node.compared < last {
             node.compared += 1;
             let Some(sum) = node.sums.get(&node.compared) else { continue };
