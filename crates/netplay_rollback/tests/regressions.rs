@@ -119,3 +119,17 @@ fn what_was_final_is_not_run_again_after_three_deaths() {
     (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (6, 1, 30);
     run(&plan);
 }
+
+#[test]
+fn a_watcher_is_not_told_what_who_just_joined_does_not_know() {
+    let faults = vec![
+        (893, Fault::Watch { delay: 0 }),
+        (984, Fault::Kill { node: 0, back_after: Some(2906) }),
+        (3257, Fault::Freeze { node: 1, lasts: 1939 }),
+        (100, Fault::Kill { node: 1, back_after: None }),
+    ];
+    let mut plan = plan(2, 0, faults);
+    plan.setup.conditions = Conditions::perfect();
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.ballast) = (0, 1, 39_950);
+    run(&plan);
+}

@@ -245,10 +245,11 @@ impl Feeds {
         &mut self,
         session: u64,
         inputs: &Inputs,
-        safe: Tick,
+        safe: impl Fn(PeerId) -> Tick,
         mut send: impl FnMut(PeerId, Send),
     ) {
         for watcher in &mut self.watchers {
+            let safe = safe(watcher.peer);
             match &mut watcher.stage {
                 Stage::Waiting(_) => {}
                 Stage::Loading { head, .. } if head.tick > safe + 1 => {}

@@ -29,6 +29,10 @@ const TWICE_FROM: u32 = 2;
 pub(crate) struct Remote {
     /// The last tick up to which it knows our inputs.
     pub(crate) acked: Tick,
+    /// The same, but only as it said: who joins does not know yet what was before.
+    pub(crate) knows: Tick,
+    /// The last tick before it played.
+    joined: Tick,
     /// It wants our blocks twice.
     pub(crate) twice: bool,
     /// The newest tick that any of its blocks was for.
@@ -44,7 +48,13 @@ impl Remote {
     /// It knows our inputs up to this tick.
     pub(crate) const fn new(acked: Tick) -> Self {
         let (twice, wants_twice) = (false, false);
-        Self { acked, twice, newest: acked, came: u128::MAX, wants_twice, lag: 0 }
+        let (knows, joined, newest, came) = (-1, acked, acked, u128::MAX);
+        Self { acked, knows, joined, twice, newest, came, wants_twice, lag: 0 }
+    }
+
+    /// Whether it does not know yet what was before it played.
+    pub(crate) const fn catches_up(&self) -> bool {
+        self.knows < self.joined
     }
 
     /// Blocks of the last 120 that did not come.
@@ -197,6 +207,7 @@ impl Remote {
             return refused.malformed += 1;
         }
         self.acked = self.acked.max(head.known);
+        self.knows = self.knows.max(head.known);
         self.twice = head.twice;
         if !block.again {
             self.note(head.newest, inputs.tick);

@@ -1,5 +1,7 @@
 //! What happens at every tick of the clock.
 
+use netplay_protocol::PeerId;
+
 use super::checksums::Difference;
 use super::feed::Send;
 use super::{Event, Output, Session};
@@ -34,23 +36,30 @@ impl Session {
         }
         self.ask_feeder();
         self.run();
-        let safe = self.safe();
-        let Self { feeds, inputs, outputs, id, .. } = self;
-        feeds.step(*id, inputs, safe, |to, send| {
+        let mut feeds = core::mem::take(&mut self.feeds);
+        let mut outputs = core::mem::take(&mut self.outputs);
+        let (id, safe) = (self.id, |to| self.safe(to));
+        feeds.step(id, &self.inputs, safe, |to, send| {
             outputs.push_back(match send {
-                Send::Message(message) => Output::Message { to, bytes: message.encode(*id) },
+                Send::Message(message) => Output::Message { to, bytes: message.encode(id) },
                 Send::Bulk(bytes) => Output::Bulk { to, bytes },
             });
         });
+        (self.feeds, self.outputs) = (feeds, outputs);
         self.inputs.trim();
     }
 
-    /// The last tick that stays final even if we die now: the others know what we did. A peer that does
-    /// not say what it knows holds watchers up for a while only.
-    fn safe(&self) -> Tick {
+    /// The last tick that stays final for this watcher even if we die now: the others know what we did.
+    /// A peer that does not say what it knows holds watchers up for a while only.
+    fn safe(&self, watcher: PeerId) -> Tick {
         let confirmed = self.inputs.confirmed();
-        let others = self.agreement.members().without(self.slot.into_iter().collect());
-        let known = others.iter().map(|slot| self.remotes[slot].acked).min();
+        let members = self.agreement.members();
+        // Two who have joined do not wait for each other.
+        let joined = self.slot_of(watcher).is_some_and(|slot| members.contains(slot));
+        let others = members.without(self.slot.into_iter().collect());
+        let others = others.iter().map(|slot| &self.remotes[slot]);
+        let others = others.filter(|remote| !joined || !remote.catches_up());
+        let known = others.map(|remote| remote.knows).min();
         confirmed.min(known.map_or(confirmed, |known| known.max(confirmed - FEED_AHEAD)))
     }
 
