@@ -7,20 +7,26 @@ mod support;
 
 use support::{STEP, arena, assert_complete, limit, received};
 
-#[test]
-fn four_headless_players_connect_and_lose_nothing() {
-    let mut game = arena(&["--players", "4", "--headless", "--seconds", "5", "--json"]);
-    let ended = game.end(limit(5));
+/// A game of four; how far apart their first ticks were, in milliseconds.
+fn four_players() -> f64 {
+    let mut game = arena(&["--players", "4", "--headless", "--seconds", "4", "--json"]);
+    let ended = game.end(limit(4));
     let summary = ended.summary();
     assert_complete(&summary, 4);
     assert!(received(&summary) > 1000, "{summary}");
-    // 0.3 ms on a quiet machine.
-    let apart = summary["tick_zero_apart_ms"].as_f64().expect("all were in the match");
-    assert!(apart <= 5.0, "{summary}");
     for number in ["messages_sent", "rtt_p50_us", "connect_ms"] {
         assert!(summary[number].as_f64().is_some_and(|value| value > 0.0), "{number}: {summary}");
     }
     // Microseconds: a busy machine needs some milliseconds.
     assert!(summary["rtt_p50_us"].as_u64().unwrap() < 1_000_000, "{summary}");
     game.succeeds(STEP);
+    summary["tick_zero_apart_ms"].as_f64().expect("all were in the match")
+}
+
+#[test]
+fn four_headless_players_connect_lose_nothing_and_begin_together() {
+    // 0.3 ms on a quiet machine; a busy one disturbs one game or the other.
+    let mut apart = [(); 3].map(|()| four_players());
+    apart.sort_by(f64::total_cmp);
+    assert!(apart[1] <= 5.0, "{apart:?} ms");
 }
