@@ -42,7 +42,7 @@ pub const BLOCK_TICKS_MAX: usize = 512;
 /// Bytes of one session message; the reliable lane takes 64 KiB.
 pub const MESSAGE_MAX: usize = 48 * 1024;
 
-/// Bytes of the inputs of one dropped player that travel with an agreement.
+/// Bytes of the inputs of dropped players in one message; what does not fit follows in others.
 pub const TAIL_MAX: usize = 24 * 1024;
 
 /// Bytes of a snapshot: a megabyte is usual, a big world has ten.
@@ -89,3 +89,6 @@ pub const RECORDING_BUFFER: usize = 2 * SNAPSHOT_MAX;
 
 /// How many ballots a proposal may skip: as many as somebody may have missed.
 pub const BALLOTS_AHEAD: u32 = 1024;
+
+// However many leave at once, a message takes a tick of each.
+const _: () = assert!(TAIL_MAX / PEERS_MAX >= PLAYERS_MAX * (INPUT_MAX + 2));

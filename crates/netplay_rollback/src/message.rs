@@ -82,14 +82,22 @@ impl Tail {
     }
 }
 
-/// A peer leaves the match.
+/// What a peer holds of one that leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) slot: Slot,
+    /// The last tick of which it holds the inputs.
+    pub(crate) last: Tick,
+    /// Those that who asks lacks, as many as fit.
+    pub(crate) tail: Tail,
+}
+
+/// A peer leaves the match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leave {
     pub(crate) slot: Slot,
     /// The last tick at which it played.
     pub(crate) last: Tick,
-    /// Its inputs up to there, for who lacks them.
-    pub(crate) tail: Tail,
 }
 
 /// A peer plays again from this tick on.
@@ -143,12 +151,14 @@ pub(crate) enum Agree {
     Promise {
         ballot: Ballot,
         tick: Tick,
-        held: Vec<(Slot, Tail)>,
+        held: Vec<Held>,
         accepted: Option<(Ballot, Decision)>,
     },
     Accept {
         ballot: Ballot,
         decision: Decision,
+        /// Inputs of who leaves, after those that the receiver holds; as many as fit.
+        tails: Vec<(Slot, Tail)>,
     },
     Accepted {
         ballot: Ballot,
@@ -190,7 +200,6 @@ fn put_decision(out: &mut Vec<u8>, decision: &Decision) {
     for leave in &decision.leaves {
         out.push(leave.slot as u8);
         put_tick(out, leave.last);
-        put_tail(out, &leave.tail);
     }
     out.push(decision.joins.len() as u8);
     for join in &decision.joins {
@@ -231,9 +240,10 @@ impl Agree {
                 put_ballot(out, *ballot);
                 put_tick(out, *tick);
                 out.push(held.len() as u8);
-                for (slot, tail) in held {
-                    out.push(*slot as u8);
-                    put_tail(out, tail);
+                for held in held {
+                    out.push(held.slot as u8);
+                    put_tick(out, held.last);
+                    put_tail(out, &held.tail);
                 }
                 out.push(u8::from(accepted.is_some()));
                 if let Some((ballot, decision)) = accepted {
@@ -241,9 +251,14 @@ impl Agree {
                     put_decision(out, decision);
                 }
             }
-            Self::Accept { ballot, decision } => {
+            Self::Accept { ballot, decision, tails } => {
                 put_ballot(out, *ballot);
                 put_decision(out, decision);
+                out.push(tails.len() as u8);
+                for (slot, tail) in tails {
+                    out.push(*slot as u8);
+                    put_tail(out, tail);
+                }
             }
             Self::Accepted { ballot } => put_ballot(out, *ballot),
             Self::TooLate { ballot, confirmed } => {
@@ -274,15 +289,22 @@ impl Agree {
             }
             3 => {
                 let (ballot, tick) = (read_ballot(reader)?, read_tick(reader)?);
-                let held =
-                    read_list(reader, |reader| Ok((read_slot(reader)?, read_tail(reader)?)))?;
+                let held = read_list(reader, |reader| {
+                    let (slot, last) = (read_slot(reader)?, read_tick(reader)?);
+                    Ok(Held { slot, last, tail: read_tail(reader)? })
+                })?;
                 let accepted = match read_bool(reader)? {
                     false => None,
                     true => Some((read_ballot(reader)?, read_decision(reader)?)),
                 };
                 Self::Promise { ballot, tick, held, accepted }
             }
-            4 => Self::Accept { ballot: read_ballot(reader)?, decision: read_decision(reader)? },
+            4 => {
+                let (ballot, decision) = (read_ballot(reader)?, read_decision(reader)?);
+                let tails =
+                    read_list(reader, |reader| Ok((read_slot(reader)?, read_tail(reader)?)))?;
+                Self::Accept { ballot, decision, tails }
+            }
             5 => Self::Accepted { ballot: read_ballot(reader)? },
             6 => Self::TooLate { ballot: read_ballot(reader)?, confirmed: read_tick(reader)? },
             7 => {
@@ -358,8 +380,7 @@ fn read_tail(reader: &mut Reader<'_>) -> Result<Tail, ReadError> {
 
 fn read_decision(reader: &mut Reader<'_>) -> Result<Decision, ReadError> {
     let leaves = read_list(reader, |reader| {
-        let (slot, last) = (read_slot(reader)?, read_tick(reader)?);
-        Ok(Leave { slot, last, tail: read_tail(reader)? })
+        Ok(Leave { slot: read_slot(reader)?, last: read_tick(reader)? })
     })?;
     let joins = read_list(reader, |reader| {
         Ok(Join { slot: read_slot(reader)?, from: read_tick(reader)?, epoch: reader.u32()? })
@@ -450,8 +471,7 @@ mod tests {
     use super::*;
 
     fn decision() -> Decision {
-        let tail = Tail { first: 7, count: 2, bits: vec![0xEE] };
-        let leaves = vec![Leave { slot: 3, last: 8, tail }];
+        let leaves = vec![Leave { slot: 3, last: 8 }];
         Decision { leaves, joins: vec![Join { slot: 2, from: 90, epoch: 6 }] }
     }
 
@@ -464,10 +484,10 @@ mod tests {
             Agree::Promise {
                 ballot,
                 tick: 60,
-                held: vec![(3, tail)],
+                held: vec![Held { slot: 3, last: 77, tail: tail.clone() }],
                 accepted: Some((ballot, decision())),
             },
-            Agree::Accept { ballot, decision: decision() },
+            Agree::Accept { ballot, decision: decision(), tails: vec![(3, tail)] },
             Agree::Accepted { ballot },
             Agree::TooLate { ballot, confirmed: 100 },
             Agree::Decided { ballot, members: Mask(7), decision: decision() },
@@ -492,14 +512,15 @@ mod tests {
             .iter()
             .map(|message| message.encode(0xAA).iter().map(|byte| format!("{byte:02x}")).collect())
             .collect();
-        let decision = "010308000000070000000200_0100ee_01025a000000_06000000".replace('_', "");
+        let decision = "010308000000_01025a000000_06000000".replace('_', "");
+        let tail = "05000000_0100_0200_0102";
         let expected = [
             "01aa000000_09000000_0800".into(),
             "02aa000000_09000000_0201000001_0400_01_03_06000000".into(),
             format!(
-                "03aa000000_09000000_0201000001_3c000000_01_03_05000000_0100_0200_0102_01_0201000001_{decision}"
+                "03aa000000_09000000_0201000001_3c000000_01_03_4d000000_{tail}_01_0201000001_{decision}"
             ),
-            format!("04aa000000_09000000_0201000001_{decision}"),
+            format!("04aa000000_09000000_0201000001_{decision}_01_03_{tail}"),
             "05aa000000_09000000_0201000001".into(),
             "06aa000000_09000000_0201000001_64000000".into(),
             format!("07aa000000_09000000_0201000001_0700_{decision}"),

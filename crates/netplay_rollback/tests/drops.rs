@@ -82,6 +82,31 @@ fn a_drop_counts_from_the_newest_input_that_any_survivor_holds() {
 }
 
 #[test]
+fn inputs_of_who_drops_that_no_message_has_room_for_follow_in_others() {
+    for holder in [0, 1] {
+        // 64 bytes, which change all the time, for twenty seconds.
+        let noise = Setup { change_every: 1, input_max: 64, ..setup(5) };
+        let mut world = World::new(noise, 11);
+        world.run(MS * 500);
+        for other in [0, 1, 2].into_iter().filter(|other| *other != holder) {
+            world.cut(other, 3, true);
+            world.cut(other, 4, true);
+        }
+        world.run(MS * 20_000);
+        let newest = world.node(holder).session.confirmed();
+        assert!(newest > 20 * 60, "{newest}");
+        world.kill(3);
+        world.kill(4);
+        play_on(&mut world, &[0, 1, 2], "after the drop");
+        for node in [0, 1, 2] {
+            let left = left(&world, node);
+            assert_eq!(left.len(), 2, "node {node}");
+            assert!(left.iter().all(|(_, at)| *at > newest), "node {node}: {left:?}, {newest}");
+        }
+    }
+}
+
+#[test]
 fn of_two_players_the_host_decides() {
     let mut world = World::new(setup(2), 6);
     world.run(MS * 1_000);

@@ -37,14 +37,9 @@ fn snapshot(single: &mut Single, from: usize, tick: Tick, view: u32, members: u1
     single.bulk(from, &forge::message(forge::PART, &[&[0, 0], &bytes]));
 }
 
-/// A drop without inputs.
-fn drop_of(slot: u8, last: Tick) -> (u8, Tick, Vec<u8>) {
-    (slot, last, forge::tail(last + 1, 0, &[]))
-}
-
 #[test]
 fn slots_that_nobody_has_and_the_last_views_are_no_harm() {
-    let leave = || decision(&[drop_of(15, 20)], &[]);
+    let leave = || decision(&[(15, 20)], &[]);
     let join = || decision(&[], &[(1, 700, 0), (15, 700, 0)]);
     for decision in [leave(), join(), decision(&[], &[(14, 700, 0)])] {
         for view in [0, 1, u32::MAX / 2, u32::MAX - 1, u32::MAX] {
@@ -78,7 +73,7 @@ fn a_first_tick_far_ahead_is_not_taken() {
     let mut single = player();
     single.link(3, false);
     single.message(0, &propose(0, (1, 0), 0, &[(3, 0)]));
-    let leave = decision(&[drop_of(3, -1)], &[]);
+    let leave = decision(&[(3, -1)], &[]);
     single.message(0, &accept(0, (1, 0), &leave));
     single.message(0, &decided(0, (1, 0), 0b0111, &leave));
     assert_eq!(single.session.members().count(), 3);
@@ -134,7 +129,7 @@ fn who_does_not_coordinate_drops_nobody() {
     let mut single = player();
     // Peer 2 asks for nothing, is promised it, and then wants the host dropped.
     single.message(2, &propose(0, (5, 2), 0, &[]));
-    let decision = decision(&[drop_of(0, -1)], &[]);
+    let decision = decision(&[(0, -1)], &[]);
     single.message(2, &accept(0, (5, 2), &decision));
     single.message(2, &decided(0, (5, 2), 0b1110, &decision));
     assert_eq!(single.session.members().count(), 4);
@@ -146,7 +141,7 @@ fn one_who_does_not_coordinate_does_not_end_what_the_coordinator_has_not() {
     let mut single = player();
     single.link(3, false);
     single.message(0, &propose(0, (1, 0), 0, &[(3, -1)]));
-    let decision = decision(&[drop_of(3, -1)], &[]);
+    let decision = decision(&[(3, -1)], &[]);
     single.message(0, &accept(0, (1, 0), &decision));
     single.message(2, &decided(0, (1, 0), 0b0111, &decision));
     assert_eq!(single.session.members().count(), 4);
@@ -160,7 +155,7 @@ fn one_who_does_not_coordinate_does_not_end_what_the_coordinator_has_not() {
 fn one_peer_does_not_tell_the_host_that_it_was_dropped() {
     let mut host = Single::new(config(4, 0, Role::Player));
     host.ticks(0..60);
-    let decision = decision(&[drop_of(0, 50)], &[]);
+    let decision = decision(&[(0, 50)], &[]);
     host.message(2, &decided(0, (5, 2), 0b1110, &decision));
     assert!(host.session.is_playing());
     assert!(!host.events.contains(&Event::Dropped));
@@ -186,32 +181,34 @@ fn asking_again_and_again_does_not_make_snapshots_again_and_again() {
 #[test]
 fn a_promise_cannot_bind_to_what_nobody_may_decide() {
     let forgeries = [
-        decision(&[drop_of(15, -1)], &[]),
-        decision(&[drop_of(2, -1)], &[(9, 70, 3)]),
-        decision(&[drop_of(2, -1)], &[(0, 70, 3)]),
-        decision(&[(2, 5000, forge::tail(0, 4096, &[]))], &[]),
+        decision(&[(15, -1)], &[]),
+        decision(&[(2, -1)], &[(9, 70, 3)]),
+        decision(&[(2, -1)], &[(0, 70, 3)]),
+        decision(&[(2, 5000)], &[]),
     ];
     for forged in forgeries {
         let mut host = Single::new(config(3, 0, Role::Player));
         host.ticks(0..60);
         host.link(2, false);
         assert_eq!(host.said(1, forge::PROPOSE).len(), 1);
-        let promise = |tail: &[u8], accepted: &[u8]| {
-            let fields = [&forge::ballot(1, 0)[..], &60_u32.to_le_bytes(), &[1, 2], tail].concat();
-            forge::agree(PROMISE, 0, &[&fields, accepted])
+        let promise = |(last, tail): (Tick, &[u8]), accepted: &[u8]| {
+            forge::promise(0, (1, 0), 60, (2, last, tail), accepted)
         };
+        let none = forge::tail(0, 0, &[]);
         let accepted = [&[1][..], &forge::ballot(9, 1), &forged].concat();
-        host.message(1, &promise(&forge::tail(0, 0, &[]), &accepted));
+        host.message(1, &promise((-1, &none), &accepted));
         // Nor tell inputs of a time far from now.
         let mut far = forge::Bits::default();
         far.whole(&[1]).put(0, 32).put(0, 32);
-        host.message(1, &promise(&forge::tail(30_000, 65, &far.finish()), &[0]));
+        let far = forge::tail(30_000, 65, &far.finish());
+        host.message(1, &promise((30_064, &far), &[0]));
+        host.message(1, &promise((-1, &far), &[0]));
         host.message(1, &forge::agree(forge::ACCEPTED, 0, &[&forge::ballot(1, 0)]));
         host.ticks(60..70);
         assert_eq!(host.session.members().count(), 3, "{:?}", host.events);
-        assert_eq!(host.session.stats().refused.foreign, 2);
+        assert_eq!(host.session.stats().refused.foreign, 3);
         // The truth is taken.
-        host.message(1, &promise(&forge::tail(0, 0, &[]), &[0]));
+        host.message(1, &promise((-1, &none), &[0]));
         host.message(1, &forge::agree(forge::ACCEPTED, 0, &[&forge::ballot(1, 0)]));
         assert!(host.session.members().eq([peer(0), peer(1)]));
     }
@@ -238,7 +235,7 @@ fn who_is_agreed_to_leave_is_not_heard_again_for_a_later_question() {
     let mut single = Single::new(config(4, 3, Role::Player));
     single.ticks(0..20);
     single.message(0, &propose(0, (1, 0), 0, &[(2, -1)]));
-    single.message(0, &accept(0, (1, 0), &decision(&[drop_of(2, -1)], &[])));
+    single.message(0, &accept(0, (1, 0), &decision(&[(2, -1)], &[])));
     assert_eq!(single.said(0, forge::ACCEPTED).len(), 1);
     // Another one leads now, and asks for nothing.
     single.handle(Input::Host(peer(1)));
@@ -249,7 +246,7 @@ fn who_is_agreed_to_leave_is_not_heard_again_for_a_later_question() {
     }
     single.tick(20);
     assert_eq!(single.session.confirmed(), -1);
-    let decision = decision(&[drop_of(2, -1)], &[]);
+    let decision = decision(&[(2, -1)], &[]);
     single.message(0, &decided(0, (1, 0), 0b1011, &decision));
     assert!(single.events.contains(&Event::Left { peer: peer(2), at: 0 }));
     assert_eq!(single.session.confirmed(), 9);

@@ -4,20 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{Agreement, Ledger};
 use crate::input::Tick;
-use crate::limits::{AHEAD_MAX, BALLOTS_AHEAD, HISTORY};
-use crate::message::{Agree, Ballot, Decision, Join, Leave, Mask, Slot, Tail};
+use crate::limits::{AHEAD_MAX, BALLOTS_AHEAD, HISTORY, TAIL_MAX};
+use crate::message::{Agree, Ballot, Decision, Held, Join, Leave, Mask, Slot};
 
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) tick: Tick,
-    pub(super) held: Vec<(Slot, Tail)>,
+    pub(super) held: Vec<Held>,
     pub(super) accepted: Option<(Ballot, Decision)>,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Asking { answers: BTreeMap<Slot, Answer> },
-    Settling { decision: Decision, accepted: Mask },
 }
 
 /// A ballot of ours.
@@ -26,11 +20,37 @@ pub(super) struct Leading {
     ballot: Ballot,
     leaves: Mask,
     joins: Mask,
-    /// What we held of each who leaves when we asked.
-    held: Vec<(Slot, Tick)>,
     /// Who has to answer, besides us.
     voters: Mask,
-    stage: Stage,
+    answers: BTreeMap<Slot, Answer>,
+    /// What they are to accept once all have answered, and who has.
+    settling: Option<(Decision, Mask)>,
+}
+
+impl Leading {
+    /// What a voter has to answer next.
+    fn question(&self, voter: Slot, ledger: &impl Ledger) -> Agree {
+        let ballot = self.ballot;
+        let Some((decision, _)) = &self.settling else {
+            let leaves = self.leaves.iter().map(|slot| (slot, ledger.held(slot))).collect();
+            return Agree::Propose { ballot, joins: self.joins, leaves };
+        };
+        let max = TAIL_MAX / decision.leaves.len().max(1);
+        let held = self.answers.get(&voter).map_or(&[][..], |answer| &answer.held);
+        let lacks = held.iter().filter(|held| held.last < ledger.held(held.slot));
+        let lacks = lacks.filter(|held| decision.left().contains(held.slot));
+        let tails = lacks.map(|held| (held.slot, ledger.tail(held.slot, held.last, max))).collect();
+        Agree::Accept { ballot, decision: decision.clone(), tails }
+    }
+
+    /// Who has not answered the last question.
+    fn missing(&self) -> Mask {
+        let answered = match &self.settling {
+            None => self.answers.keys().copied().collect(),
+            Some((_, accepted)) => *accepted,
+        };
+        self.voters.without(answered)
+    }
 }
 
 impl Agreement {
@@ -63,7 +83,7 @@ impl Agreement {
             .is_some_and(|leading| leaves.without(leading.leaves).and(leading.voters).is_empty());
         if stays {
             if due {
-                self.ask();
+                self.ask(ledger);
             }
             return true;
         }
@@ -85,61 +105,50 @@ impl Agreement {
         let ballot = Ballot { round: self.promised.round.saturating_add(1), slot: self.me };
         self.promised = ballot;
         self.freeze(leaves, ledger);
-        let held = leaves.iter().map(|slot| (slot, ledger.held(slot))).collect();
         let voters = self.members.without(leaves).without(Mask::of(self.me));
-        let answers = BTreeMap::new();
-        let stage = Stage::Asking { answers };
-        self.leading = Some(Leading { ballot, leaves, joins, held, voters, stage });
-        self.ask();
+        let (answers, settling) = (BTreeMap::new(), None);
+        self.leading = Some(Leading { ballot, leaves, joins, voters, answers, settling });
+        self.ask(ledger);
         self.asked(ledger);
     }
 
     /// Asks who has not answered.
-    fn ask(&mut self) {
-        let Some(leading) = &self.leading else { return };
-        let ballot = leading.ballot;
-        let (missing, question) = match &leading.stage {
-            Stage::Asking { answers } => {
-                let missing = leading.voters.without(answers.keys().copied().collect());
-                let (joins, leaves) = (leading.joins, leading.held.clone());
-                (missing, Agree::Propose { ballot, joins, leaves })
-            }
-            Stage::Settling { decision, accepted } => {
-                let decision = decision.clone();
-                (leading.voters.without(*accepted), Agree::Accept { ballot, decision })
-            }
-        };
-        self.say_all(missing, &question);
+    fn ask(&mut self, ledger: &impl Ledger) {
+        let missing = self.leading.as_ref().map_or(Mask::default(), Leading::missing);
+        missing.iter().for_each(|slot| self.ask_one(slot, ledger));
+    }
+
+    fn ask_one(&mut self, voter: Slot, ledger: &impl Ledger) {
+        if let Some(leading) = &self.leading {
+            let question = leading.question(voter, ledger);
+            self.say(voter, question);
+        }
     }
 
     /// Once all have answered, settles what is to be accepted.
     fn asked(&mut self, ledger: &mut impl Ledger) {
         let Some(leading) = &self.leading else { return };
-        let Stage::Asking { answers } = &leading.stage else { return };
-        if !leading.voters.iter().all(|slot| answers.contains_key(&slot)) {
+        if leading.settling.is_some() || !leading.missing().is_empty() {
             return;
         }
-        let decision = match self.bound(leading, answers) {
-            Some(decision) => decision,
-            None => self.choose(leading, answers, ledger),
-        };
+        let decision = self.bound(leading).unwrap_or_else(|| self.choose(leading, ledger));
         let ballot = leading.ballot;
         if !Self::in_time(&decision, ledger) {
-            return self.too_late(ballot.round, ledger.confirmed());
+            return self.too_late(ballot.round, ledger);
         }
         self.accept(ballot, decision.clone(), ledger);
         if let Some(leading) = &mut self.leading {
-            leading.stage = Stage::Settling { decision, accepted: Mask::default() };
+            leading.settling = Some((decision, Mask::default()));
         }
-        self.ask();
+        self.ask(ledger);
         self.settled(ledger);
     }
 
     /// What an earlier ballot may have decided: everybody it needed, as far as we can ask, has accepted
     /// it.
-    fn bound(&self, leading: &Leading, answers: &BTreeMap<Slot, Answer>) -> Option<Decision> {
+    fn bound(&self, leading: &Leading) -> Option<Decision> {
         let accepted = |slot: Slot| {
-            let theirs = answers.get(&slot).and_then(|answer| answer.accepted.as_ref());
+            let theirs = leading.answers.get(&slot).and_then(|answer| answer.accepted.as_ref());
             if slot == self.me { self.accepted.as_ref() } else { theirs }
         };
         let staying = Mask(leading.voters.0 | Mask::of(self.me).0);
@@ -151,28 +160,10 @@ impl Agreement {
         all.then(|| newest.1.clone())
     }
 
-    fn choose(
-        &self,
-        leading: &Leading,
-        answers: &BTreeMap<Slot, Answer>,
-        ledger: &mut impl Ledger,
-    ) -> Decision {
-        let tails = |slot: Slot| {
-            let held = answers.values().flat_map(|answer| &answer.held);
-            held.filter(move |(of, _)| *of == slot).map(|(_, tail)| tail)
-        };
-        let mut leaves = Vec::new();
-        for slot in leading.leaves.iter() {
-            for tail in tails(slot) {
-                ledger.learn(tail, slot);
-            }
-            // A tail begins after what its sender knows that we hold, or after what it holds itself.
-            let least = tails(slot).map(|tail| tail.first - 1).min();
-            let least = least.map_or(ledger.held(slot), |least| least.min(ledger.held(slot)));
-            let tail = ledger.tail(slot, least);
-            leaves.push(Leave { slot, last: tail.last(), tail });
-        }
-        let newest = answers.values().map(|answer| answer.tick).max();
+    fn choose(&self, leading: &Leading, ledger: &impl Ledger) -> Decision {
+        let leave = |slot| Leave { slot, last: ledger.held(slot) };
+        let leaves = leading.leaves.iter().map(leave).collect();
+        let newest = leading.answers.values().map(|answer| answer.tick).max();
         // No honest peer is so far ahead.
         let newest = newest.map_or(0, |tick| tick.min(ledger.tick() + AHEAD_MAX));
         let own = ledger.tick().max(ledger.confirmed());
@@ -185,21 +176,20 @@ impl Agreement {
 
     /// A first tick was chosen that somebody has confirmed, or somebody has promised a later round: a
     /// ballot after that.
-    fn too_late(&mut self, round: u32, confirmed: Tick) {
-        self.join_after = self.join_after.max(confirmed);
+    fn too_late(&mut self, round: u32, ledger: &impl Ledger) {
         if let Some(leading) = &mut self.leading {
             leading.ballot.round = leading.ballot.round.max(round).saturating_add(1);
-            leading.stage = Stage::Asking { answers: BTreeMap::new() };
+            (leading.answers, leading.settling) = (BTreeMap::new(), None);
             self.promised = leading.ballot;
         }
-        self.ask();
+        self.ask(ledger);
     }
 
     /// Once all have accepted, the next view begins.
     fn settled(&mut self, ledger: &mut impl Ledger) {
         let Some(leading) = &self.leading else { return };
-        let Stage::Settling { decision, accepted } = &leading.stage else { return };
-        if leading.voters.without(*accepted).is_empty() {
+        let Some((decision, _)) = &leading.settling else { return };
+        if leading.missing().is_empty() {
             let (ballot, decision) = (leading.ballot, decision.clone());
             let view = self.view;
             let members = self.after(&decision);
@@ -217,7 +207,8 @@ impl Agreement {
         });
         // No honest peer has confirmed a tick that is still to come.
         if late && confirmed <= ledger.tick() + AHEAD_MAX {
-            self.too_late(ballot.round, confirmed);
+            self.join_after = self.join_after.max(confirmed);
+            self.too_late(ballot.round, ledger);
         }
     }
 
@@ -231,13 +222,34 @@ impl Agreement {
         let latest = ledger.tick() + HISTORY;
         let decision = answer.accepted.as_ref().map(|(_, decision)| decision);
         let sane = decision.is_none_or(|decision| self.is_next(decision, ledger))
-            && answer.held.iter().all(|(_, tail)| tail.last() <= latest);
+            && answer.held.iter().all(|held| held.last.max(held.tail.last()) <= latest);
         let Some(leading) = self.leading.as_mut().filter(|_| sane) else { return sane };
-        if leading.ballot == ballot
-            && leading.voters.contains(from)
-            && let Stage::Asking { answers } = &mut leading.stage
-        {
-            answers.insert(from, answer);
+        if leading.ballot != ballot || !leading.missing().contains(from) {
+            return true;
+        }
+        if leading.settling.is_some() {
+            // It has learned a part of what it lacks.
+            let before = leading.answers.insert(from, answer);
+            let after = leading.answers.get(&from);
+            let sum = |answer: &Answer| -> i64 {
+                answer.held.iter().map(|held| i64::from(held.last)).sum()
+            };
+            if after.map(sum) > before.as_ref().map(sum) {
+                self.ask_one(from, ledger);
+            }
+            return true;
+        }
+        let mut more = false;
+        for held in answer.held.iter().filter(|held| leading.leaves.contains(held.slot)) {
+            let before = ledger.held(held.slot);
+            ledger.learn(&held.tail, held.slot);
+            let now = ledger.held(held.slot);
+            more |= before < now && now < held.last;
+        }
+        if more {
+            self.ask_one(from, ledger);
+        } else {
+            leading.answers.insert(from, answer);
             self.asked(ledger);
         }
         true
@@ -246,7 +258,7 @@ impl Agreement {
     pub(super) fn hear_accepted(&mut self, from: Slot, ballot: Ballot, ledger: &mut impl Ledger) {
         let Some(leading) = &mut self.leading else { return };
         if leading.ballot == ballot
-            && let Stage::Settling { accepted, .. } = &mut leading.stage
+            && let Some((_, accepted)) = &mut leading.settling
         {
             accepted.set(from, true);
             self.settled(ledger);

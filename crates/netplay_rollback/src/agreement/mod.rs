@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, VecDeque};
 use netplay_protocol::Now;
 
 use crate::input::Tick;
-use crate::limits::{BALLOTS_AHEAD, DECISIONS_MAX, HISTORY};
-use crate::message::{Agree, Ballot, Decision, Leave, Mask, Slot, Tail};
+use crate::limits::{BALLOTS_AHEAD, DECISIONS_MAX, HISTORY, TAIL_MAX};
+use crate::message::{Agree, Ballot, Decision, Held, Leave, Mask, Slot, Tail};
 use lead::{Answer, Leading};
 
 /// How often a question is repeated that is not answered.
@@ -33,8 +33,8 @@ pub(crate) trait Ledger {
     fn confirmed(&self) -> Tick;
     /// The last tick up to which a peer's inputs are held.
     fn held(&self, slot: Slot) -> Tick;
-    /// A peer's inputs after this tick, as many as fit.
-    fn tail(&self, slot: Slot, after: Tick) -> Tail;
+    /// A peer's inputs after this tick, as many as fit so many bytes.
+    fn tail(&self, slot: Slot, after: Tick, max: usize) -> Tail;
     /// Takes inputs from somebody else's tail.
     fn learn(&mut self, tail: &Tail, slot: Slot);
     /// Takes no inputs of these peers from themselves, but of all others.
@@ -294,7 +294,7 @@ impl Agreement {
         left.len() == decision.leaves.len()
             && joined.len() == decision.joins.len()
             && Mask(left.0 | joined.0).without(self.all).is_empty()
-            && decision.leaves.iter().all(|leave| leave.last == leave.tail.last())
+            && decision.leaves.iter().all(|leave| leave.last <= latest)
             && decision.joins.iter().all(|join| join.from <= latest)
     }
 
@@ -355,7 +355,6 @@ impl Agreement {
         ledger: &mut impl Ledger,
     ) {
         for leave in &decision.leaves {
-            ledger.learn(&leave.tail, leave.slot);
             self.epochs.remove(&leave.slot);
         }
         for join in &decision.joins {
@@ -414,8 +413,8 @@ impl Agreement {
             Agree::Propose { ballot, joins, leaves } => {
                 return self.hear_propose(from, ballot, joins, &leaves, ledger);
             }
-            Agree::Accept { ballot, decision } => {
-                return self.hear_accept(from, ballot, decision, ledger);
+            Agree::Accept { ballot, decision, tails } => {
+                return self.hear_accept(from, ballot, decision, &tails, ledger);
             }
             Agree::Promise { ballot, tick, held, accepted } => {
                 return self.hear_promise(from, ballot, Answer { tick, held, accepted }, ledger);
@@ -477,15 +476,21 @@ impl Agreement {
         }
         (self.promised, self.asked) = (ballot, (left, joins));
         self.freeze(left, ledger);
-        let tail = |&(slot, held): &(Slot, Tick)| {
-            let held = held.min(ledger.held(slot));
-            (slot, ledger.tail(slot, held))
-        };
-        let held = leaves.iter().map(tail).collect();
-        let tick = ledger.tick().max(ledger.confirmed());
-        let accepted = self.accepted.clone();
-        self.say(from, Agree::Promise { ballot, tick, held, accepted });
+        self.promise(from, leaves, ledger);
         true
+    }
+
+    /// Answers what we have promised to a coordinator that holds so much of who leaves.
+    fn promise(&mut self, to: Slot, leaves: &[(Slot, Tick)], ledger: &impl Ledger) {
+        let max = TAIL_MAX / leaves.len().max(1);
+        let held = |&(slot, theirs): &(Slot, Tick)| {
+            let last = ledger.held(slot);
+            Held { slot, last, tail: ledger.tail(slot, theirs.min(last), max) }
+        };
+        let held = leaves.iter().map(held).collect();
+        let tick = ledger.tick().max(ledger.confirmed());
+        let (ballot, accepted) = (self.promised, self.accepted.clone());
+        self.say(to, Agree::Promise { ballot, tick, held, accepted });
     }
 
     fn hear_accept(
@@ -493,6 +498,7 @@ impl Agreement {
         from: Slot,
         ballot: Ballot,
         decision: Decision,
+        tails: &[(Slot, Tail)],
         ledger: &mut impl Ledger,
     ) -> bool {
         let sane = ballot.slot == from
@@ -515,11 +521,19 @@ impl Agreement {
             self.say(from, Agree::TooLate { ballot, confirmed });
             return true;
         }
-        for leave in &decision.leaves {
-            ledger.learn(&leave.tail, leave.slot);
-            if ledger.held(leave.slot) != leave.last {
-                return false;
-            }
+        let left = decision.left();
+        for (slot, tail) in tails.iter().filter(|(slot, _)| left.contains(*slot)) {
+            ledger.learn(tail, *slot);
+        }
+        let leaves: Vec<(Slot, Tick)> =
+            decision.leaves.iter().map(|leave| (leave.slot, leave.last)).collect();
+        if leaves.iter().any(|(slot, last)| ledger.held(*slot) > *last) {
+            return false;
+        }
+        if leaves.iter().any(|(slot, last)| ledger.held(*slot) < *last) {
+            // The rest follows.
+            self.promise(from, &leaves, ledger);
+            return true;
         }
         self.accept(ballot, decision, ledger);
         self.say(from, Agree::Accepted { ballot });
@@ -570,8 +584,7 @@ impl Agreement {
         let all = others.without(self.dropped_by).is_empty();
         if coordinator == Some(from) || all || self.has_majority(self.dropped_by) {
             self.view = view;
-            let leaves =
-                vec![Leave { slot: self.me, last: ledger.held(self.me), tail: Tail::default() }];
+            let leaves = vec![Leave { slot: self.me, last: ledger.held(self.me) }];
             self.begin(ballot, Decision { leaves, joins: Vec::new() }, members, ledger);
         }
         true

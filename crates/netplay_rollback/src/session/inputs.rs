@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::agreement::Ledger;
 use crate::input::{Cell, InputBytes, Tick};
-use crate::limits::{BLOCK_TICKS_MAX, HISTORY, TAIL_MAX};
+use crate::limits::{BLOCK_TICKS_MAX, HISTORY};
 use crate::message::{Mask, Slot, Tail};
 use crate::queue::InputQueue;
 use crate::run;
@@ -121,7 +121,7 @@ impl Ledger for Inputs {
         held.unwrap_or(self.tick)
     }
 
-    fn tail(&self, slot: Slot, after: Tick) -> Tail {
+    fn tail(&self, slot: Slot, after: Tick, max: usize) -> Tail {
         let players = self.players(slot);
         let oldest = players.clone().map(|player| self.queues[player].first()).max();
         let first = (after + 1).max(oldest.unwrap_or(0));
@@ -130,7 +130,7 @@ impl Ledger for Inputs {
         let cell = |tick: Tick, player: usize| {
             if tick < first { &neutral } else { self.queues[players.start + player].get(tick) }
         };
-        let (bits, count) = run::put(Vec::new(), TAIL_MAX, (first, last), players.len(), cell);
+        let (bits, count) = run::put(Vec::new(), max, (first, last), players.len(), cell);
         Tail { first, count: count as u16, bits }
     }
 

@@ -99,11 +99,9 @@ fn list(entries: &[Vec<u8>]) -> Vec<u8> {
     [&[entries.len() as u8][..], &entries.concat()].concat()
 }
 
-/// Drops (slot, last tick, tail) and joins (slot, first tick, process).
-pub fn decision(leaves: &[(u8, Tick, Vec<u8>)], joins: &[(u8, Tick, u32)]) -> Vec<u8> {
-    let leave = |(slot, last, tail): &(u8, Tick, Vec<u8>)| {
-        [&[*slot][..], &last.to_le_bytes(), tail].concat()
-    };
+/// Drops (slot, last tick) and joins (slot, first tick, process).
+pub fn decision(leaves: &[(u8, Tick)], joins: &[(u8, Tick, u32)]) -> Vec<u8> {
+    let leave = |(slot, last): &(u8, Tick)| [&[*slot][..], &last.to_le_bytes()].concat();
     let join = |(slot, from, epoch): &(u8, Tick, u32)| {
         [&[*slot][..], &from.to_le_bytes(), &epoch.to_le_bytes()].concat()
     };
@@ -118,7 +116,31 @@ pub fn propose(view: u32, (round, slot): (u32, u8), joins: u16, leaves: &[(u8, T
 }
 
 pub fn accept(view: u32, (round, slot): (u32, u8), decision: &[u8]) -> Vec<u8> {
-    agree(ACCEPT, view, &[&ballot(round, slot), decision])
+    accept_with(view, (round, slot), decision, &[])
+}
+
+/// With inputs of who leaves.
+pub fn accept_with(
+    view: u32,
+    (round, slot): (u32, u8),
+    decision: &[u8],
+    tails: &[(u8, Vec<u8>)],
+) -> Vec<u8> {
+    let tail = |(slot, tail): &(u8, Vec<u8>)| [&[*slot][..], tail].concat();
+    let tails = list(&tails.iter().map(tail).collect::<Vec<_>>());
+    agree(ACCEPT, view, &[&ballot(round, slot), decision, &tails])
+}
+
+/// What its sender holds of one peer that leaves, and what it has accepted.
+pub fn promise(
+    view: u32,
+    (round, slot): (u32, u8),
+    tick: Tick,
+    (of, last, tail): (u8, Tick, &[u8]),
+    accepted: &[u8],
+) -> Vec<u8> {
+    let held = [&[1, of][..], &last.to_le_bytes(), tail].concat();
+    agree(PROMISE, view, &[&ballot(round, slot), &tick.to_le_bytes(), &held, accepted])
 }
 
 pub fn decided(view: u32, (round, slot): (u32, u8), members: u16, decision: &[u8]) -> Vec<u8> {
@@ -211,12 +233,8 @@ fn any_tail(rng: &mut ChaCha8Rng, known: &Known) -> (Tick, Vec<u8>) {
 }
 
 fn any_decision(rng: &mut ChaCha8Rng, known: &Known) -> Vec<u8> {
-    let leaves: Vec<_> = (0..below(rng, 3))
-        .map(|_| {
-            let (last, tail) = any_tail(rng, known);
-            (any_slot(rng, known), last, tail)
-        })
-        .collect();
+    let leaves: Vec<_> =
+        (0..below(rng, 3)).map(|_| (any_slot(rng, known), any_tick(rng, known.tick))).collect();
     let joins: Vec<_> = (0..below(rng, 2))
         .map(|_| (any_slot(rng, known), any_tick(rng, known.tick), rng.next_u32()))
         .collect();
@@ -238,16 +256,21 @@ pub fn any_message(rng: &mut ChaCha8Rng, known: &Known) -> Vec<u8> {
             propose(view, (round, slot), any_mask(rng, known), &leaves)
         }
         PROMISE => {
-            let (_, tail) = any_tail(rng, known);
-            let slot = any_slot(rng, known);
+            let (last, tail) = any_tail(rng, known);
+            let last = if below(rng, 4) == 0 { any_tick(rng, known.tick) } else { last };
+            let of = any_slot(rng, known);
             let accepted = if below(rng, 2) == 0 {
                 vec![0]
             } else {
                 [&[1][..], &number, &any_decision(rng, known)].concat()
             };
-            agree(PROMISE, view, &[&number, &tick, &[1, slot], &tail, &accepted])
+            promise(view, (round, slot), any_tick(rng, known.tick), (of, last, &tail), &accepted)
         }
-        ACCEPT => accept(view, (round, slot), &any_decision(rng, known)),
+        ACCEPT => {
+            let tail = |rng: &mut ChaCha8Rng| (any_slot(rng, known), any_tail(rng, known).1);
+            let tails: Vec<_> = (0..below(rng, 3)).map(|_| tail(rng)).collect();
+            accept_with(view, (round, slot), &any_decision(rng, known), &tails)
+        }
         ACCEPTED => agree(ACCEPTED, view, &[&number]),
         TOO_LATE => agree(TOO_LATE, view, &[&number, &tick]),
         DECIDED => {
