@@ -1,15 +1,15 @@
 //! Single bits in bytes, low bits first.
 
 /// Appends bits to bytes.
-#[derive(Debug, Default)]
-pub(crate) struct BitWriter {
-    bytes: Vec<u8>,
+#[derive(Debug)]
+pub(crate) struct BitWriter<'a> {
+    bytes: &'a mut Vec<u8>,
     used: usize,
 }
 
-impl BitWriter {
+impl<'a> BitWriter<'a> {
     /// A writer that continues in `bytes` at the next whole byte.
-    pub(crate) const fn after(bytes: Vec<u8>) -> Self {
+    pub(crate) const fn after(bytes: &'a mut Vec<u8>) -> Self {
         let used = bytes.len() * 8;
         Self { bytes, used }
     }
@@ -46,10 +46,6 @@ impl BitWriter {
             *last &= (1 << (position % 8)) - 1;
         }
         self.used = position;
-    }
-
-    pub(crate) fn finish(self) -> Vec<u8> {
-        self.bytes
     }
 }
 
@@ -96,13 +92,13 @@ mod tests {
 
     #[test]
     fn bits_come_back_and_can_be_taken_back() {
-        let mut writer = BitWriter::after(vec![0xAA]);
+        let mut bytes = vec![0xAA];
+        let mut writer = BitWriter::after(&mut bytes);
         writer.bits(0b101, 3);
         let position = writer.position();
         writer.bits(0xFF, 8);
         writer.truncate(position);
         writer.bits(0x21, 6);
-        let bytes = writer.finish();
         assert_eq!(bytes, [0xAA, 0b0000_1101, 0b1]);
         let mut reader = BitReader::new(&bytes[1..]);
         assert_eq!(reader.bits(3), Some(0b101));

@@ -6,7 +6,7 @@ use crate::input::{Cell, InputBytes, Tick};
 use crate::limits::INPUT_MAX;
 
 /// Appends one cell after the one of the tick before.
-fn put_cell(out: &mut BitWriter, before: &Cell, cell: &Cell) {
+fn put_cell(out: &mut BitWriter<'_>, before: &Cell, cell: &Cell) {
     debug_assert!(*cell != Cell::Missing, "only what is known is sent");
     if before == cell {
         return out.bit(false);
@@ -43,7 +43,7 @@ fn flips_are_shorter(before: &InputBytes, input: &InputBytes) -> bool {
     2 + marks + flips <= 3 + 8 + bytes.len() * 8
 }
 
-fn put_flips(out: &mut BitWriter, before: &[u8], bytes: &[u8]) {
+fn put_flips(out: &mut BitWriter<'_>, before: &[u8], bytes: &[u8]) {
     for (old, new) in before.iter().zip(bytes) {
         let flips = old ^ new;
         if bytes.len() > 1 {
@@ -102,12 +102,12 @@ fn read_flips(reader: &mut BitReader<'_>, before: &[u8]) -> Option<Cell> {
 /// Appends the cells of ticks `first` to `last` as far as they fit `max` bytes; gives how many ticks
 /// did. `cell` gives what is known of a tick and player, for `first - 1` too.
 pub(crate) fn put<'a>(
-    out: Vec<u8>,
+    out: &mut Vec<u8>,
     max: usize,
     (first, last): (Tick, Tick),
     players: usize,
     cell: impl Fn(Tick, usize) -> &'a Cell,
-) -> (Vec<u8>, usize) {
+) -> usize {
     let mut out = BitWriter::after(out);
     let mut count = 0;
     for tick in first..=last {
@@ -121,7 +121,7 @@ pub(crate) fn put<'a>(
         }
         count += 1;
     }
-    (out.finish(), count)
+    count
 }
 
 /// Whether no cell differs from the one before it: then a sender leaves the bits out.
@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn a_button_that_is_pressed_costs_six_bits_and_one_that_is_held_one() {
         let cells = [given(&[0]), given(&[4]), given(&[4]), given(&[0])];
-        let (bytes, count) = put(Vec::new(), 99, (1, 3), 1, |tick, _| &cells[tick as usize]);
+        let mut bytes = Vec::new();
+        let count = put(&mut bytes, 99, (1, 3), 1, |tick, _| &cells[tick as usize]);
         // Each change from its first bit: 1 0, 0 (one bit flips), 0 1 0 (the third).
         assert_eq!((bytes, count), (vec![0b1001_0001, 0b0000_1000], 3));
     }
@@ -186,7 +187,8 @@ mod tests {
         ) {
             let ticks = cells.len() / players;
             let cell = |tick: Tick, player: usize| &cells[tick as usize * players + player];
-            let (bytes, count) = put(vec![7], max + 1, (1, ticks as Tick - 1), players, cell);
+            let mut bytes = vec![7];
+            let count = put(&mut bytes, max + 1, (1, ticks as Tick - 1), players, cell);
             prop_assert!(bytes.len() <= max + 1);
             let mut before = cells[..players].to_vec();
             let mut seen = Vec::new();

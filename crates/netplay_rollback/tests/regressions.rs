@@ -133,3 +133,18 @@ fn a_watcher_is_not_told_what_who_just_joined_does_not_know() {
     (plan.setup.prediction, plan.setup.change_every, plan.setup.ballast) = (0, 1, 39_950);
     run(&plan);
 }
+
+#[test]
+fn the_rest_of_a_snapshot_that_was_asked_for_again_is_no_fault() {
+    let faults = vec![
+        (874, Fault::Freeze { node: 0, lasts: 1264 }),
+        (781, Fault::Kill { node: 12, back_after: Some(673) }),
+        (673, Fault::Kill { node: 5, back_after: None }),
+        (1150, Fault::Freeze { node: 0, lasts: 1313 }),
+        (1212, Fault::Freeze { node: 2, lasts: 1794 }),
+    ];
+    let mut plan = plan(4, 3_967_172_143_878_680_104, faults);
+    plan.setup.conditions = Conditions::perfect().with_loss(0.043_299_693_858_846_175);
+    (plan.setup.prediction, plan.setup.delay, plan.setup.change_every) = (0, 3, 1);
+    run(&plan);
+}

@@ -313,9 +313,8 @@ impl Recorder {
             out.extend_from_slice(&((next - first) as u16).to_le_bytes());
             let max = out.len() + INPUTS_MAX;
             let range = (first, next - 1);
-            let (bytes, count) = run::put(core::mem::take(out), max, range, players, cell);
+            let count = run::put(out, max, range, players, cell);
             debug_assert_eq!(count as Tick, next - first, "the limit has room for any inputs");
-            *out = bytes;
         });
         (self.first, self.cells) = (next, cells);
         self.cells.clear();

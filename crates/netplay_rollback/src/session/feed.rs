@@ -232,8 +232,8 @@ impl Feeds {
                 watcher.stage = Stage::Waiting(None);
                 continue;
             }
-            let (before, _) =
-                run::put(Vec::new(), MESSAGE_MAX, (tick - 1, tick - 1), players, cell);
+            let mut before = Vec::new();
+            run::put(&mut before, MESSAGE_MAX, (tick - 1, tick - 1), players, cell);
             let hash = xxhash_rust::xxh3::xxh3_64(bytes);
             let head = Head { tick, len: bytes.len(), hash, view, members, before };
             watcher.stage = Stage::Loading { head, bytes: bytes.to_vec(), sent: 0, got: 0 };
@@ -290,7 +290,8 @@ impl Watcher {
         let players = inputs.queues.len();
         let cell = |tick: Tick, player: usize| inputs.queues[player].get(tick);
         let range = (self.next, newest);
-        let (bits, count) = run::put(Vec::new(), MESSAGE_MAX / 2, range, players, cell);
+        let mut bits = Vec::new();
+        let count = run::put(&mut bits, MESSAGE_MAX / 2, range, players, cell);
         let feed = Message::Feed { first: self.next, count: count as u16, bits };
         self.next += count as Tick;
         send(self.peer, Send::Message(feed));

@@ -130,7 +130,8 @@ impl Ledger for Inputs {
         let cell = |tick: Tick, player: usize| {
             if tick < first { &neutral } else { self.queues[players.start + player].get(tick) }
         };
-        let (bits, count) = run::put(Vec::new(), max, (first, last), players.len(), cell);
+        let mut bits = Vec::new();
+        let count = run::put(&mut bits, max, (first, last), players.len(), cell);
         Tail { first, count: count as u16, bits }
     }
 

@@ -144,6 +144,7 @@ impl Session {
             BulkMessage::Part(index, part) => watching.part(index, part),
         };
         match loaded {
+            Loaded::Stale => {}
             Loaded::Parts(parts) => self.say_to(from, &Message::Fed { next: parts.into() }),
             Loaded::Malformed => {
                 watching.feeder = None;

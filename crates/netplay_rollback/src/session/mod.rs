@@ -27,7 +27,7 @@ use netplay_protocol::{Now, PeerId};
 
 use crate::agreement::{Agreement, Effect, Ledger};
 use crate::input::{Cell, InputBytes, Player, Tick};
-use crate::limits::{DELAY_MAX, HISTORY, SNAPSHOT_MAX};
+use crate::limits::{BLOCK_MAX, DELAY_MAX, HISTORY, PEERS_MAX, SNAPSHOT_MAX};
 use crate::message::{Decision, Mask, Message, Slot};
 use checksums::Checksums;
 pub(crate) use config::check_roster;
@@ -105,6 +105,9 @@ pub struct Session {
     stats: Stats,
     late: Vec<bool>,
     scratch: Scratch,
+    bits: Vec<u8>,
+    /// Buffers of blocks that were sent.
+    spare: Vec<Vec<u8>>,
     outputs: VecDeque<Output>,
 }
 
@@ -167,7 +170,9 @@ impl Session {
             stalled_since: None,
             ended: false,
             stats: Stats::default(),
-            scratch: Scratch::new(),
+            scratch: Scratch::default(),
+            bits: Vec::new(),
+            spare: Vec::new(),
             outputs: VecDeque::new(),
         })
     }
@@ -194,6 +199,15 @@ impl Session {
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// Takes back the buffer of a block that was sent. With that, and inputs of at most 22 bytes, a tick
+    /// allocates nothing once the history is full.
+    pub fn recycle(&mut self, mut block: Vec<u8>) {
+        if self.spare.len() < PEERS_MAX && block.capacity() <= 2 * BLOCK_MAX {
+            block.clear();
+            self.spare.push(block);
+        }
     }
 
     /// When to send the next [`Input::Deadline`].

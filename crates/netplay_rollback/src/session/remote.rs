@@ -86,58 +86,61 @@ impl Remote {
         self.wants_twice = lost >= TWICE_FROM || self.wants_twice && lost > 0;
     }
 
-    /// The block for the peer `to` at this tick, and its newest tick: what it does not know of our
-    /// players, as far as it fits; else the oldest at even ticks and the newest at odd ones.
+    /// Appends the block for the peer `to` at this tick, and gives its newest tick: what it does not
+    /// know of our players, as far as it fits; else the oldest at even ticks and the newest at odd ones.
     pub(crate) fn block(
         &self,
         inputs: &Inputs,
         (me, to): (Slot, Slot),
         session: u8,
-        mut out: Vec<u8>,
-    ) -> (Tick, Vec<u8>) {
+        bits: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Tick {
         let players = inputs.players(me);
         let own = &inputs.queues[players.start];
         let (first, newest) = ((self.acked + 1).max(own.first() + 1), own.held());
         let whole = (newest + 1 - first).max(0);
         let count = whole.min(BLOCK_TICKS_MAX as Tick);
         let cell = |tick: Tick, player: usize| inputs.queues[players.start + player].get(tick);
-        let mut run = Run { first, count, from_neutral: false, bits: Vec::new() };
+        let mut run = Run { first, count, from_neutral: false };
+        bits.clear();
         if !run::is_idle((first, first + count - 1), players.len(), cell) {
-            run = Self::oldest(inputs, me, first, count);
+            run = Self::oldest(inputs, me, first, count, bits);
         }
         if run.count < whole && inputs.tick % 2 != 0 {
-            run = Self::newest(inputs, me, newest);
+            run = Self::newest(inputs, me, newest, bits);
         }
         let last = run.first + run.count - 1;
         let head = Head {
             twice: self.wants_twice,
             from_neutral: run.from_neutral,
-            idle: run.bits.is_empty(),
+            idle: bits.is_empty(),
             newest: last,
             known: inputs.held(to),
             count: run.count as usize,
         };
-        head.put(&mut out, session);
-        out.extend_from_slice(&run.bits);
-        (last, out)
+        head.put(out, session);
+        out.extend_from_slice(bits);
+        last
     }
 
-    fn oldest(inputs: &Inputs, me: Slot, first: Tick, count: Tick) -> Run {
+    fn oldest(inputs: &Inputs, me: Slot, first: Tick, count: Tick, bits: &mut Vec<u8>) -> Run {
         let players = inputs.players(me);
         let cell = |tick: Tick, player: usize| inputs.queues[players.start + player].get(tick);
-        let put = |room: usize, count: Tick| {
-            run::put(Vec::new(), room, (first, first + count - 1), players.len(), cell)
+        let mut put = |room: usize, count: Tick| {
+            bits.clear();
+            run::put(bits, room, (first, first + count - 1), players.len(), cell) as Tick
         };
-        let (mut bits, mut count) = put(BLOCK_BUDGET, count);
+        let mut count = put(BLOCK_BUDGET, count);
         if count == 0 {
-            (bits, count) = put(BLOCK_MAX - HEAD_MAX, 1);
+            count = put(BLOCK_MAX - HEAD_MAX, 1);
         }
-        Run { first, count: count as Tick, from_neutral: false, bits }
+        Run { first, count, from_neutral: false }
     }
 
     /// As many of the newest ticks as fit, told from the neutral input: what comes before them may
     /// not be known.
-    fn newest(inputs: &Inputs, me: Slot, newest: Tick) -> Run {
+    fn newest(inputs: &Inputs, me: Slot, newest: Tick, bits: &mut Vec<u8>) -> Run {
         let players = inputs.players(me);
         let neutral = Cell::Given(inputs.neutral.clone());
         let known = newest - inputs.queues[players.start].first();
@@ -152,21 +155,21 @@ impl Remote {
                 }
             };
             let room = if length > 1 { BLOCK_BUDGET } else { BLOCK_MAX - HEAD_MAX };
-            let (bits, count) = run::put(Vec::new(), room, (first, newest), players.len(), cell);
-            if count as Tick == length || length == 1 {
-                return Run { first, count: count as Tick, from_neutral: true, bits };
+            bits.clear();
+            let count = run::put(bits, room, (first, newest), players.len(), cell) as Tick;
+            if count == length || length == 1 {
+                return Run { first, count, from_neutral: true };
             }
             length = (length / 2).max(1);
         }
     }
 }
 
-/// The inputs of a block.
+/// The ticks of a block.
 struct Run {
     first: Tick,
     count: Tick,
     from_neutral: bool,
-    bits: Vec<u8>,
 }
 
 /// A block as it came.
@@ -179,8 +182,14 @@ pub(crate) struct Arrived<'a> {
     pub(crate) again: bool,
 }
 
-/// What is read before it is believed: (tick, player, cell).
-pub(crate) type Scratch = Vec<(Tick, usize, Cell)>;
+/// What is read before it is believed; kept, so that a block that comes allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// The tick before those of the block, of each player of the peer.
+    before: Vec<Cell>,
+    /// (tick, player, cell).
+    cells: Vec<(Tick, usize, Cell)>,
+}
 
 impl Remote {
     /// Takes a block of the peer `from`.
@@ -215,7 +224,7 @@ impl Remote {
         if inputs.is_frozen(from) {
             return;
         }
-        for (tick, player, cell) in scratch.drain(..) {
+        for (tick, player, cell) in scratch.cells.drain(..) {
             match inputs.queues[player].put(tick, &cell) {
                 Put::New | Put::Known => {}
                 Put::Closed => refused.absent += 1,
@@ -234,33 +243,31 @@ impl Remote {
         bits: &[u8],
         scratch: &mut Scratch,
     ) -> bool {
-        scratch.clear();
+        let Scratch { before, cells } = scratch;
         let players = inputs.players(from);
-        let before = |player: usize| {
-            if head.from_neutral {
-                Cell::Given(inputs.neutral.clone())
-            } else {
-                inputs.queues[player].get(first - 1).clone()
-            }
-        };
-        let mut before: Vec<Cell> = players.clone().map(before).collect();
+        cells.clear();
+        before.clear();
+        before.extend(players.clone().map(|player| match head.from_neutral {
+            true => Cell::Given(inputs.neutral.clone()),
+            false => inputs.queues[player].get(first - 1).clone(),
+        }));
         if before.contains(&Cell::Missing) {
             return true;
         }
         if head.idle {
             for tick in first..=head.newest {
-                let cells = before.iter().zip(players.clone());
-                scratch.extend(cells.map(|(cell, player)| (tick, player, cell.clone())));
+                let same = before.iter().zip(players.clone());
+                cells.extend(same.map(|(cell, player)| (tick, player, cell.clone())));
             }
         } else {
-            let read = run::read(bits, head.count, &mut before, |tick, player, cell| {
-                scratch.push((first + tick as Tick, players.start + player, cell.clone()));
+            let read = run::read(bits, head.count, before, |tick, player, cell| {
+                cells.push((first + tick as Tick, players.start + player, cell.clone()));
             });
             if read.is_none() {
                 return false;
             }
         }
         let valid = |cell: &Cell| matches!(cell, Cell::Given(_)) && inputs.is_valid(cell);
-        scratch.iter().all(|(_, _, cell)| valid(cell))
+        cells.iter().all(|(_, _, cell)| valid(cell))
     }
 }

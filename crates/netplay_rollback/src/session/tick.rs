@@ -101,7 +101,10 @@ impl Session {
         let others = self.agreement.members().and(self.linked).without(Mask::of(me));
         for slot in others.iter() {
             let remote = &self.remotes[slot];
-            let (newest, bytes) = remote.block(&self.inputs, (me, slot), self.id as u8, Vec::new());
+            let mut bytes = self.spare.pop().unwrap_or_default();
+            let pair = (me, slot);
+            let newest =
+                remote.block(&self.inputs, pair, self.id as u8, &mut self.bits, &mut bytes);
             let (to, again) = (self.roster[slot], remote.twice);
             self.outputs.push_back(Output::Block { to, tick: newest as u16, bytes, again });
         }

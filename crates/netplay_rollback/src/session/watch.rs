@@ -41,6 +41,8 @@ pub(crate) enum Loaded {
     Parts(u16),
     /// The state before this tick is here: its bytes, who played before and in which view.
     Whole { head: Head, before: Vec<Cell>, bytes: Vec<u8>, parts: u16 },
+    /// It belongs to an answer that is not awaited any more.
+    Stale,
     /// No honest peer sends that.
     Malformed,
 }
@@ -80,7 +82,8 @@ impl Watching {
 
     /// The next part of it.
     pub(crate) fn part(&mut self, index: u16, part: &[u8]) -> Loaded {
-        let Some(loading) = &mut self.loading else { return Loaded::Malformed };
+        // We have asked again since.
+        let Some(loading) = &mut self.loading else { return Loaded::Stale };
         let whole = loading.bytes.len() + part.len();
         let fits =
             whole == loading.head.len || (whole < loading.head.len && part.len() == SNAPSHOT_PART);
