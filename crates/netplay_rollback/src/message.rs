@@ -130,7 +130,7 @@ impl Decision {
 pub(crate) enum Message {
     Checksum { tick: Tick, sum: u64 },
     Agree { view: u32, agree: Agree },
-    Watch { next: Tick, delay: u16 },
+    Watch { next: Tick, delay: u16, view: u32 },
     Feed { first: Tick, count: u16, bits: Vec<u8> },
     Fed { next: Tick },
     Leave,
@@ -411,9 +411,10 @@ impl Message {
                 out.extend_from_slice(&view.to_le_bytes());
                 agree.put(&mut out);
             }
-            Self::Watch { next, delay } => {
+            Self::Watch { next, delay, view } => {
                 put_tick(&mut out, *next);
                 out.extend_from_slice(&delay.to_le_bytes());
+                out.extend_from_slice(&view.to_le_bytes());
             }
             Self::Feed { first, count, bits } => {
                 put_tick(&mut out, *first);
@@ -445,7 +446,10 @@ impl Message {
         }
         let message = match kind {
             0 => Self::Checksum { tick: read_tick(&mut reader)?, sum: reader.u64()? },
-            10 => Self::Watch { next: read_tick(&mut reader)?, delay: reader.u16()? },
+            10 => {
+                let (next, delay) = (read_tick(&mut reader)?, reader.u16()?);
+                Self::Watch { next, delay, view: read_view(&mut reader)? }
+            }
             11 => {
                 let (first, count) = (read_tick(&mut reader)?, reader.u16()?);
                 let bits = reader.bytes(reader.rest().len())?.to_vec();
@@ -497,7 +501,7 @@ mod tests {
         let mut all: Vec<Message> = agree.map(|agree| Message::Agree { view: 9, agree }).into();
         all.extend([
             Message::Checksum { tick: 60, sum: 0x0102_0304_0506_0708 },
-            Message::Watch { next: -1, delay: 300 },
+            Message::Watch { next: -1, delay: 300, view: 2 },
             Message::Feed { first: 2, count: 3, bits: vec![9] },
             Message::Fed { next: 4 },
             Message::Leave,
@@ -527,7 +531,7 @@ mod tests {
             "08aa000000_09000000".into(),
             "09aa000000_09000000_01_05000000".into(),
             "00aa000000_3c000000_0807060504030201".into(),
-            "0aaa000000_ffffffff_2c01".into(),
+            "0aaa000000_ffffffff_2c01_02000000".into(),
             "0baa000000_02000000_0300_09".into(),
             "0caa000000_04000000".into(),
             "0daa000000".into(),

@@ -1,5 +1,6 @@
 //! What is known of one player's inputs.
 
+use core::ops::Range;
 use std::collections::VecDeque;
 
 use crate::input::{Cell, InputBytes, Tick};
@@ -97,15 +98,29 @@ impl InputQueue {
         Put::New
     }
 
-    /// Takes an input that is final. What was taken for absence may have been an earlier process.
+    /// Takes an input that is final. What was taken for absence may have been an earlier process; and
+    /// who tells may not have known what we do, and nobody else did.
     pub(crate) fn tell(&mut self, tick: Tick, cell: &Cell) {
         let index = usize::try_from(tick - self.first).ok();
         match index.and_then(|index| self.cells.get_mut(index)) {
-            Some(here @ Cell::Absent) => *here = cell.clone(),
+            Some(here @ (Cell::Absent | Cell::Given(_))) => *here = cell.clone(),
             _ => {
                 self.put(tick, cell);
             }
         }
+    }
+
+    /// Nobody knows more of what was before `from`, at which the player joins: it was not there.
+    pub(crate) fn absent_before(&mut self, from: Tick) {
+        let (first, end) = ((self.next - self.first).max(0), (from - self.first).max(0));
+        let known = self.cells.len().min(end as usize);
+        for cell in self.cells.range_mut((first as usize).min(known)..known) {
+            if *cell == Cell::Missing {
+                *cell = Cell::Absent;
+            }
+        }
+        self.cells.resize(self.cells.len().max(end as usize), Cell::Absent);
+        self.go_on();
     }
 
     fn go_on(&mut self) {
@@ -122,16 +137,21 @@ impl InputQueue {
     }
 
     /// A player who is not in the match is from this tick on; what is not known before it, it was not,
-    /// except that somebody still tells the ticks up to `told`. `kept` is the oldest tick that anybody
-    /// may still ask for.
-    pub(crate) fn join(&mut self, from: Tick, kept: Tick, told: Tick) {
+    /// except that somebody still tells the ticks of `told`. `kept` is the oldest tick that anybody may
+    /// still ask for.
+    pub(crate) fn join(&mut self, from: Tick, kept: Tick, told: &Range<Tick>) {
         if self.first + (self.cells.len() as Tick) < kept {
             (self.first, self.cells) = (kept.min(from - 1), VecDeque::new());
         }
         self.cells.truncate((self.next - self.first).max(0) as usize);
-        let told = (told.min(from - 1) + 1 - self.first).max(0) as usize;
-        self.cells.resize(told.max(self.cells.len()), Cell::Missing);
-        self.cells.resize((from - self.first).max(0) as usize, Cell::Absent);
+        let first = self.first;
+        let mut fill = |end: Tick, cell: Cell| {
+            let len = (end.min(from) - first).max(0) as usize;
+            self.cells.resize(len.max(self.cells.len()), cell);
+        };
+        fill(told.start, Cell::Absent);
+        fill(told.end, Cell::Missing);
+        fill(from, Cell::Absent);
         (self.absent_from, self.next) = (None, self.next.max(self.first).min(from));
         self.go_on();
     }
@@ -181,7 +201,7 @@ mod tests {
         assert_eq!((queue.get(3), queue.get(4)), (&given(1), &Cell::Absent));
         assert_eq!((queue.known(), queue.held()), (Tick::MAX, 3));
         assert_eq!(queue.put(4, &given(1)), Put::Closed);
-        queue.join(10, 0, -1);
+        queue.join(10, 0, &(0..0));
         assert_eq!((queue.get(9), queue.get(10)), (&Cell::Absent, &Cell::Missing));
         assert_eq!(queue.known(), 9);
         assert_eq!(queue.put(10, &given(5)), Put::New);
@@ -193,7 +213,7 @@ mod tests {
         let mut queue = queue();
         (0..3).for_each(|tick| assert_eq!(queue.put(tick, &given(1)), Put::New));
         queue.leave(20);
-        queue.join(30, 0, 9);
+        queue.join(30, 0, &(3..10));
         assert_eq!(
             (queue.known(), queue.get(9), queue.get(10)),
             (2, &Cell::Missing, &Cell::Absent)
@@ -204,11 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_told_of_who_was_absent_is_not_forgotten_when_it_joins() {
+        let mut queue = queue();
+        (0..3).for_each(|tick| assert_eq!(queue.put(tick, &given(1)), Put::New));
+        queue.leave(2);
+        // Ticks up to 7 were told, and that it played at none of 3 to 7.
+        queue.join(30, 0, &(8..10));
+        assert_eq!((queue.known(), queue.get(7)), (7, &Cell::Absent));
+        (8..10).for_each(|tick| assert_eq!(queue.put(tick, &Cell::Absent), Put::New));
+        assert_eq!((queue.known(), queue.get(30)), (29, &Cell::Missing));
+    }
+
+    #[test]
     fn who_was_away_for_very_long_leaves_no_gap_to_fill() {
         let mut queue = queue();
         queue.put(0, &given(1));
         queue.leave(0);
-        queue.join(1_000_000, 999_000, -1);
+        queue.join(1_000_000, 999_000, &(0..0));
         assert_eq!(queue.first(), 999_000);
         assert_eq!(queue.get(999_999), &Cell::Absent);
         assert_eq!(queue.put(1_000_000, &given(5)), Put::New);

@@ -172,7 +172,7 @@ fn asking_again_and_again_does_not_make_snapshots_again_and_again() {
     for tick in 0..600 {
         single.tick(tick);
         single.block(0, tick, &block(2, OURS, 1, 1, &forge::inputs(&[&idle])));
-        single.message(0, &forge::message(WATCH, &[&(-1_i32).to_le_bytes(), &[0, 0]]));
+        single.message(0, &forge::message(WATCH, &[&(-1_i32).to_le_bytes(), &[0; 6]]));
     }
     assert!(single.snapshots <= 11, "{} snapshots in ten seconds", single.snapshots);
     assert!(single.session.stats().refused.limit > 500, "{:?}", single.session.stats());

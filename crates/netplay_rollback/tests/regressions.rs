@@ -148,3 +148,29 @@ fn the_rest_of_a_snapshot_that_was_asked_for_again_is_no_fault() {
     (plan.setup.prediction, plan.setup.delay, plan.setup.change_every) = (0, 3, 1);
     run(&plan);
 }
+
+#[test]
+fn what_a_feed_has_told_of_who_was_absent_is_known_when_it_joins() {
+    let faults = vec![
+        (100, Fault::Kill { node: 1, back_after: Some(234) }),
+        (490, Fault::Kill { node: 3, back_after: Some(0) }),
+    ];
+    let mut plan = plan(4, 0, faults);
+    plan.setup.conditions = Conditions::perfect();
+    (plan.setup.prediction, plan.setup.change_every) = (0, 1);
+    run(&plan);
+}
+
+#[test]
+fn two_who_come_back_while_the_last_others_leave_play() {
+    let faults = vec![
+        (100, Fault::Kill { node: 0, back_after: Some(3633) }),
+        (326, Fault::Kill { node: 1, back_after: Some(3091) }),
+        (1612, Fault::Leave { node: 2 }),
+        (1732, Fault::Leave { node: 11 }),
+    ];
+    let mut plan = plan(4, 59, faults);
+    plan.setup.conditions = Conditions::perfect();
+    (plan.setup.prediction, plan.setup.change_every) = (0, 1);
+    run(&plan);
+}

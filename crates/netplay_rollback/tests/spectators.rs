@@ -103,7 +103,7 @@ fn a_spectator_that_confirms_nothing_is_not_sent_more() {
     let mut single = Single::new(SessionConfig { prediction: 8, ..config(2, 0, Role::Player) });
     single.link(2, true);
     single.tick(0);
-    single.message(2, &forge::message(WATCH, &[&0_i32.to_le_bytes(), &[0, 0]]));
+    single.message(2, &forge::message(WATCH, &[&0_i32.to_le_bytes(), &[0; 6]]));
     let (mut told, mut fed) = (0, 0);
     for tick in 0..3_000 {
         let input = forge::inputs(&[&[tick as u8]]);

@@ -205,7 +205,8 @@ impl Agreement {
         self.members.without(self.unheard())
     }
 
-    fn coordinator(&self) -> Option<Slot> {
+    /// Who leads: the host while it is there, else the first of the others.
+    pub(crate) fn coordinator(&self) -> Option<Slot> {
         let alive = self.alive();
         if alive.contains(self.host) { Some(self.host) } else { alive.iter().next() }
     }

@@ -80,8 +80,15 @@ impl Inputs {
         }
     }
 
-    /// A peer plays from this tick on. Somebody still tells us what happened up to `told`.
-    pub(crate) fn join(&mut self, slot: Slot, from: Tick, told: Tick) {
+    /// Nobody knows more of what a peer did before this tick, from which on it plays.
+    pub(crate) fn absent_before(&mut self, slot: Slot, from: Tick) {
+        for player in self.players(slot) {
+            self.queues[player].absent_before(from);
+        }
+    }
+
+    /// A peer plays from this tick on. Somebody still tells us what happened at the ticks of `told`.
+    pub(crate) fn join(&mut self, slot: Slot, from: Tick, told: &Range<Tick>) {
         let kept = self.oldest_needed();
         for player in self.players(slot) {
             self.queues[player].join(from, kept, told);

@@ -8,7 +8,7 @@ use super::{Event, Output, Session};
 use crate::agreement::Ledger;
 use crate::input::{Cell, Tick};
 use crate::limits::{AHEAD_MAX, DELAY_MAX, HISTORY};
-use crate::message::{Mask, Message};
+use crate::message::{Message, Slot};
 use crate::run;
 
 /// A simulation that is so many ticks behind what is known has caught up.
@@ -42,7 +42,7 @@ impl Session {
                 // Who only watches takes part with its wish to play alone.
                 self.slot.is_none() || self.agreement.message(slot, view, agree, &mut self.inputs)
             }),
-            Message::Watch { next, delay } => self.watch(from, next, delay),
+            Message::Watch { next, delay, view } => self.watch(from, next, delay, view),
             Message::Feed { first, count, bits } => self.feed(from, first, count, &bits),
             Message::Fed { next } => self.feeds.fed(from, next),
             Message::Leave => {
@@ -61,7 +61,10 @@ impl Session {
         }
     }
 
-    fn watch(&mut self, from: PeerId, next: Tick, delay: u16) -> bool {
+    fn watch(&mut self, from: PeerId, next: Tick, delay: u16, view: u32) -> bool {
+        if let Some(slot) = self.slot_of(from) {
+            self.wants.insert(slot, (view, next));
+        }
         if self.slot_of(from).is_none() && !self.spectators_up.contains(&from) {
             return false;
         }
@@ -75,15 +78,26 @@ impl Session {
         true
     }
 
-    /// Who joined has heard enough once it knows all that was before: its feeder may be gone. With
-    /// nobody else in the match there is nothing more to hear.
+    /// Who joined has heard enough once it knows all that was before: its feeder may be gone. Once all
+    /// others have joined as late and know no more, there is nothing more to hear; the one who leads
+    /// says so to the others, with its feed.
     fn end_watching(&mut self) {
-        let Some(last) = self.watching.as_ref().and_then(|watching| watching.last) else { return };
-        let members = self.agreement.members();
-        let alone: Mask = self.slot.into_iter().collect();
-        if members == alone {
-            for slot in (0..self.roster.len()).filter(|slot| !alone.contains(*slot)) {
-                self.inputs.leave(slot, self.inputs.held(slot));
+        let Some(Watching { last: Some(last), next: Some(next), .. }) = self.watching else {
+            return;
+        };
+        let (view, mut others) = (self.agreement.view(), self.agreement.members());
+        others = others.without(self.slot.into_iter().collect());
+        let needs = |slot: Slot| self.wants.get(&slot).filter(|(said, _)| *said == view);
+        let knows_no_more = |slot: Slot| {
+            self.remotes[slot].catches_up() && needs(slot).is_some_and(|(_, needs)| *needs <= next)
+        };
+        if self.agreement.coordinator() == self.slot && others.iter().all(knows_no_more) {
+            for slot in (0..self.roster.len()).filter(|slot| Some(*slot) != self.slot) {
+                if others.contains(slot) {
+                    self.inputs.absent_before(slot, self.remotes[slot].first());
+                } else {
+                    self.inputs.leave(slot, self.inputs.held(slot));
+                }
             }
         }
         if self.inputs.known() >= last {
@@ -99,7 +113,8 @@ impl Session {
         if watching.is_silent(tick) {
             let others = self.agreement.members().and(self.linked);
             let others = others.iter().filter(|slot| Some(*slot) != me);
-            let mut peers: Vec<PeerId> = others.map(|slot| self.roster[slot]).collect();
+            let others: Vec<Slot> = others.collect();
+            let mut peers: Vec<PeerId> = others.iter().map(|slot| self.roster[*slot]).collect();
             // Another one each time, and the host only if there is nobody else.
             let host = self.roster.get(self.agreement.host()).copied();
             for other in [watching.feeder.take(), host].into_iter().flatten() {
@@ -107,12 +122,20 @@ impl Session {
                     peers.retain(|peer| *peer != other);
                 }
             }
+            // If all have joined as late, it is who leads that finds out.
+            let leads = self.agreement.coordinator().filter(|slot| others.contains(slot));
+            if let Some(slot) = leads
+                && others.iter().all(|slot| self.remotes[*slot].catches_up())
+            {
+                peers = vec![self.roster[slot]];
+            }
             let Some(peer) = peers.get(tick.unsigned_abs() as usize % peers.len().max(1)) else {
                 return;
             };
             watching.ask(*peer, tick);
             let (to, next) = (*peer, watching.next.unwrap_or(-1));
-            let bytes = Message::Watch { next, delay: watching.delay }.encode(self.id);
+            let view = self.agreement.view();
+            let bytes = Message::Watch { next, delay: watching.delay, view }.encode(self.id);
             self.outputs.push_back(Output::Message { to, bytes });
         }
         // A player that has caught up plays.
@@ -167,6 +190,15 @@ impl Session {
         let Some(watching) = self.watching.as_mut().filter(|w| w.feeder == Some(from)) else {
             return false;
         };
+        // Nor from one who is agreed to leave: what the others know by then is what counts.
+        if self
+            .roster
+            .iter()
+            .position(|peer| *peer == from)
+            .is_some_and(|slot| self.inputs.is_frozen(slot))
+        {
+            return true;
+        }
         let inputs = &mut self.inputs;
         let next = first + Tick::from(count);
         // One that was asked twice tells some ticks twice; another one told what we know since.

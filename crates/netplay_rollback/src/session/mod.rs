@@ -21,13 +21,14 @@ mod simulation;
 mod tick;
 mod watch;
 
-use std::collections::{BTreeSet, VecDeque};
+use core::ops::Range;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use netplay_protocol::{Now, PeerId};
 
 use crate::agreement::{Agreement, Effect, Ledger};
 use crate::input::{Cell, InputBytes, Player, Tick};
-use crate::limits::{BLOCK_MAX, DELAY_MAX, HISTORY, PEERS_MAX, SNAPSHOT_MAX};
+use crate::limits::{BLOCK_MAX, DELAY_MAX, PEERS_MAX, SNAPSHOT_MAX};
 use crate::message::{Decision, Mask, Message, Slot};
 use checksums::Checksums;
 pub(crate) use config::check_roster;
@@ -93,6 +94,8 @@ pub struct Session {
     feeds: Feeds,
     /// Until we have all that was before we play; for a spectator always.
     watching: Option<Watching>,
+    /// The next tick that players who catch up need, and the view in which they said so.
+    wants: BTreeMap<Slot, (u32, Tick)>,
     spectators_up: BTreeSet<PeerId>,
     linked: Mask,
     local: Vec<Option<InputBytes>>,
@@ -111,8 +114,8 @@ pub struct Session {
     outputs: VecDeque<Output>,
 }
 
-/// Before every tick.
-const TOLD_NOTHING: Tick = -HISTORY;
+/// Nobody tells us any ticks.
+const TOLD_NOTHING: Range<Tick> = 0..0;
 
 impl Session {
     /// A session before its first tick.
@@ -161,6 +164,7 @@ impl Session {
             checksums: Checksums::default(),
             feeds: Feeds::default(),
             watching,
+            wants: BTreeMap::new(),
             spectators_up: BTreeSet::new(),
             linked,
             local: vec![None; local],
@@ -416,12 +420,15 @@ impl Session {
             self.inputs.leave(leave.slot, leave.last);
             self.checksums.left(leave.slot, leave.last);
             let (peer, at) = (self.roster[leave.slot], leave.last + 1);
+            if let Some(watching) = self.watching.as_mut().filter(|w| w.feeder == Some(peer)) {
+                watching.feeder = None;
+            }
             self.event(Event::Left { peer, at });
         }
         for join in &decision.joins {
             if joined.is_none() {
-                let told = self.watching.as_ref().and_then(|watching| watching.last);
-                self.inputs.join(join.slot, join.from, told.unwrap_or(TOLD_NOTHING));
+                let told = self.watching.as_ref().and_then(Watching::told);
+                self.inputs.join(join.slot, join.from, &told.unwrap_or(TOLD_NOTHING));
             }
             self.remotes[join.slot] = Remote::new(join.from - 1);
             let peer = self.roster[join.slot];
@@ -440,7 +447,7 @@ impl Session {
                 self.inputs.leave(slot, from - 1);
             }
         }
-        self.inputs.join(me, from, TOLD_NOTHING);
+        self.inputs.join(me, from, &TOLD_NOTHING);
         if let Some(watching) = &mut self.watching {
             watching.last = Some(from - 1);
         }

@@ -52,6 +52,11 @@ impl Remote {
         Self { acked, knows, joined, twice, newest, came, wants_twice, lag: 0 }
     }
 
+    /// The first tick at which it plays.
+    pub(crate) const fn first(&self) -> Tick {
+        self.joined + 1
+    }
+
     /// Whether it does not know yet what was before it played.
     pub(crate) const fn catches_up(&self) -> bool {
         self.knows < self.joined

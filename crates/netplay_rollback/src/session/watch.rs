@@ -1,5 +1,7 @@
 //! The other side of a feed: who has no state yet, or only watches.
 
+use core::ops::Range;
+
 use netplay_protocol::PeerId;
 
 use crate::input::{Cell, Tick};
@@ -56,6 +58,11 @@ impl Watching {
     /// Whether to ask, now: nobody was asked, or who was asked says nothing.
     pub(crate) const fn is_silent(&self, tick: Tick) -> bool {
         self.feeder.is_none() || tick - self.heard > PATIENCE
+    }
+
+    /// The ticks that are still to be told to us, who are in the match by now.
+    pub(crate) fn told(&self) -> Option<Range<Tick>> {
+        Some(self.next?..self.last? + 1)
     }
 
     /// This peer is asked.

@@ -279,7 +279,10 @@ pub fn any_message(rng: &mut ChaCha8Rng, known: &Known) -> Vec<u8> {
         }
         8 => agree(8, view, &[]),
         WANT => agree(WANT, view, &[&[below(rng, 2) as u8], &rng.next_u32().to_le_bytes()]),
-        WATCH => message(WATCH, &[&tick, &(rng.next_u32() as u16).to_le_bytes()]),
+        WATCH => {
+            let delay = (rng.next_u32() as u16).to_le_bytes();
+            message(WATCH, &[&tick, &delay, &view.to_le_bytes()])
+        }
         FEED => feed(any_tick(rng, known.tick), rng.next_u32() as u16, &any_bits(rng, 9000)),
         FED => message(FED, &[&tick]),
         13 => message(13, &[]),
