@@ -57,7 +57,7 @@ pub const SNAPSHOT_PARTS_AHEAD: usize = 8;
 /// Spectators and returning players that one peer serves.
 pub const WATCHERS_MAX: usize = 16;
 
-/// Ticks between two requests of one watcher: it asks again after three times as many.
+/// Ticks between two requests of one watcher: it asks again after three seconds.
 pub const WATCH_EVERY: i32 = 60;
 
 /// Ticks of a feed that are on their way to one watcher.

@@ -174,3 +174,58 @@ fn two_who_come_back_while_the_last_others_leave_play() {
     (plan.setup.prediction, plan.setup.change_every) = (0, 1);
     run(&plan);
 }
+
+#[test]
+fn who_was_fed_what_two_deaths_have_undone_begins_anew() {
+    let faults = vec![
+        (1853, Fault::Kill { node: 0, back_after: Some(630) }),
+        (894, Fault::Kill { node: 3, back_after: Some(53) }),
+        (100, Fault::Kill { node: 6, back_after: None }),
+        (100, Fault::Kill { node: 9, back_after: None }),
+    ];
+    let mut plan = plan(4, 22_833_134_042_630_059, faults);
+    plan.setup.conditions = Conditions::perfect();
+    (plan.setup.prediction, plan.setup.change_every) = (0, 5);
+    run(&plan);
+}
+
+#[test]
+fn who_watches_asks_again_after_seconds_at_any_rate() {
+    let faults = vec![
+        (1808, Fault::Kill { node: 0, back_after: None }),
+        (100, Fault::Kill { node: 2, back_after: Some(0) }),
+        (100, Fault::Watch { delay: 0 }),
+        (100, Fault::Kill { node: 3, back_after: Some(0) }),
+    ];
+    let mut plan = plan(4, 0, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 9);
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 1, 30);
+    run(&plan);
+}
+
+#[test]
+fn who_stands_still_while_it_comes_back_at_a_low_rate_plays_in_the_end() {
+    let faults = vec![
+        (700, Fault::Freeze { node: 0, lasts: 10 }),
+        (652, Fault::Kill { node: 4, back_after: Some(547) }),
+        (957, Fault::Freeze { node: 0, lasts: 924 }),
+        (1179, Fault::Kill { node: 3, back_after: Some(45) }),
+    ];
+    let mut plan = plan(4, 128_146_717_010, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 89);
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 1, 30);
+    run(&plan);
+}
+
+#[test]
+fn who_dies_before_it_plays_is_agreed_to_have_been_absent() {
+    let faults = vec![
+        (1870, Fault::Kill { node: 0, back_after: Some(814) }),
+        (890, Fault::Kill { node: 3, back_after: Some(1491) }),
+        (2206, Fault::Leave { node: 3 }),
+    ];
+    let mut plan = plan(4, 1_834_072_464_167_892_242, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 25);
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.ballast) = (0, 1, 187_424);
+    run(&plan);
+}

@@ -80,6 +80,12 @@ impl Inputs {
         }
     }
 
+    /// Whether we were told inputs of a peer after this tick.
+    pub(crate) fn is_told_after(&self, slot: Slot, last: Tick) -> bool {
+        let mut players = self.players(slot).map(|player| &self.queues[player]);
+        players.any(|queue| queue.newest_before(Tick::MAX).is_some_and(|(tick, _)| tick > last))
+    }
+
     /// Nobody knows more of what a peer did before this tick, from which on it plays.
     pub(crate) fn absent_before(&mut self, slot: Slot, from: Tick) {
         for player in self.players(slot) {
@@ -154,7 +160,8 @@ impl Ledger for Inputs {
         let read = run::read(&tail.bits, tail.count.into(), &mut before, |tick, player, cell| {
             cells.push((tail.first + tick as Tick, players.start + player, cell.clone()));
         });
-        let valid = |cell: &Cell| matches!(cell, Cell::Given(_)) && self.is_valid(cell);
+        // Who has just joined was absent before.
+        let valid = |cell: &Cell| self.is_valid(cell);
         if read.is_some() && cells.iter().all(|(_, _, cell)| valid(cell)) {
             for (tick, player, cell) in cells {
                 self.queues[player].put(tick, &cell);

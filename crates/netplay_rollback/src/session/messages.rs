@@ -11,6 +11,9 @@ use crate::limits::{AHEAD_MAX, DELAY_MAX, HISTORY};
 use crate::message::{Message, Slot};
 use crate::run;
 
+/// A peer that was asked and says nothing is asked again after so many times half a second.
+const PATIENCE: Tick = 6;
+
 /// A simulation that is so many ticks behind what is known has caught up.
 const NEAR: Tick = 8;
 
@@ -110,7 +113,7 @@ impl Session {
         let (tick, me) = (self.inputs.tick, self.slot);
         self.end_watching();
         let Some(watching) = &mut self.watching else { return };
-        if watching.is_silent(tick) {
+        if watching.is_silent(tick, PATIENCE * self.inputs.lead()) {
             let others = self.agreement.members().and(self.linked);
             let others = others.iter().filter(|slot| Some(*slot) != me);
             let others: Vec<Slot> = others.collect();

@@ -29,7 +29,7 @@ use netplay_protocol::{Now, PeerId};
 use crate::agreement::{Agreement, Effect, Ledger};
 use crate::input::{Cell, InputBytes, Player, Tick};
 use crate::limits::{BLOCK_MAX, DELAY_MAX, PEERS_MAX, SNAPSHOT_MAX};
-use crate::message::{Decision, Mask, Message, Slot};
+use crate::message::{Decision, Leave, Mask, Message, Slot};
 use checksums::Checksums;
 pub(crate) use config::check_roster;
 pub use config::{ConfigError, Role, Seat, SessionConfig};
@@ -404,13 +404,20 @@ impl Session {
     /// The next view begins.
     fn decided(&mut self, decision: &Decision, members: Mask) {
         let me = self.slot;
-        if decision.leaves.iter().any(|leave| Some(leave.slot) == me) {
-            if self.is_playing() {
-                self.dropped();
-            }
-            return;
-        }
         let joined = decision.joins.iter().find(|join| Some(join.slot) == me).map(|join| join.from);
+        if !self.is_playing() {
+            // Who fed us, and nobody else, may have known what is undone by its death.
+            let undone = |leave: &Leave| self.inputs.is_told_after(leave.slot, leave.last);
+            if decision.leaves.iter().any(undone) {
+                if joined.is_some() {
+                    return self.dropped();
+                }
+                self.watching.iter_mut().for_each(Watching::restart);
+                return;
+            }
+        } else if decision.leaves.iter().any(|leave| Some(leave.slot) == me) {
+            return self.dropped();
+        }
         if let Some(from) = joined {
             self.begin_to_play(from, members);
         } else if !self.is_playing() {

@@ -10,9 +10,6 @@ use crate::run;
 use crate::session::feed::Head;
 use crate::session::inputs::Inputs;
 
-/// A peer that was asked and says nothing is asked again after so many ticks.
-const PATIENCE: Tick = 180;
-
 /// A snapshot that is coming.
 #[derive(Debug)]
 struct Loading {
@@ -55,9 +52,14 @@ impl Watching {
         Self { feeder: None, delay, next, last: None, loading: None, heard: 0 }
     }
 
-    /// Whether to ask, now: nobody was asked, or who was asked says nothing.
-    pub(crate) const fn is_silent(&self, tick: Tick) -> bool {
-        self.feeder.is_none() || tick - self.heard > PATIENCE
+    /// Whether to ask, now: nobody was asked, or who was asked says nothing for so many ticks.
+    pub(crate) const fn is_silent(&self, tick: Tick, patience: Tick) -> bool {
+        self.feeder.is_none() || tick - self.heard > patience
+    }
+
+    /// What we were told is not what the others have agreed on: a state is needed again.
+    pub(crate) fn restart(&mut self) {
+        (self.feeder, self.next, self.loading) = (None, None, None);
     }
 
     /// The ticks that are still to be told to us, who are in the match by now.

@@ -457,6 +457,10 @@ impl World {
             return;
         }
         let Some(node) = self.nodes.get_mut(&index) else { return };
+        // Who comes back begins anew if two have died of whom only one knew what the other did.
+        if index < self.setup.peers && !node.session.is_playing() {
+            return;
+        }
         // Who was dropped has not run again what turned out to be wrong.
         if node.count(|event| *event == Event::Dropped) > 0 {
             return;
