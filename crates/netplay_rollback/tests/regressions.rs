@@ -229,3 +229,15 @@ fn who_dies_before_it_plays_is_agreed_to_have_been_absent() {
     (plan.setup.prediction, plan.setup.change_every, plan.setup.ballast) = (0, 1, 187_424);
     run(&plan);
 }
+
+#[test]
+fn who_comes_back_is_not_taken_for_its_earlier_process_by_a_later_decision() {
+    let faults = vec![
+        (100, Fault::Kill { node: 1, back_after: None }),
+        (1340, Fault::Kill { node: 12, back_after: Some(899) }),
+    ];
+    let mut plan = plan(4, 72_886_896_619_365_335, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 60);
+    (plan.setup.prediction, plan.setup.change_every) = (0, 1);
+    run(&plan);
+}

@@ -369,13 +369,16 @@ impl Agreement {
         self.decided.push_back((self.view, ballot, members, decision.clone()));
         ledger.freeze(Mask::default());
         ledger.hold(None);
+        // If somebody of our name still plays, it is the process that we follow.
+        let ours = self.members.contains(self.me) || decision.joined().contains(self.me);
         (self.view, self.members) = (self.view + 1, members);
+        self.members.set(self.me, ours && members.contains(self.me));
         (self.promised, self.accepted, self.leading) = (Ballot::default(), None, None);
         self.asked = (Mask::default(), Mask::default());
         self.dropped_by = Mask::default();
         (self.join_after, self.again_at, self.no_quorum) = (0, None, false);
         self.reports.clear();
-        if members.contains(self.me) {
+        if self.members.contains(self.me) {
             self.want = None;
         }
         self.effects.push_back(Effect::Decided { decision, members });

@@ -77,6 +77,8 @@ pub struct World {
     news: Vec<(Now, usize, usize, bool)>,
     /// When the lobby server tells who is there.
     lobby_news: Option<Now>,
+    /// The host of the lobby, until the lobby server notices that it is gone.
+    host: usize,
     pub rng: ChaCha8Rng,
     /// The checksum before each tick that somebody has final, and who.
     oracle: BTreeMap<Tick, (u64, BTreeSet<usize>)>,
@@ -106,6 +108,7 @@ impl World {
             copies: Vec::new(),
             news: Vec::new(),
             lobby_news: None,
+            host: 0,
             rng,
             oracle: BTreeMap::new(),
             sent_blocks: 0,
@@ -135,7 +138,7 @@ impl World {
     pub fn start(&mut self, index: usize, role: Role) {
         let setup = &self.setup;
         let seats = (0..setup.peers).map(|of| Seat { peer: peer(of), players: setup.players_each });
-        let mut config = SessionConfig::new(77, peer(index), peer(self.host()), seats.collect());
+        let mut config = SessionConfig::new(77, peer(index), peer(self.host), seats.collect());
         config.rate = netplay_tick::TickRate::new(setup.rate).unwrap();
         config.checksum_every = setup.rate;
         (config.role, config.prediction, config.delay) = (role, setup.prediction, setup.delay);
@@ -217,7 +220,10 @@ impl World {
             return;
         }
         self.lobby_news = None;
-        let host = self.host();
+        if !self.nodes.contains_key(&self.host) {
+            self.host = self.nodes.keys().copied().next().unwrap_or(0);
+        }
+        let host = self.host;
         let gone: Vec<usize> =
             (0..self.setup.peers).filter(|at| !self.nodes.contains_key(at)).collect();
         for node in self.nodes.keys().copied().collect::<Vec<_>>() {
@@ -229,8 +235,8 @@ impl World {
     }
 
     /// The player who is the host of the lobby.
-    pub fn host(&self) -> usize {
-        self.nodes.keys().copied().next().unwrap_or(0)
+    pub const fn host(&self) -> usize {
+        self.host
     }
 
     pub fn players_left(&self) -> usize {
