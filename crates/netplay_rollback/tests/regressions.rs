@@ -241,3 +241,22 @@ fn who_comes_back_is_not_taken_for_its_earlier_process_by_a_later_decision() {
     (plan.setup.prediction, plan.setup.change_every) = (0, 1);
     run(&plan);
 }
+
+#[test]
+fn a_checksum_of_one_who_died_with_another_is_not_held_against_the_others() {
+    let faults = vec![
+        (1284, Fault::Kill { node: 9, back_after: None }),
+        (2201, Fault::Cut { a: 10, b: 3, lasts: 233 }),
+        (1236, Fault::Kill { node: 5, back_after: None }),
+        (314, Fault::Kill { node: 2, back_after: None }),
+        (131, Fault::Kill { node: 0, back_after: None }),
+    ];
+    let mut plan = plan(4, 10_647_703_167_106_249_456, faults);
+    let jitter = netplay_simnet::Jitter::Independent { max: MS };
+    plan.setup.conditions = Conditions {
+        jitter,
+        ..Conditions::perfect().with_delay(MS * 99).with_loss(0.161_348_460_244_458_34)
+    };
+    (plan.setup.prediction, plan.setup.delay, plan.setup.change_every) = (1, 3, 1);
+    run(&plan);
+}

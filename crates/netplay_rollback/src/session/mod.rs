@@ -423,9 +423,11 @@ impl Session {
         } else if !self.is_playing() {
             return;
         }
+        // Of several who leave, one may have had inputs of the others that nobody has who stays.
+        let first = decision.leaves.iter().map(|leave| leave.last).min();
         for leave in decision.leaves.iter().filter(|_| joined.is_none()) {
             self.inputs.leave(leave.slot, leave.last);
-            self.checksums.left(leave.slot, leave.last);
+            self.checksums.left(leave.slot, first.unwrap_or(leave.last));
             let (peer, at) = (self.roster[leave.slot], leave.last + 1);
             if let Some(watching) = self.watching.as_mut().filter(|w| w.feeder == Some(peer)) {
                 watching.feeder = None;
