@@ -126,6 +126,17 @@ impl Decision {
     }
 }
 
+/// What was decided in a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) ballot: Ballot,
+    /// Who plays then.
+    pub(crate) members: Mask,
+    pub(crate) decision: Decision,
+    /// Which process of each of them plays, if it did not from the start.
+    pub(crate) epochs: Vec<(Slot, u32)>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Checksum { tick: Tick, sum: u64 },
@@ -167,11 +178,7 @@ pub(crate) enum Agree {
         ballot: Ballot,
         confirmed: Tick,
     },
-    Decided {
-        ballot: Ballot,
-        members: Mask,
-        decision: Decision,
-    },
+    Decided(Outcome),
     Behind,
     Want {
         ready: bool,
@@ -218,7 +225,7 @@ impl Agree {
             Self::Accept { .. } => 4,
             Self::Accepted { .. } => 5,
             Self::TooLate { .. } => 6,
-            Self::Decided { .. } => 7,
+            Self::Decided(_) => 7,
             Self::Behind => 8,
             Self::Want { .. } => 9,
         }
@@ -265,10 +272,15 @@ impl Agree {
                 put_ballot(out, *ballot);
                 put_tick(out, *confirmed);
             }
-            Self::Decided { ballot, members, decision } => {
+            Self::Decided(Outcome { ballot, members, decision, epochs }) => {
                 put_ballot(out, *ballot);
                 out.extend_from_slice(&members.0.to_le_bytes());
                 put_decision(out, decision);
+                out.push(epochs.len() as u8);
+                for (slot, epoch) in epochs {
+                    out.push(*slot as u8);
+                    out.extend_from_slice(&epoch.to_le_bytes());
+                }
             }
             Self::Behind => {}
             Self::Want { ready, epoch } => {
@@ -309,7 +321,9 @@ impl Agree {
             6 => Self::TooLate { ballot: read_ballot(reader)?, confirmed: read_tick(reader)? },
             7 => {
                 let (ballot, members) = (read_ballot(reader)?, Mask(reader.u16()?));
-                Self::Decided { ballot, members, decision: read_decision(reader)? }
+                let decision = read_decision(reader)?;
+                let epochs = read_list(reader, |reader| Ok((read_slot(reader)?, reader.u32()?)))?;
+                Self::Decided(Outcome { ballot, members, decision, epochs })
             }
             8 => Self::Behind,
             9 => Self::Want { ready: read_bool(reader)?, epoch: reader.u32()? },
@@ -494,7 +508,12 @@ mod tests {
             Agree::Accept { ballot, decision: decision(), tails: vec![(3, tail)] },
             Agree::Accepted { ballot },
             Agree::TooLate { ballot, confirmed: 100 },
-            Agree::Decided { ballot, members: Mask(7), decision: decision() },
+            Agree::Decided(Outcome {
+                ballot,
+                members: Mask(7),
+                decision: decision(),
+                epochs: vec![(2, 6)],
+            }),
             Agree::Behind,
             Agree::Want { ready: true, epoch: 5 },
         ];
@@ -527,7 +546,7 @@ mod tests {
             format!("04aa000000_09000000_0201000001_{decision}_01_03_{tail}"),
             "05aa000000_09000000_0201000001".into(),
             "06aa000000_09000000_0201000001_64000000".into(),
-            format!("07aa000000_09000000_0201000001_0700_{decision}"),
+            format!("07aa000000_09000000_0201000001_0700_{decision}_01_02_06000000"),
             "08aa000000_09000000".into(),
             "09aa000000_09000000_01_05000000".into(),
             "00aa000000_3c000000_0807060504030201".into(),

@@ -260,3 +260,17 @@ fn a_checksum_of_one_who_died_with_another_is_not_held_against_the_others() {
     (plan.setup.prediction, plan.setup.delay, plan.setup.change_every) = (1, 3, 1);
     run(&plan);
 }
+
+#[test]
+fn who_watches_does_not_take_a_returning_player_for_its_earlier_process() {
+    let faults = vec![
+        (100, Fault::Delay { ticks: 5 }),
+        (100, Fault::Kill { node: 1, back_after: Some(1935) }),
+        (1828, Fault::Kill { node: 10, back_after: None }),
+        (2155, Fault::Kill { node: 4, back_after: Some(591) }),
+    ];
+    let mut plan = plan(4, 3_515_789_838_023_090_953, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 82);
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 1, 30);
+    run(&plan);
+}

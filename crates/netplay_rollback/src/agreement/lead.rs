@@ -192,8 +192,7 @@ impl Agreement {
         if leading.missing().is_empty() {
             let (ballot, decision) = (leading.ballot, decision.clone());
             let view = self.view;
-            let members = self.after(&decision);
-            self.begin(ballot, decision, members, ledger);
+            self.begin(self.outcome(ballot, decision), ledger);
             let told = Mask(u16::MAX).without(self.lost).without(Mask::of(self.me));
             self.tell(view, told);
         }

@@ -11,6 +11,7 @@
 //! nowhere else, and no majority needs it.
 
 mod lead;
+mod views;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,8 +19,8 @@ use std::collections::{BTreeMap, VecDeque};
 use netplay_protocol::Now;
 
 use crate::input::Tick;
-use crate::limits::{BALLOTS_AHEAD, DECISIONS_MAX, HISTORY, TAIL_MAX};
-use crate::message::{Agree, Ballot, Decision, Held, Leave, Mask, Slot, Tail};
+use crate::limits::{BALLOTS_AHEAD, HISTORY, TAIL_MAX};
+use crate::message::{Agree, Ballot, Decision, Held, Mask, Outcome, Slot, Tail};
 use lead::{Answer, Leading};
 
 /// How often a question is repeated that is not answered.
@@ -84,6 +85,8 @@ pub(crate) struct Agreement {
     /// Which process we are, if we want to play, and whether we are ready.
     want: Option<(u32, bool)>,
     was_ready: bool,
+    /// Who tells us the match, while we do not play.
+    fed_by: Option<Slot>,
     promised: Ballot,
     /// Who leaves and who joins by what we have promised.
     asked: (Mask, Mask),
@@ -95,7 +98,8 @@ pub(crate) struct Agreement {
     dropped_by: Mask,
     again_at: Option<Now>,
     no_quorum: bool,
-    decided: VecDeque<(u32, Ballot, Mask, Decision)>,
+    /// What was decided in which view.
+    decided: VecDeque<(u32, Outcome)>,
     effects: VecDeque<Effect>,
 }
 
@@ -116,6 +120,7 @@ impl Agreement {
             epochs: BTreeMap::new(),
             want: None,
             was_ready: false,
+            fed_by: None,
             promised: Ballot::default(),
             asked: (Mask::default(), Mask::default()),
             accepted: None,
@@ -160,13 +165,6 @@ impl Agreement {
         self.members.set(self.me, false);
     }
 
-    /// Tells a peer that came back who plays, if it does not.
-    pub(crate) fn tell_newest(&mut self, slot: Slot) {
-        if let Some((view, ..)) = self.decided.back().filter(|_| !self.members.contains(slot)) {
-            self.tell(*view, Mask::of(slot));
-        }
-    }
-
     /// There is a link to a peer, or none any more.
     pub(crate) fn set_lost(&mut self, slot: Slot, lost: bool) {
         self.lost.set(slot, lost);
@@ -188,6 +186,11 @@ impl Agreement {
 
     pub(crate) const fn set_host(&mut self, slot: Slot) {
         self.host = slot;
+    }
+
+    /// A peer tells us the match: it is believed in who plays, too.
+    pub(crate) const fn set_fed_by(&mut self, slot: Option<Slot>) {
+        self.fed_by = slot;
     }
 
     /// We want to play.
@@ -331,59 +334,6 @@ impl Agreement {
         self.accepted = Some((ballot, decision));
     }
 
-    /// Tells what was decided in a view, if we still know.
-    fn tell(&mut self, view: u32, to: Mask) {
-        let found = self.decided.iter().find(|(of, ..)| *of == view);
-        if let Some((_, ballot, members, decision)) = found.cloned() {
-            for to in to.iter() {
-                let decision = decision.clone();
-                let agree = Agree::Decided { ballot, members, decision };
-                self.effects.push_back(Effect::Say { to, view, agree });
-            }
-        }
-    }
-
-    /// Who plays after a decision.
-    fn after(&self, decision: &Decision) -> Mask {
-        Mask(self.members.without(decision.left()).0 | decision.joined().0)
-    }
-
-    fn begin(
-        &mut self,
-        ballot: Ballot,
-        decision: Decision,
-        members: Mask,
-        ledger: &mut impl Ledger,
-    ) {
-        for leave in &decision.leaves {
-            self.epochs.remove(&leave.slot);
-        }
-        for join in &decision.joins {
-            self.ready.set(join.slot, false);
-            self.gone.set(join.slot, false);
-            self.epochs.insert(join.slot, join.epoch);
-        }
-        if self.decided.len() == DECISIONS_MAX {
-            self.decided.pop_front();
-        }
-        self.decided.push_back((self.view, ballot, members, decision.clone()));
-        ledger.freeze(Mask::default());
-        ledger.hold(None);
-        // If somebody of our name still plays, it is the process that we follow.
-        let ours = self.members.contains(self.me) || decision.joined().contains(self.me);
-        (self.view, self.members) = (self.view + 1, members);
-        self.members.set(self.me, ours && members.contains(self.me));
-        (self.promised, self.accepted, self.leading) = (Ballot::default(), None, None);
-        self.asked = (Mask::default(), Mask::default());
-        self.dropped_by = Mask::default();
-        (self.join_after, self.again_at, self.no_quorum) = (0, None, false);
-        self.reports.clear();
-        if self.members.contains(self.me) {
-            self.want = None;
-        }
-        self.effects.push_back(Effect::Decided { decision, members });
-    }
-
     /// A message of another peer. `false` if no honest peer sends it.
     pub(crate) fn message(
         &mut self,
@@ -392,8 +342,8 @@ impl Agreement {
         agree: Agree,
         ledger: &mut impl Ledger,
     ) -> bool {
-        if let Agree::Decided { ballot, members, decision } = agree {
-            return self.hear_decided(from, view, ballot, members, decision, ledger);
+        if let Agree::Decided(outcome) = agree {
+            return self.hear_decided(from, view, outcome, ledger);
         }
         if let Agree::Want { ready, epoch } = agree {
             self.hear_want(from, ready, epoch);
@@ -425,27 +375,9 @@ impl Agreement {
             }
             Agree::Accepted { ballot } => self.hear_accepted(from, ballot, ledger),
             Agree::TooLate { ballot, confirmed } => self.hear_too_late(ballot, confirmed, ledger),
-            Agree::Behind | Agree::Want { .. } | Agree::Decided { .. } => {}
+            Agree::Behind | Agree::Want { .. } | Agree::Decided(_) => {}
         }
         true
-    }
-
-    /// A process wants to play. If one of its peer is in the match, that is the same, which has not
-    /// heard yet that it plays; or an older one, which then plays no more.
-    fn hear_want(&mut self, from: Slot, ready: bool, epoch: u32) {
-        if !self.members.contains(from) {
-            self.epochs.insert(from, epoch);
-            self.ready.set(from, ready);
-        } else if self.epochs.get(&from) != Some(&epoch) {
-            self.gone.set(from, true);
-        } else {
-            // Whoever decided it may not have been able to tell.
-            let joined =
-                |(.., decision): &&(u32, Ballot, Mask, Decision)| decision.joined().contains(from);
-            if let Some((view, ..)) = self.decided.iter().rev().find(joined) {
-                self.tell(*view, Mask::of(from));
-            }
-        }
     }
 
     fn hear_propose(
@@ -541,56 +473,6 @@ impl Agreement {
         }
         self.accept(ballot, decision, ledger);
         self.say(from, Agree::Accepted { ballot });
-        true
-    }
-
-    fn hear_decided(
-        &mut self,
-        from: Slot,
-        view: u32,
-        ballot: Ballot,
-        members: Mask,
-        decision: Decision,
-        ledger: &mut impl Ledger,
-    ) -> bool {
-        if !self.is_possible(&decision, ledger) || !members.without(self.all).is_empty() {
-            return false;
-        }
-        if view < self.view {
-            return true;
-        }
-        let us = |mask: Mask| mask.contains(self.me);
-        let coordinator = self.coordinator();
-        if !us(self.members) {
-            // We only watch: who leads knows better.
-            if coordinator != Some(from) || !self.is_ours(&decision, ledger) {
-                return true;
-            }
-            self.view = view;
-            self.begin(ballot, decision, members, ledger);
-            return true;
-        }
-        if view == self.view
-            && let Some((accepted, ours)) = self.accepted.clone()
-            && accepted == ballot
-            && (from == ballot.slot || self.unheard().contains(ballot.slot))
-        {
-            self.begin(ballot, ours.clone(), self.after(&ours), ledger);
-            return true;
-        }
-        // We were dropped while we could not be asked: who leads says so, or enough to have decided
-        // it, or everybody whom we can hear.
-        if us(members) {
-            return true;
-        }
-        self.dropped_by.set(from, true);
-        let others = self.alive().without(Mask::of(self.me));
-        let all = others.without(self.dropped_by).is_empty();
-        if coordinator == Some(from) || all || self.has_majority(self.dropped_by) {
-            self.view = view;
-            let leaves = vec![Leave { slot: self.me, last: ledger.held(self.me) }];
-            self.begin(ballot, Decision { leaves, joins: Vec::new() }, members, ledger);
-        }
         true
     }
 }

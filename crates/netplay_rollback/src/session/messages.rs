@@ -136,6 +136,8 @@ impl Session {
                 return;
             };
             watching.ask(*peer, tick);
+            let slot = self.roster.iter().position(|other| other == peer);
+            self.agreement.set_fed_by(slot);
             let (to, next) = (*peer, watching.next.unwrap_or(-1));
             let view = self.agreement.view();
             let bytes = Message::Watch { next, delay: watching.delay, view }.encode(self.id);

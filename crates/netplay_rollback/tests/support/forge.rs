@@ -144,7 +144,7 @@ pub fn promise(
 }
 
 pub fn decided(view: u32, (round, slot): (u32, u8), members: u16, decision: &[u8]) -> Vec<u8> {
-    agree(DECIDED, view, &[&ballot(round, slot), &members.to_le_bytes(), decision])
+    agree(DECIDED, view, &[&ballot(round, slot), &members.to_le_bytes(), decision, &[0]])
 }
 
 pub fn feed(first: Tick, count: u16, bits: &[u8]) -> Vec<u8> {
