@@ -139,13 +139,34 @@ pub(crate) struct Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    Checksum { tick: Tick, sum: u64 },
-    Agree { view: u32, agree: Agree },
-    Watch { next: Tick, delay: u16, view: u32 },
-    Feed { first: Tick, count: u16, bits: Vec<u8> },
-    Fed { next: Tick },
+    Checksum {
+        tick: Tick,
+        sum: u64,
+    },
+    Agree {
+        view: u32,
+        agree: Agree,
+    },
+    Watch {
+        next: Tick,
+        delay: u16,
+        view: u32,
+    },
+    Feed {
+        first: Tick,
+        count: u16,
+        bits: Vec<u8>,
+    },
+    Fed {
+        next: Tick,
+    },
     Leave,
-    Delay { at: Tick, delay: u8 },
+    Delay {
+        at: Tick,
+        delay: u8,
+    },
+    /// An answer to [`Self::Watch`]: I do not play either.
+    Absent,
 }
 
 /// What the peers of one view say to agree on the next; see [`crate::agreement`].
@@ -414,6 +435,7 @@ impl Message {
             Self::Fed { .. } => 12,
             Self::Leave => 13,
             Self::Delay { .. } => 14,
+            Self::Absent => 15,
         });
         out.extend_from_slice(&(session as u32).to_le_bytes());
         match self {
@@ -436,7 +458,7 @@ impl Message {
                 out.extend_from_slice(bits);
             }
             Self::Fed { next } => put_tick(&mut out, *next),
-            Self::Leave => {}
+            Self::Leave | Self::Absent => {}
             Self::Delay { at, delay } => {
                 put_tick(&mut out, *at);
                 out.push(*delay);
@@ -472,6 +494,7 @@ impl Message {
             12 => Self::Fed { next: read_tick(&mut reader)? },
             13 => Self::Leave,
             14 => Self::Delay { at: read_tick(&mut reader)?, delay: reader.u8()? },
+            15 => Self::Absent,
             kind => {
                 let view = read_view(&mut reader)?;
                 Self::Agree { view, agree: Agree::read(kind, &mut reader)? }
@@ -525,6 +548,7 @@ mod tests {
             Message::Fed { next: 4 },
             Message::Leave,
             Message::Delay { at: 70, delay: 3 },
+            Message::Absent,
         ]);
         all
     }
@@ -555,6 +579,7 @@ mod tests {
             "0caa000000_04000000".into(),
             "0daa000000".into(),
             "0eaa000000_46000000_03".to_owned(),
+            "0faa000000".into(),
         ];
         assert_eq!(text, expected.map(|line: String| line.replace('_', "")));
     }

@@ -274,3 +274,16 @@ fn who_watches_does_not_take_a_returning_player_for_its_earlier_process() {
     (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 1, 30);
     run(&plan);
 }
+
+#[test]
+fn who_does_not_play_says_so_to_those_who_ask_it_for_the_match() {
+    let faults = vec![
+        (1411, Fault::Kill { node: 13, back_after: Some(2454) }),
+        (1380, Fault::Kill { node: 12, back_after: Some(1592) }),
+        (1500, Fault::Kill { node: 14, back_after: Some(542) }),
+    ];
+    let mut plan = plan(4, 759_610_500_647_801_453, faults);
+    plan.setup.conditions = Conditions::perfect();
+    (plan.setup.prediction, plan.setup.change_every) = (0, 1);
+    run(&plan);
+}

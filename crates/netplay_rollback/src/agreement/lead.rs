@@ -162,12 +162,14 @@ impl Agreement {
 
     fn choose(&self, leading: &Leading, ledger: &impl Ledger) -> Decision {
         let leave = |slot| Leave { slot, last: ledger.held(slot) };
-        let leaves = leading.leaves.iter().map(leave).collect();
+        let leaves: Vec<Leave> = leading.leaves.iter().map(leave).collect();
         let newest = leading.answers.values().map(|answer| answer.tick).max();
         // No honest peer is so far ahead.
         let newest = newest.map_or(0, |tick| tick.min(ledger.tick() + AHEAD_MAX));
         let own = ledger.tick().max(ledger.confirmed());
-        let from = newest.max(own).max(self.join_after) + ledger.lead();
+        // Nor before the last tick of anybody who leaves.
+        let left = leaves.iter().map(|leave| leave.last).fold(ledger.left_until(), Tick::max);
+        let from = newest.max(own).max(left).max(self.join_after) + ledger.lead();
         let epoch = |slot| self.epochs.get(&slot).copied().unwrap_or(0);
         let join = |slot| Join { slot, from, epoch: epoch(slot) };
         let joins = leading.joins.iter().map(join).collect();

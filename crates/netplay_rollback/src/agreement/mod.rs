@@ -42,6 +42,8 @@ pub(crate) trait Ledger {
     fn freeze(&mut self, slots: Mask);
     /// Confirms nothing from this tick on until it is decided who plays at it.
     fn hold(&mut self, from: Option<Tick>);
+    /// The last tick at which anybody who has left plays.
+    fn left_until(&self) -> Tick;
     /// The ticks from a proposal to the first tick of who joins.
     fn lead(&self) -> Tick;
 }

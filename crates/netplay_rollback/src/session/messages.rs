@@ -48,6 +48,12 @@ impl Session {
             Message::Watch { next, delay, view } => self.watch(from, next, delay, view),
             Message::Feed { first, count, bits } => self.feed(from, first, count, &bits),
             Message::Fed { next } => self.feeds.fed(from, next),
+            Message::Absent => {
+                if let Some(watching) = self.watching.as_mut().filter(|w| w.feeder == Some(from)) {
+                    watching.feeder = None;
+                }
+                slot.is_some()
+            }
             Message::Leave => {
                 member.inspect(|slot| self.agreement.set_gone(*slot));
                 member.is_some()
@@ -73,6 +79,7 @@ impl Session {
         }
         // Who has no state itself cannot give it; who asks will ask somebody else.
         if !self.is_playing() {
+            self.say_to(from, &Message::Absent);
             return true;
         }
         if !self.feeds.watch(from, next, delay, &self.inputs) {
@@ -207,9 +214,9 @@ impl Session {
         let inputs = &mut self.inputs;
         let next = first + Tick::from(count);
         // One that was asked twice tells some ticks twice; another one told what we know since.
-        if !watching.next.is_some_and(|known| (first..next).contains(&known)) {
+        let Some(known) = watching.next.filter(|known| (first..next).contains(known)) else {
             return true;
-        }
+        };
         watching.hear(inputs.tick);
         let mut before: Vec<Cell> =
             inputs.queues.iter().map(|queue| queue.get(first - 1).clone()).collect();
@@ -223,7 +230,8 @@ impl Session {
             self.stats.refused.malformed += 1;
             return true;
         }
-        for (tick, player, cell) in cells {
+        // What was told before stays.
+        for (tick, player, cell) in cells.into_iter().filter(|(tick, ..)| *tick >= known) {
             inputs.queues[player].tell(tick, &cell);
         }
         watching.next = Some(next);

@@ -46,7 +46,8 @@ impl Session {
             });
         });
         (self.feeds, self.outputs) = (feeds, outputs);
-        self.inputs.trim();
+        let plays = self.is_playing();
+        self.inputs.trim(if plays { Tick::MAX } else { self.simulation.current() - 1 });
     }
 
     /// The last tick that stays final for this watcher even if we die now: the others know what we did.
