@@ -81,6 +81,7 @@ mod message;
 mod peer;
 mod receive;
 mod resume;
+pub mod rollback;
 mod settings;
 pub mod test_kit;
 

@@ -1,0 +1,140 @@
+//! Check mode: a game that plays alone, is rolled back after every tick, and has to come to the same state
+//! again.
+//!
+//! Found: state that is not registered, systems that read what a rollback cannot rewind (a `Local`, change
+//! detection, a random number from outside), and whatever else differs when a tick is run twice.
+
+use std::collections::BTreeMap;
+
+use bevy_app::{App, Plugin, RunFixedMainLoop, RunFixedMainLoopSystems};
+use bevy_ecs::prelude::*;
+
+use super::clock::{SimulatedTick, run_again};
+use super::hash::Hashes;
+use super::state::States;
+
+/// Rolls back and runs again after every tick, by a depth that the seed chooses. Differences are in
+/// [`RollbackCheck`].
+///
+/// ```
+/// # use bevy_app::prelude::*;
+/// # use bevy_ecs::prelude::*;
+/// # use bevy_netplay::rollback::*;
+/// # use bevy_time::{TimePlugin, TimeUpdateStrategy};
+/// # use serde::{Deserialize, Serialize};
+/// # use std::time::Duration;
+/// #[derive(Component, Clone, Copy, Serialize, Deserialize)]
+/// struct Height(i32);
+///
+/// # let mut app = App::new();
+/// # app.add_plugins(TimePlugin);
+/// # app.insert_resource(TimeUpdateStrategy::ManualDuration(Duration::from_millis(16)));
+/// app.add_plugins((RollbackPlugin::default(), RollbackCheckPlugin { seed: 7 }))
+///     .rollback::<Height>()
+///     .add_systems(Startup, |mut commands: Commands| { commands.spawn((Rollback, Height(9))); })
+///     .add_systems(FixedUpdate, |mut heights: Query<&mut Height>| {
+///         heights.iter_mut().for_each(|mut height| height.0 -= 1);
+///     });
+/// (0..100).for_each(|_| app.update());
+/// app.world().resource::<RollbackCheck>().assert_same();
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RollbackCheckPlugin {
+    /// Chooses how far each rollback goes.
+    pub seed: u64,
+}
+
+/// A type whose values were others when a tick was run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RollbackDifference {
+    /// The tick after which they differed.
+    pub tick: i32,
+    /// How many ticks were run again.
+    pub depth: u32,
+    /// The component or resource.
+    pub of: &'static str,
+}
+
+/// What check mode has done and found.
+#[derive(Resource, Clone, Debug, Default)]
+pub struct RollbackCheck {
+    /// Ticks that were run again.
+    pub resimulated: u64,
+    /// The first differences, at most 16.
+    pub differences: Vec<RollbackDifference>,
+    random: u64,
+    /// The sums before each tick.
+    sums: BTreeMap<i32, Vec<(&'static str, u64)>>,
+}
+
+const DIFFERENCES_MAX: usize = 16;
+
+impl RollbackCheck {
+    /// Panics if anything differed, or if nothing was run again.
+    ///
+    /// # Panics
+    /// With the first differences.
+    pub fn assert_same(&self) {
+        assert!(
+            self.differences.is_empty(),
+            "ticks that are run again come to another state: {:#?}",
+            self.differences
+        );
+        assert!(self.resimulated > 0, "no tick was run again: does FixedUpdate run?");
+    }
+
+    /// The next number of a sequence that the seed decides (splitmix64).
+    fn next(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.random ^ self.random >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+}
+
+impl Plugin for RollbackCheckPlugin {
+    fn build(&self, app: &mut App) {
+        app.insert_resource(RollbackCheck { random: self.seed, ..RollbackCheck::default() })
+            .add_systems(
+                RunFixedMainLoop,
+                check.in_set(RunFixedMainLoopSystems::AfterFixedMainLoop),
+            );
+    }
+}
+
+/// Rolls back from the tick that begins next, if any was run since the last time.
+fn check(world: &mut World) {
+    let now = world.resource::<SimulatedTick>().0;
+    let mut check = world.remove_resource::<RollbackCheck>().unwrap_or_default();
+    if check.sums.last_key_value().is_none_or(|(last, _)| *last < now) {
+        check.sums.insert(now, sums(world));
+        let kept = world.resource::<States>().oldest().unwrap_or(now);
+        check.sums = check.sums.split_off(&kept);
+        rewind(world, &mut check, kept, now);
+    }
+    world.insert_resource(check);
+}
+
+/// Runs some of the last ticks again, and compares the state that follows with what it was.
+fn rewind(world: &mut World, check: &mut RollbackCheck, kept: i32, now: i32) {
+    let depth = 1 + check.next() % u64::from((now - kept).max(1).unsigned_abs());
+    let from = now - depth as i32;
+    if from < kept || run_again(world, from).is_err() {
+        return;
+    }
+    check.resimulated += depth;
+    let again = sums(world);
+    let before = check.sums.get(&now).map_or(&[][..], Vec::as_slice);
+    let other = before.iter().zip(&again).filter(|(before, again)| before != again);
+    let room = DIFFERENCES_MAX.saturating_sub(check.differences.len());
+    let found = other.take(room).map(|((of, _), _)| RollbackDifference {
+        tick: now,
+        depth: depth as u32,
+        of,
+    });
+    check.differences.extend(found);
+}
+
+fn sums(world: &mut World) -> Vec<(&'static str, u64)> {
+    world.resource_scope(|world, mut hashes: Mut<'_, Hashes>| hashes.sums(world))
+}

@@ -1,0 +1,54 @@
+//! What the store asks of the saved values of one type.
+
+use bevy_ecs::change_detection::Tick;
+use bevy_ecs::prelude::*;
+
+use super::layout::{Layout, Places};
+
+/// A state that is saved.
+pub(super) struct Saving<'a> {
+    /// Where the values go.
+    pub(super) slot: usize,
+    pub(super) layout: &'a Layout,
+    /// The slot of the state before, if the entities are the same.
+    pub(super) same_as: Option<usize>,
+    /// Rows written since this tick have changed after the last save or load.
+    pub(super) since: Tick,
+    /// The newest state is replaced.
+    pub(super) replaces: bool,
+}
+
+/// A state that is loaded.
+pub(super) struct Loading<'a> {
+    pub(super) slot: usize,
+    pub(super) layout: &'a Layout,
+    /// Rows written since this tick have changed after the state was saved.
+    pub(super) since: Tick,
+}
+
+/// The saved values of one type of component.
+pub(super) trait Column: Send + Sync {
+    /// Saves the values as they are.
+    fn save(&mut self, world: &mut World, saving: &Saving<'_>);
+    /// Goes back so many states, before anything is written.
+    fn rewind(&mut self, states: usize);
+    /// The oldest state is forgotten.
+    fn forget_oldest(&mut self);
+    /// Writes the values; the entities are where they were.
+    fn load_rows(&mut self, world: &mut World, loading: &Loading<'_>);
+    /// Gives an entity the component if it had it, with its value, or takes it away.
+    fn fix(&mut self, world: &mut World, entity: Entity, row: usize, loading: &Loading<'_>);
+    /// Takes the component away from an entity that did not have it.
+    fn take_away(&mut self, world: &mut World, entity: Entity);
+    /// Writes the values; the same entities have the component as had it, in whatever rows.
+    fn load_places(&mut self, world: &mut World, places: &Places, loading: &Loading<'_>);
+    /// Another entity stands in for one that was despawned.
+    fn replace(&mut self, old: Entity, new: Entity);
+}
+
+/// How ticks are compared in a loop without branches; as `Tick::is_newer_than`, for ticks that the world
+/// has not had to clamp: those of one window of prediction.
+#[inline]
+pub(super) const fn is_newer(tick: Tick, since: Tick, now: Tick) -> bool {
+    now.get().wrapping_sub(tick.get()) < now.get().wrapping_sub(since.get())
+}

@@ -1,0 +1,309 @@
+//! Saved states: what rollback entities and resources were before each of the last ticks.
+//!
+//! Each registered type is kept in one of two ways: small plain types as copies of whole columns
+//! ([`dense`]), all others as a mirror with a log of what was replaced ([`undo`]).
+//!
+//! Guaranteed: after a load, every rollback entity has the registered components that it had, with the
+//! values that they had; entities that were spawned later are gone. Rows that differ from what was saved
+//! count as changed, and no others that were not written since. Nothing is allocated while the entities
+//! and their components stay the same.
+//! Not guaranteed: the order of rows in their tables.
+
+mod column;
+mod dense;
+mod layout;
+#[cfg(test)]
+mod tests;
+mod undo;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bevy_ecs::change_detection::Tick;
+use bevy_ecs::component::{ComponentId, Mutable, StorageType};
+use bevy_ecs::prelude::*;
+use bevy_ecs::query::QueryState;
+
+use crate::rollback::despawn::Despawned;
+use crate::rollback::id::{NextId, RollbackId};
+use column::{Column, Loading, Saving};
+use dense::Dense;
+use layout::{Layout, Live, Places};
+use undo::Undo;
+
+/// Types up to this size are copied whole; a larger one that does not change costs less in a log.
+const DENSE_MAX: usize = 64;
+
+/// A state that is kept.
+struct Frame {
+    /// The tick that runs next.
+    tick: i32,
+    slot: usize,
+    layout: Arc<Layout>,
+    /// What is written from this change tick on was written after the state.
+    since: Tick,
+}
+
+/// The saved states of a world.
+#[derive(Resource)]
+pub(crate) struct States {
+    /// The oldest first.
+    frames: VecDeque<Frame>,
+    columns: Vec<Box<dyn Column>>,
+    /// Resources, each with its id and component.
+    resources: Vec<(ComponentId, RollbackId)>,
+    live: Live,
+    dead: QueryState<(Entity, &'static Despawned)>,
+    /// For reuse.
+    buried: Vec<Entity>,
+    places: Places,
+    /// In which rows of the layout the entity that is there was found.
+    found: Vec<bool>,
+    spare: Vec<usize>,
+    slots: usize,
+    /// What is written from this change tick on was written after the last save or load.
+    since: Tick,
+}
+
+/// A state that is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no state before tick {0} is kept")]
+pub(crate) struct NotKept(pub(crate) i32);
+
+impl States {
+    /// Keeps so many states.
+    pub(crate) fn new(world: &mut World, kept: usize) -> Self {
+        world.register_disabling_component::<Despawned>();
+        world.init_resource::<NextId>();
+        let (live, dead) = (world.query_filtered(), world.query());
+        let since = world.increment_change_tick();
+        let mut states = Self {
+            frames: VecDeque::new(),
+            columns: Vec::new(),
+            resources: Vec::new(),
+            live,
+            dead,
+            buried: Vec::new(),
+            places: Places::default(),
+            found: Vec::new(),
+            spare: (0..kept).collect(),
+            slots: kept,
+            since,
+        };
+        states.register::<Despawned>(world);
+        states.register::<RollbackId>(world);
+        states.register_resource::<NextId>(world);
+        states
+    }
+
+    /// Saves this type of component from now on.
+    pub(crate) fn register<C: Component<Mutability = Mutable> + Clone>(
+        &mut self,
+        world: &mut World,
+    ) {
+        let plain = !core::mem::needs_drop::<C>() && size_of::<C>() <= DENSE_MAX;
+        self.columns.push(if plain && C::STORAGE_TYPE == StorageType::Table {
+            Box::new(Dense::<C>::new(world, self.slots))
+        } else {
+            Box::new(Undo::<C>::new(world, |entity, value| {
+                if let Some(mut here) = entity.get_mut::<C>() {
+                    here.clone_from(value);
+                }
+            }))
+        });
+    }
+
+    /// Saves this type of immutable component from now on: it is inserted again where it differs, which
+    /// runs its hooks.
+    pub(crate) fn register_immutable<C: Component + Clone>(&mut self, world: &mut World) {
+        self.columns.push(Box::new(Undo::<C>::new(world, |entity, value| {
+            entity.insert(value.clone());
+        })));
+    }
+
+    /// Saves a resource from now on, whether it is there or not.
+    pub(crate) fn register_resource<R: Resource<Mutability = Mutable> + Clone>(
+        &mut self,
+        world: &mut World,
+    ) {
+        let id = RollbackId::of_resource(self.resources.len() as u32);
+        let component = world.register_component::<R>();
+        self.resources.push((component, id));
+        self.register::<R>(world);
+    }
+
+    /// Resources are components of entities of their own, which get an id when they appear.
+    fn mark_resources(&self, world: &mut World) {
+        for (component, id) in &self.resources {
+            if let Some(entity) = world.resource_entities().get(*component)
+                && let Ok(mut entity) = world.get_entity_mut(entity)
+                && !entity.contains::<RollbackId>()
+            {
+                entity.insert(*id);
+            }
+        }
+    }
+
+    /// Keeps the state as it is, before this tick; any other that was kept for it or a later one is
+    /// forgotten.
+    pub(crate) fn save(&mut self, world: &mut World, tick: i32) {
+        self.mark_resources(world);
+        debug_assert!(
+            self.frames.back().is_none_or(|frame| frame.tick <= tick),
+            "later states are loaded first"
+        );
+        let replaces = self.frames.back().is_some_and(|frame| frame.tick == tick);
+        if replaces && let Some(frame) = self.frames.pop_back() {
+            self.spare.push(frame.slot);
+        }
+        let before = self.frames.back().map(|frame| (frame.slot, frame.layout.clone()));
+        let same = before.filter(|(_, layout)| layout.is_current(world, &mut self.live));
+        let (same_as, layout) = match same {
+            Some((slot, layout)) => (Some(slot), layout),
+            None => (None, Arc::new(Layout::of(world, &mut self.live))),
+        };
+        let slot = self.free_slot();
+        let saving = Saving { slot, layout: &layout, same_as, since: self.since, replaces };
+        self.columns.iter_mut().for_each(|column| column.save(world, &saving));
+        self.since = world.increment_change_tick();
+        self.frames.push_back(Frame { tick, slot, layout, since: self.since });
+        self.bury(world);
+    }
+
+    fn free_slot(&mut self) -> usize {
+        loop {
+            if let Some(slot) = self.spare.pop() {
+                return slot;
+            }
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            self.spare.push(frame.slot);
+            self.columns.iter_mut().for_each(|column| column.forget_oldest());
+        }
+    }
+
+    /// Ends the entities that were dead before the oldest state.
+    fn bury(&mut self, world: &mut World) {
+        let Some(oldest) = self.oldest() else { return };
+        let old = |(_, despawned): &(Entity, &Despawned)| despawned.tick < oldest;
+        self.buried.extend(self.dead.iter(world).filter(old).map(|(entity, _)| entity));
+        for entity in self.buried.drain(..) {
+            // Its parent may have taken it along.
+            let _ = world.try_despawn(entity);
+        }
+    }
+
+    /// Goes back to the state that was kept before this tick; later ones are forgotten.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn load(&mut self, world: &mut World, tick: i32) -> Result<(), NotKept> {
+        let place = self.frames.iter().position(|frame| frame.tick == tick).ok_or(NotKept(tick))?;
+        self.mark_resources(world);
+        let later = self.frames.len() - 1 - place;
+        self.columns.iter_mut().for_each(|column| column.rewind(later));
+        let forgotten = self.frames.drain(place + 1..).map(|frame| frame.slot);
+        self.spare.extend(forgotten);
+        let Some(frame) = self.frames.back() else { return Err(NotKept(tick)) };
+        let (layout, slot, since) = (frame.layout.clone(), frame.slot, frame.since);
+        let loading = Loading { slot, layout: &layout, since };
+        if layout.is_current(world, &mut self.live) {
+            self.columns.iter_mut().for_each(|column| column.load_rows(world, &loading));
+        } else {
+            self.load_changed(world, &loading);
+        }
+        self.since = world.increment_change_tick();
+        if let Some(frame) = self.frames.back_mut() {
+            frame.since = self.since;
+        }
+        Ok(())
+    }
+
+    /// The entities are not what they were: brings back those, and then their values.
+    fn load_changed(&mut self, world: &mut World, loading: &Loading<'_>) {
+        let layout = loading.layout;
+        self.places.fill(layout);
+        self.found.clear();
+        self.found.resize(layout.entities.len(), false);
+        let now = Layout::of(world, &mut self.live);
+        let mut moved = Vec::new();
+        for span in &now.spans {
+            for entity in &now.entities[span.start..span.start + span.len] {
+                let Some(row) = self.places.row(layout, *entity) else {
+                    self.end(world, *entity);
+                    continue;
+                };
+                self.found[row] = true;
+                if layout.spans[layout.span_at(row)].table != span.table {
+                    moved.push((*entity, row));
+                }
+            }
+        }
+        let lost = self.respawn(world, layout, &mut moved);
+        for (entity, row) in moved {
+            self.columns.iter_mut().for_each(|column| column.fix(world, entity, row, loading));
+        }
+        let named = if lost.is_empty() { None } else { self.rename(&lost) };
+        let loading = Loading { layout: named.as_deref().unwrap_or(layout), ..*loading };
+        self.places.fill(loading.layout);
+        let Self { columns, places, .. } = self;
+        columns.iter_mut().for_each(|column| column.load_places(world, places, &loading));
+    }
+
+    /// Ends an entity that was spawned later. That of a resource stays, and loses it.
+    fn end(&mut self, world: &mut World, entity: Entity) {
+        if world.get::<RollbackId>(entity).is_some_and(|id| id.is_resource()) {
+            self.columns.iter_mut().for_each(|column| column.take_away(world, entity));
+        } else {
+            let _ = world.try_despawn(entity);
+        }
+    }
+
+    /// Spawns what is gone and was not dead yet; gives the old and the new entities.
+    fn respawn(
+        &mut self,
+        world: &mut World,
+        layout: &Layout,
+        moved: &mut Vec<(Entity, usize)>,
+    ) -> Vec<(Entity, Entity)> {
+        let mut lost = Vec::new();
+        for (row, found) in self.found.iter().enumerate() {
+            if *found || layout.is_dead(row) {
+                continue;
+            }
+            let old = layout.entities[row];
+            let new = world.spawn(layout.ids[row]).id();
+            self.columns.iter_mut().for_each(|column| column.replace(old, new));
+            lost.push((old, new));
+            moved.push((new, row));
+        }
+        lost
+    }
+
+    /// In all states that are kept, other entities stand in for those that were lost. Gives the newest
+    /// layout.
+    fn rename(&mut self, lost: &[(Entity, Entity)]) -> Option<Arc<Layout>> {
+        for frame in &mut self.frames {
+            let mut layout = Layout::clone(&frame.layout);
+            let renamed = lost.iter().filter(|(old, new)| layout.replace(*old, *new)).count();
+            if renamed > 0 {
+                frame.layout = Arc::new(layout);
+            }
+        }
+        self.frames.back().map(|frame| frame.layout.clone())
+    }
+
+    /// How many states are kept.
+    pub(crate) const fn kept(&self) -> usize {
+        self.slots
+    }
+
+    /// The oldest state.
+    pub(crate) fn oldest(&self) -> Option<i32> {
+        self.frames.front().map(|frame| frame.tick)
+    }
+}

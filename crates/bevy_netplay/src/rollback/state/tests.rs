@@ -1,0 +1,213 @@
+//! Saved states against a model that copies everything.
+
+use std::collections::BTreeMap;
+
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::EntityCommands;
+use proptest::prelude::*;
+
+use super::*;
+use crate::rollback::clock::SimulatedTick;
+use crate::rollback::{DespawnRollback, Rollback};
+
+#[derive(Component, Clone, Copy, Debug, PartialEq)]
+struct Plain(u32);
+
+#[derive(Component, Clone, Debug, PartialEq)]
+struct Heap(Vec<u32>);
+
+#[derive(Component, Clone, Debug, PartialEq)]
+#[component(storage = "SparseSet")]
+struct Sparse(u8);
+
+#[derive(Component, Clone, Debug, PartialEq)]
+#[component(immutable)]
+struct Fixed(u8);
+
+#[derive(Resource, Clone, Debug, PartialEq)]
+struct Score(u32);
+
+/// What an entity is to everybody who can query it.
+type Looks = (Option<Plain>, Option<Heap>, Option<Sparse>, Option<Fixed>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Model {
+    entities: BTreeMap<RollbackId, Looks>,
+    score: Option<Score>,
+    next: u32,
+}
+
+fn looks(world: &mut World) -> Model {
+    let mut query = world.query_filtered::<(
+        &RollbackId,
+        Option<&Plain>,
+        Option<&Heap>,
+        Option<&Sparse>,
+        Option<&Fixed>,
+    ), With<Rollback>>();
+    let entities = query.iter(world).map(|(id, plain, heap, sparse, fixed)| {
+        (*id, (plain.copied(), heap.cloned(), sparse.cloned(), fixed.cloned()))
+    });
+    let entities = entities.collect();
+    Model {
+        entities,
+        score: world.get_resource::<Score>().cloned(),
+        next: world.resource::<NextId>().0,
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Spawn { plain: Option<u32>, heap: bool, sparse: bool, fixed: bool },
+    Die(u32),
+    Write(u32, u32),
+    Grow(u32),
+    Give(u32, u8),
+    Take(u32, u8),
+    Score(Option<u32>),
+    Tick,
+    Back(u8),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => (any::<Option<u32>>(), any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(plain, heap, sparse, fixed)| Act::Spawn { plain, heap, sparse, fixed }),
+        2 => any::<u32>().prop_map(Act::Die),
+        4 => any::<(u32, u32)>().prop_map(|(who, what)| Act::Write(who, what)),
+        3 => any::<u32>().prop_map(Act::Grow),
+        2 => (any::<u32>(), 0..4_u8).prop_map(|(who, what)| Act::Give(who, what)),
+        2 => (any::<u32>(), 0..4_u8).prop_map(|(who, what)| Act::Take(who, what)),
+        1 => prop::option::of(any::<u32>()).prop_map(Act::Score),
+        8 => Just(Act::Tick),
+        3 => (0..6_u8).prop_map(Act::Back),
+    ]
+}
+
+/// A rollback entity, chosen by a number.
+fn pick(world: &mut World, number: u32) -> Option<Entity> {
+    let mut query = world.query_filtered::<(Entity, &RollbackId), With<Rollback>>();
+    let mut all: Vec<_> = query.iter(world).map(|(entity, id)| (*id, entity)).collect();
+    all.sort();
+    let at = number as usize % all.len().max(1);
+    all.get(at).map(|(_, entity)| *entity)
+}
+
+struct Kit {
+    world: World,
+    tick: i32,
+    /// By tick, as they were saved.
+    models: BTreeMap<i32, Model>,
+}
+
+const KEPT: usize = 6;
+
+impl Kit {
+    fn new() -> Self {
+        let mut world = World::new();
+        world.init_resource::<SimulatedTick>();
+        let mut states = States::new(&mut world, KEPT);
+        states.register::<Plain>(&mut world);
+        states.register::<Heap>(&mut world);
+        states.register::<Sparse>(&mut world);
+        states.register_immutable::<Fixed>(&mut world);
+        states.register_resource::<Score>(&mut world);
+        world.insert_resource(states);
+        let mut kit = Self { world, tick: 0, models: BTreeMap::new() };
+        kit.save();
+        kit
+    }
+
+    fn save(&mut self) {
+        let tick = self.tick;
+        self.world.resource_scope(|world, mut states: Mut<'_, States>| states.save(world, tick));
+        self.models.insert(tick, looks(&mut self.world));
+        self.models.retain(|at, _| *at > tick - KEPT as i32);
+        self.world.insert_resource(SimulatedTick(tick));
+    }
+
+    fn load(&mut self, tick: i32) {
+        let loaded = self
+            .world
+            .resource_scope(|world, mut states: Mut<'_, States>| states.load(world, tick));
+        assert_eq!(loaded.is_ok(), self.models.contains_key(&tick), "tick {tick}");
+        if loaded.is_ok() {
+            assert_eq!(looks(&mut self.world), self.models[&tick], "loaded tick {tick}");
+            self.models.retain(|at, _| *at <= tick);
+            self.tick = tick;
+            self.world.insert_resource(SimulatedTick(tick));
+        }
+    }
+
+    fn entity(&mut self, who: u32, then: impl FnOnce(&mut EntityCommands<'_>)) {
+        if let Some(entity) = pick(&mut self.world, who) {
+            let mut commands = self.world.commands();
+            then(&mut commands.entity(entity));
+            self.world.flush();
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Spawn { plain, heap, sparse, fixed } => {
+                let mut entity = self.world.spawn(Rollback);
+                plain.map(|value| entity.insert(Plain(value)).id());
+                heap.then(|| entity.insert(Heap(vec![1])).id());
+                sparse.then(|| entity.insert(Sparse(1)).id());
+                fixed.then(|| entity.insert(Fixed(1)).id());
+            }
+            Act::Die(who) => self.entity(who, |entity| entity.despawn_rollback()),
+            Act::Write(who, what) => {
+                if let Some(entity) = pick(&mut self.world, who)
+                    && let Some(mut plain) = self.world.get_mut::<Plain>(entity)
+                {
+                    plain.0 = what;
+                }
+            }
+            Act::Grow(who) => {
+                if let Some(entity) = pick(&mut self.world, who)
+                    && let Some(mut heap) = self.world.get_mut::<Heap>(entity)
+                {
+                    heap.0.push(who);
+                }
+            }
+            Act::Give(who, what) => self.entity(who, |entity| {
+                match what {
+                    0 => entity.insert(Plain(who)),
+                    1 => entity.insert(Heap(vec![who])),
+                    2 => entity.insert(Sparse(who as u8)),
+                    _ => entity.insert(Fixed(who as u8)),
+                };
+            }),
+            Act::Take(who, what) => self.entity(who, |entity| {
+                match what {
+                    0 => entity.remove::<Plain>(),
+                    1 => entity.remove::<Heap>(),
+                    2 => entity.remove::<Sparse>(),
+                    _ => entity.remove::<Fixed>(),
+                };
+            }),
+            Act::Score(Some(score)) => self.world.insert_resource(Score(score)),
+            Act::Score(None) => {
+                self.world.remove_resource::<Score>();
+            }
+            Act::Tick => {
+                self.tick += 1;
+                self.save();
+            }
+            Act::Back(ticks) => self.load(self.tick - i32::from(ticks)),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_loaded_state_is_what_was_saved(acts in prop::collection::vec(act(), 1..120)) {
+        let mut kit = Kit::new();
+        for act in &acts {
+            kit.act(act);
+        }
+    }
+}
