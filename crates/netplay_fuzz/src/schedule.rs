@@ -1,0 +1,3 @@
+//! x
+/// x
+pub fn schedule(_data: &[u8]) {}
