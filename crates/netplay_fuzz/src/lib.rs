@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod lobby;
+mod oracle;
 mod owner;
 pub mod protocol;
 pub mod recording;

@@ -31,10 +31,6 @@ impl<'a> Script<'a> {
         u64::from(self.u32()) | u64::from(self.u32()) << 32
     }
 
-    pub(crate) fn bool(&mut self) -> bool {
-        self.u8() & 1 != 0
-    }
-
     /// A number below `end`, from one byte.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::from(self.u8()) % end.max(1)
