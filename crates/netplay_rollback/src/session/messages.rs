@@ -169,9 +169,9 @@ impl Session {
         let inputs = &mut self.inputs;
         let next = first + Tick::from(count);
         // One that was asked twice tells some ticks twice; another one told what we know since.
-        if !watching.next.is_some_and(|known| (first..next).contains(&known)) {
+        let Some(known) = watching.next.filter(|known| (first..next).contains(known)) else {
             return true;
-        }
+        };
         watching.hear(inputs.tick);
         let mut before: Vec<Cell> =
             inputs.queues.iter().map(|queue| queue.get(first - 1).clone()).collect();
@@ -185,7 +185,8 @@ impl Session {
             self.stats.refused.malformed += 1;
             return true;
         }
-        for (tick, player, cell) in cells {
+        // What was told before is final: even who says something else now changes nothing.
+        for (tick, player, cell) in cells.into_iter().filter(|(tick, ..)| *tick >= known) {
             inputs.queues[player].tell(tick, &cell);
         }
         watching.next = Some(next);
