@@ -127,8 +127,9 @@ impl Owner {
         self.is_out |= self.events.contains(&Event::Dropped) || matches!(input, Input::Leave);
         self.check_bounds();
         if !self.is_out {
-            self.check_finals();
+            self.check_confirmed();
             if ticks {
+                self.check_finals();
                 self.check_run(known);
             }
         }
@@ -239,13 +240,20 @@ impl Owner {
         Some(hash(inputs))
     }
 
-    /// What is final stays final, and the same.
-    fn check_finals(&mut self) {
-        let confirmed = self.session.confirmed();
-        assert!(confirmed >= self.confirmed, "{confirmed} after {}", self.confirmed);
+    /// What was final is the same, if it is still kept.
+    fn check_finals(&self) {
         for (tick, hash) in &self.finals {
             let now = self.final_inputs(*tick);
             assert!(now.is_none_or(|now| now == *hash), "the final inputs of {tick} have changed");
+        }
+    }
+
+    /// What is final stays final.
+    fn check_confirmed(&mut self) {
+        let confirmed = self.session.confirmed();
+        assert!(confirmed >= self.confirmed, "{confirmed} after {}", self.confirmed);
+        if confirmed == self.confirmed {
+            return;
         }
         for tick in (self.confirmed + 1).max(confirmed - WINDOW)..=confirmed {
             if let Some(hash) = self.final_inputs(tick) {

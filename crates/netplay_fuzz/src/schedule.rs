@@ -4,6 +4,9 @@
 //! Asserted, besides what an owner asserts: who is in the match has the same final inputs and the same
 //! final states as all others who are.
 //!
+//! A watcher, or who has come back as one, is told nothing that the death of its feeder alone can undo:
+//! of those that have seen two die, nothing is asserted.
+//!
 //! As in a real match: reliable messages come in order, over one link at a time, and what a link has not
 //! delivered when it is lost is gone; a new process of a peer is another link; the lobby says of a peer
 //! that it is gone only while no process of it lives; the host is a peer that lives, and who was dropped
@@ -25,11 +28,13 @@ const NODES: usize = PLAYERS + 1;
 /// Microseconds of a tick.
 const TICK_US: u64 = 62_500;
 /// Ticks that all choices of an input run together, and those that follow them.
-const ROUNDS_MAX: usize = 400;
+const ROUNDS_MAX: usize = 300;
 const LAST_ROUNDS: usize = 24;
 /// Ticks after which a loss is noticed, and after which the lobby tells of it, unless chosen otherwise.
 const NOTICED: Tick = 16;
 const TOLD: Tick = 24;
+/// Ticks after which a death is decided on.
+const UNDECIDED: Tick = 100;
 /// Blocks that are under way between two nodes.
 const BLOCKS: usize = 6;
 
@@ -42,6 +47,8 @@ struct Process {
     others: [Option<Tick>; PLAYERS],
     /// The others have dropped it.
     dropped: bool,
+    /// How many have died while it may have depended on them. A player from the start depends on nobody.
+    deaths: Option<u32>,
     /// How far it has been compared.
     seen: Tick,
     seen_sum: Tick,
@@ -49,6 +56,13 @@ struct Process {
     busy: u8,
     frozen: bool,
     ahead: Tick,
+}
+
+impl Process {
+    /// Whether it is in the match, for all that it and the others know, and what it knows counts.
+    fn counts(&self) -> bool {
+        !self.dropped && !self.owner.is_out && self.deaths.is_none_or(|deaths| deaths < 2)
+    }
 }
 
 /// From one node to another.
@@ -83,6 +97,9 @@ struct World {
     /// When the lobby tells each node who is there.
     lobby: [Option<Tick>; NODES],
     starts: [u32; NODES],
+    /// When somebody died the last time, and whether a player may have another state since.
+    death: Tick,
+    tainted: bool,
     finals: Oracle,
     sums: Oracle,
 }
@@ -119,6 +136,8 @@ impl World {
             news: Vec::new(),
             lobby: [None; NODES],
             starts: [0; NODES],
+            death: -UNDECIDED,
+            tainted: false,
             finals: Oracle::default(),
             sums: Oracle::default(),
         };
@@ -138,11 +157,15 @@ impl World {
         (config.checksum_every, config.epoch) = (4, self.starts[node]);
         config.delay = [0, 0, 2, 40][usize::from(how & 3)];
         let plays = (role == Role::Player).then_some(0);
+        let undecided = u32::from(self.tick - self.death < UNDECIDED);
+        let deaths = if self.tainted { 2 } else { undecided };
+        let deaths = (role != Role::Player).then_some(deaths);
         self.nodes[node] = Some(Process {
             owner: Owner::new(config),
             plays,
             others: [plays; PLAYERS],
             dropped: false,
+            deaths,
             seen: -1,
             seen_sum: 0,
             busy: 1,
@@ -335,21 +358,19 @@ impl World {
             let meant = |process: &&mut Process| {
                 process.plays.is_some() && (since.is_none() || process.plays == since)
             };
-            if let Some(process) = dropped.filter(meant) {
-                process.dropped = true;
-                self.forget(who);
+            if let Some(process) = dropped.filter(meant)
+                && !core::mem::replace(&mut process.dropped, true)
+            {
+                self.died(who);
             }
         }
         if is_out {
-            self.forget(node);
+            self.died(node);
         }
         if let Some(other) = differs {
-            let goes_on = |node: usize| {
-                let process = self.nodes[node].as_ref();
-                process.is_some_and(|process| !process.dropped && !process.owner.is_out)
-            };
+            let counts = |node: usize| self.nodes[node].as_ref().is_some_and(Process::counts);
             // Only who died can have told of what nobody else knows.
-            let different = goes_on(node) && goes_on(other) && self.starts[other] == 0;
+            let different = counts(node) && counts(other) && self.starts[other] == 0;
             assert!(!different, "node {node} says {events:?}");
         }
     }
@@ -359,11 +380,27 @@ impl World {
         self.sums.forget(node);
     }
 
-    fn compare_finals(&mut self, node: usize) {
-        let Some(process) = &mut self.nodes[node] else { return };
-        if process.dropped || process.owner.is_out {
-            return;
+    /// What a node had counts no more; what others have from it alone may not either.
+    fn died(&mut self, node: usize) {
+        self.forget(node);
+        self.death = self.tick;
+        for other in (0..NODES).filter(|other| *other != node) {
+            let process = self.nodes[other].as_mut();
+            let Some(deaths) = process.and_then(|process| process.deaths.as_mut()) else {
+                continue;
+            };
+            *deaths += 1;
+            if *deaths >= 2 {
+                self.tainted |= other < self.players;
+                self.forget(other);
+            }
         }
+    }
+
+    fn compare_finals(&mut self, node: usize) {
+        let Some(process) = self.nodes[node].as_mut().filter(|process| process.counts()) else {
+            return;
+        };
         for (tick, hash) in process.owner.finals.range(process.seen + 1..) {
             self.finals.say(node, *tick, *hash, "final inputs at tick");
             process.seen = *tick;
@@ -372,10 +409,9 @@ impl World {
 
     /// After a tick of the clock: what was final before it was run as it is.
     fn compare_states(&mut self, node: usize, known: Tick) {
-        let Some(process) = &mut self.nodes[node] else { return };
-        if process.dropped || process.owner.is_out {
+        let Some(process) = self.nodes[node].as_mut().filter(|process| process.counts()) else {
             return;
-        }
+        };
         let last = (known + 1).min(process.owner.session.current());
         if process.seen_sum >= last {
             return;
@@ -476,8 +512,12 @@ impl World {
         if leaves {
             self.give(node, Input::Leave);
         }
-        self.nodes[node] = None;
-        self.forget(node);
+        let counted = self.nodes[node].take().is_some_and(|process| !process.counts());
+        if counted || node >= self.players {
+            self.forget(node);
+        } else {
+            self.died(node);
+        }
         self.news.retain(|news| news.to != node && !(news.about == node && news.up));
         for other in 0..NODES {
             self.paths[node][other].linked = false;
