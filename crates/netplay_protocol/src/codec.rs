@@ -56,7 +56,8 @@ pub trait Codec: Send + Sync + 'static {
 ///
 /// The crate is unmaintained (RUSTSEC-2025-0141), which is why it stands behind [`Codec`]. Its serde
 /// path may reserve up to 1 MiB for a sequence whose length a hostile packet claims, and spends CPU
-/// on sequences of zero-sized types such as `Vec<()>`: keep these out of messages.
+/// on sequences of zero-sized types such as `Vec<()>`: keep these out of messages. A type that contains
+/// itself takes stack for every level, and that much memory at each: keep it out too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bincode;
 

@@ -13,7 +13,8 @@
 //! Guaranteed: peers that go on run every confirmed tick with the same inputs and the same players, over
 //! any loss, reordering and doubling of blocks, any deaths and returns; nothing that another peer sends
 //! panics or grows memory beyond [`limits`]. Not guaranteed: that a peer who gives *different* inputs
-//! to different peers is found before the checksums differ.
+//! to different peers is found before the checksums differ; nor that a spectator was shown what counts, if
+//! its feeder and another peer die at once.
 
 #![forbid(unsafe_code)]
 

@@ -60,6 +60,9 @@ pub const WATCHERS_MAX: usize = 16;
 /// Ticks between two requests of one watcher: it asks again after three seconds.
 pub const WATCH_EVERY: i32 = 60;
 
+/// Ticks that a spectator may be behind: as long as inputs are kept, but for those on their way.
+pub const WATCH_DELAY_MAX: u16 = (HISTORY - FEED_AHEAD) as u16;
+
 /// Ticks of a feed that are on their way to one watcher.
 pub const FEED_AHEAD: i32 = 512;
 

@@ -63,11 +63,6 @@ impl InputQueue {
         self.next - 1
     }
 
-    /// The last tick of a player who has left.
-    pub(crate) fn left_until(&self) -> Option<Tick> {
-        self.absent_from.map(|from| from - 1)
-    }
-
     /// The oldest tick that is kept.
     pub(crate) const fn first(&self) -> Tick {
         self.first

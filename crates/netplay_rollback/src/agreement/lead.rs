@@ -167,9 +167,9 @@ impl Agreement {
         // No honest peer is so far ahead.
         let newest = newest.map_or(0, |tick| tick.min(ledger.tick() + AHEAD_MAX));
         let own = ledger.tick().max(ledger.confirmed());
-        // Nor before the last tick of anybody who leaves.
-        let left = leaves.iter().map(|leave| leave.last).fold(ledger.left_until(), Tick::max);
-        let from = newest.max(own).max(left).max(self.join_after) + ledger.lead();
+        // What was decided before counts by then.
+        let settled = leaves.iter().map(|leave| leave.last).fold(self.settled, Tick::max);
+        let from = newest.max(own).max(settled).max(self.join_after) + ledger.lead();
         let epoch = |slot| self.epochs.get(&slot).copied().unwrap_or(0);
         let join = |slot| Join { slot, from, epoch: epoch(slot) };
         let joins = leading.joins.iter().map(join).collect();

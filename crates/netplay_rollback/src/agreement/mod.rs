@@ -42,8 +42,6 @@ pub(crate) trait Ledger {
     fn freeze(&mut self, slots: Mask);
     /// Confirms nothing from this tick on until it is decided who plays at it.
     fn hold(&mut self, from: Option<Tick>);
-    /// The last tick at which anybody who has left plays.
-    fn left_until(&self) -> Tick;
     /// The ticks from a proposal to the first tick of who joins.
     fn lead(&self) -> Tick;
 }
@@ -96,6 +94,8 @@ pub(crate) struct Agreement {
     leading: Option<Leading>,
     /// A first tick has to be after this one: somebody has confirmed it.
     join_after: Tick,
+    /// The last tick at which what was decided counts: somebody's last or first.
+    settled: Tick,
     /// Who says that we are dropped.
     dropped_by: Mask,
     again_at: Option<Now>,
@@ -128,6 +128,7 @@ impl Agreement {
             accepted: None,
             leading: None,
             join_after: 0,
+            settled: 0,
             dropped_by: Mask::default(),
             again_at: None,
             no_quorum: false,

@@ -1,6 +1,7 @@
 //! What was decided: how one view follows the other, and who is told.
 
 use super::{Agreement, Effect, Ledger};
+use crate::input::Tick;
 use crate::limits::DECISIONS_MAX;
 use crate::message::{Agree, Ballot, Decision, Leave, Mask, Outcome, Slot};
 
@@ -39,6 +40,9 @@ impl Agreement {
         let members = *members;
         self.epochs.retain(|slot, _| !members.contains(*slot));
         self.epochs.extend(epochs.iter().copied().filter(|(slot, _)| members.contains(*slot)));
+        let counts = decision.leaves.iter().map(|leave| leave.last);
+        let counts = counts.chain(decision.joins.iter().map(|join| join.from));
+        self.settled = counts.fold(self.settled, Tick::max);
         for join in &decision.joins {
             self.ready.set(join.slot, false);
             self.gone.set(join.slot, false);

@@ -5,7 +5,7 @@ use netplay_tick::TickRate;
 use thiserror::Error;
 
 use crate::input::InputBytes;
-use crate::limits::{DELAY_MAX, PEERS_MAX, PLAYERS_MAX, PREDICTION_MAX};
+use crate::limits::{DELAY_MAX, PEERS_MAX, PLAYERS_MAX, PREDICTION_MAX, WATCH_DELAY_MAX};
 use crate::predict::{Predictor, RepeatLast};
 
 /// A peer and how many players sit at it.
@@ -26,7 +26,7 @@ pub enum Role {
     Returning,
     /// We watch, so many ticks behind.
     Spectator {
-        /// In ticks; 0 shows everything as soon as it is final.
+        /// In ticks, at most [`WATCH_DELAY_MAX`]; 0 shows everything as soon as it is final.
         delay: u16,
         /// Whether we have the state of tick 0; else a snapshot is asked for.
         from_start: bool,
@@ -97,6 +97,11 @@ impl SessionConfig {
         if self.prediction > PREDICTION_MAX {
             return Err(ConfigError::Prediction(self.prediction));
         }
+        if let Role::Spectator { delay, .. } = self.role
+            && delay > WATCH_DELAY_MAX
+        {
+            return Err(ConfigError::WatchDelay(delay));
+        }
         if self.delay > DELAY_MAX {
             return Err(ConfigError::Delay(self.delay));
         }
@@ -136,6 +141,9 @@ pub enum ConfigError {
     /// Too many ticks of prediction.
     #[error("{0} ticks of prediction; {PREDICTION_MAX} are the most")]
     Prediction(u8),
+    /// A spectator too far behind.
+    #[error("a spectator {0} ticks behind; {WATCH_DELAY_MAX} are the most")]
+    WatchDelay(u16),
     /// Too much input delay.
     #[error("{0} ticks of input delay; {DELAY_MAX} are the most")]
     Delay(u8),

@@ -105,10 +105,9 @@ impl Inputs {
         self.tick - HISTORY
     }
 
-    /// Forgets what is older than the history, and is not `needed` any more: who watches may have slept
-    /// for longer, and has not run yet what it was told.
-    pub(crate) fn trim(&mut self, needed: Tick) {
-        let before = self.oldest_needed().min(needed);
+    /// Forgets what is older than the history.
+    pub(crate) fn trim(&mut self) {
+        let before = self.oldest_needed();
         self.queues.iter_mut().for_each(|queue| queue.trim(before));
     }
 
@@ -176,10 +175,6 @@ impl Ledger for Inputs {
 
     fn hold(&mut self, from: Option<Tick>) {
         self.hold = from;
-    }
-
-    fn left_until(&self) -> Tick {
-        self.queues.iter().filter_map(InputQueue::left_until).max().unwrap_or(-1)
     }
 
     fn lead(&self) -> Tick {

@@ -7,7 +7,7 @@ use super::watch::{Loaded, Watching};
 use super::{Event, Output, Session};
 use crate::agreement::Ledger;
 use crate::input::{Cell, Tick};
-use crate::limits::{AHEAD_MAX, DELAY_MAX, HISTORY};
+use crate::limits::{AHEAD_MAX, DELAY_MAX, FEED_AHEAD, HISTORY};
 use crate::message::{Message, Slot};
 use crate::run;
 
@@ -74,7 +74,8 @@ impl Session {
         if let Some(slot) = self.slot_of(from) {
             self.wants.insert(slot, (view, next));
         }
-        if self.slot_of(from).is_none() && !self.spectators_up.contains(&from) {
+        let known = self.slot_of(from).is_some() || self.spectators_up.contains(&from);
+        if !known || from == self.me {
             return false;
         }
         // Who has no state itself cannot give it; who asks will ask somebody else.
@@ -225,7 +226,9 @@ impl Session {
             cells.push((first + tick as Tick, player, cell.clone()));
         });
         let valid = read.is_some() && cells.iter().all(|(.., cell)| inputs.is_valid(cell));
-        if !valid || next > inputs.tick + HISTORY {
+        // Nobody keeps more than the history, nor is ahead of us by more.
+        let most = inputs.tick.min(self.simulation.current() + FEED_AHEAD) + HISTORY;
+        if !valid || next > most {
             watching.feeder = None;
             self.stats.refused.malformed += 1;
             return true;

@@ -4,6 +4,7 @@ use netplay_protocol::PeerId;
 
 use super::checksums::Difference;
 use super::feed::Send;
+use super::watch::Watching;
 use super::{Event, Output, Session};
 use crate::agreement::Ledger;
 use crate::input::{Cell, Player, Tick};
@@ -46,8 +47,11 @@ impl Session {
             });
         });
         (self.feeds, self.outputs) = (feeds, outputs);
-        let plays = self.is_playing();
-        self.inputs.trim(if plays { Tick::MAX } else { self.simulation.current() - 1 });
+        self.inputs.trim();
+        // Who watches may have slept for longer: what it has not run is forgotten.
+        if self.simulation.current() <= self.inputs.first_kept() && !self.is_playing() {
+            self.watching.iter_mut().for_each(Watching::restart);
+        }
     }
 
     /// The last tick that stays final for this watcher even if we die now: the others know what we did.
@@ -73,7 +77,7 @@ impl Session {
         let awake = tick - self.woke > SILENT_BEFORE;
         let silent = self.agreement.members().iter().filter(|slot| awake && behind(slot));
         self.agreement.set_silent(silent.collect());
-        self.watching.is_some() || self.simulation.current() >= tick - HISTORY
+        self.simulation.current() >= tick - HISTORY
     }
 
     /// Takes the local inputs for the tick; fills what the clock or a longer delay has skipped.
