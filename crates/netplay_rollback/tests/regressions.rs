@@ -287,3 +287,18 @@ fn who_does_not_play_says_so_to_those_who_ask_it_for_the_match() {
     (plan.setup.prediction, plan.setup.change_every) = (0, 1);
     run(&plan);
 }
+
+#[test]
+fn of_two_who_come_back_one_after_the_other_the_first_knows_when_it_began() {
+    let faults = vec![
+        (1730, Fault::Kill { node: 13, back_after: Some(932) }),
+        (113, Fault::Leave { node: 3 }),
+        (1064, Fault::Kill { node: 12, back_after: Some(1271) }),
+        (2059, Fault::Kill { node: 2, back_after: None }),
+    ];
+    let mut plan = plan(4, 877, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 41);
+    (plan.setup.prediction, plan.setup.change_every, plan.setup.rate) = (0, 3, 30);
+    plan.setup.input_max = 4;
+    run(&plan);
+}

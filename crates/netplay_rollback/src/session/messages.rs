@@ -8,7 +8,7 @@ use super::{Event, Output, Session};
 use crate::agreement::Ledger;
 use crate::input::{Cell, Tick};
 use crate::limits::{AHEAD_MAX, DELAY_MAX, FEED_AHEAD, HISTORY};
-use crate::message::{Message, Slot};
+use crate::message::{Mask, Message, Slot};
 use crate::run;
 
 /// A peer that was asked and says nothing is asked again after so many times half a second.
@@ -90,20 +90,18 @@ impl Session {
     }
 
     /// Who joined has heard enough once it knows all that was before: its feeder may be gone. Once all
-    /// others have joined as late and know no more, there is nothing more to hear; the one who leads
-    /// says so to the others, with its feed.
+    /// others have joined as late and know no more, there is nothing more to hear; who was agreed on
+    /// first finds out, and tells the others with its feed.
     fn end_watching(&mut self) {
-        let Some(Watching { last: Some(last), next: Some(next), .. }) = self.watching else {
-            return;
-        };
-        let (view, mut others) = (self.agreement.view(), self.agreement.members());
-        others = others.without(self.slot.into_iter().collect());
+        let (Some(watching), Some(me)) = (&self.watching, self.slot) else { return };
+        let (Some(last), Some(next)) = (watching.last, watching.next) else { return };
+        let (view, others) = (self.agreement.view(), self.others());
         let needs = |slot: Slot| self.wants.get(&slot).filter(|(said, _)| *said == view);
         let knows_no_more = |slot: Slot| {
             self.remotes[slot].catches_up() && needs(slot).is_some_and(|(_, needs)| *needs <= next)
         };
-        if self.agreement.coordinator() == self.slot && others.iter().all(knows_no_more) {
-            for slot in (0..self.roster.len()).filter(|slot| Some(*slot) != self.slot) {
+        if watching.asks(me, others).is_empty() && others.iter().all(knows_no_more) {
+            for slot in (0..self.roster.len()).filter(|slot| *slot != me) {
                 if others.contains(slot) {
                     self.inputs.absent_before(slot, self.remotes[slot].first());
                 } else {
@@ -116,47 +114,58 @@ impl Session {
         }
     }
 
+    /// Who plays, but us.
+    fn others(&self) -> Mask {
+        self.agreement.members().without(self.slot.into_iter().collect())
+    }
+
+    /// Who may tell us the match: another one than was asked last, and the host only if there is nobody
+    /// else. If all catch up themselves, it is who was agreed on first.
+    fn feeders(&self, asked: Option<PeerId>) -> Vec<PeerId> {
+        let others = self.others().and(self.linked);
+        let first = self.watching.as_ref().zip(self.slot);
+        let first = first.map_or(Mask::default(), |(watching, me)| watching.asks(me, others));
+        if !first.is_empty() && others.iter().all(|slot| self.remotes[slot].catches_up()) {
+            return first.iter().map(|slot| self.roster[slot]).collect();
+        }
+        let mut peers: Vec<PeerId> = others.iter().map(|slot| self.roster[slot]).collect();
+        let host = self.roster.get(self.agreement.host()).copied();
+        for other in [asked, host].into_iter().flatten() {
+            if peers.len() > 1 {
+                peers.retain(|peer| *peer != other);
+            }
+        }
+        peers
+    }
+
     /// Asks a peer for the match, if we are not in it and nobody feeds us.
     pub(super) fn ask_feeder(&mut self) {
         let (tick, me) = (self.inputs.tick, self.slot);
         self.end_watching();
         let Some(watching) = &mut self.watching else { return };
         if watching.is_silent(tick, PATIENCE * self.inputs.lead()) {
-            let others = self.agreement.members().and(self.linked);
-            let others = others.iter().filter(|slot| Some(*slot) != me);
-            let others: Vec<Slot> = others.collect();
-            let mut peers: Vec<PeerId> = others.iter().map(|slot| self.roster[*slot]).collect();
-            // Another one each time, and the host only if there is nobody else.
-            let host = self.roster.get(self.agreement.host()).copied();
-            for other in [watching.feeder.take(), host].into_iter().flatten() {
-                if peers.len() > 1 {
-                    peers.retain(|peer| *peer != other);
-                }
-            }
-            // If all have joined as late, it is who leads that finds out.
-            let leads = self.agreement.coordinator().filter(|slot| others.contains(slot));
-            if let Some(slot) = leads
-                && others.iter().all(|slot| self.remotes[*slot].catches_up())
-            {
-                peers = vec![self.roster[slot]];
-            }
-            let Some(peer) = peers.get(tick.unsigned_abs() as usize % peers.len().max(1)) else {
-                return;
-            };
-            watching.ask(*peer, tick);
-            let slot = self.roster.iter().position(|other| other == peer);
-            self.agreement.set_fed_by(slot);
-            let (to, next) = (*peer, watching.next.unwrap_or(-1));
-            let view = self.agreement.view();
-            let bytes = Message::Watch { next, delay: watching.delay, view }.encode(self.id);
-            self.outputs.push_back(Output::Message { to, bytes });
+            let asked = watching.feeder.take();
+            self.ask(asked);
         }
+        let Some(watching) = &self.watching else { return };
         // A player that has caught up plays.
         let known = watching.next.map_or(-1, |next| next - 1);
         let near = known >= tick - self.inputs.lead() && self.simulation.current() + NEAR > known;
         if me.is_some() && watching.last.is_none() {
             self.agreement.set_want(self.epoch, watching.next.is_some() && near);
         }
+    }
+
+    fn ask(&mut self, asked: Option<PeerId>) {
+        let (tick, peers) = (self.inputs.tick, self.feeders(asked));
+        let chosen = peers.get(tick.unsigned_abs() as usize % peers.len().max(1));
+        let (Some(watching), Some(peer)) = (&mut self.watching, chosen) else { return };
+        watching.ask(*peer, tick);
+        let slot = self.roster.iter().position(|other| other == peer);
+        self.agreement.set_fed_by(slot);
+        let (next, view) = (watching.next.unwrap_or(-1), self.agreement.view());
+        let watch = Message::Watch { next, delay: watching.delay, view };
+        self.say_to(*peer, &watch);
     }
 
     pub(super) fn bulk(&mut self, from: PeerId, bytes: &[u8]) {

@@ -419,7 +419,7 @@ impl Session {
             return self.dropped();
         }
         if let Some(from) = joined {
-            self.begin_to_play(from, members);
+            self.begin_to_play(from, members, decision.joined());
         } else if !self.is_playing() {
             return;
         }
@@ -448,7 +448,7 @@ impl Session {
 
     /// It is agreed that we play from this tick on. What happens before it still comes from our
     /// feeder, the rest from the players themselves.
-    fn begin_to_play(&mut self, from: Tick, members: Mask) {
+    fn begin_to_play(&mut self, from: Tick, members: Mask, joined: Mask) {
         let Some(me) = self.slot else { return };
         for slot in 0..self.roster.len() {
             self.remotes[slot] = Remote::new(from - 1);
@@ -458,7 +458,7 @@ impl Session {
         }
         self.inputs.join(me, from, &TOLD_NOTHING);
         if let Some(watching) = &mut self.watching {
-            watching.last = Some(from - 1);
+            watching.ends(from - 1, members.without(joined), joined.without(Mask::of(me)));
         }
     }
 

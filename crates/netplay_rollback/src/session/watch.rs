@@ -6,6 +6,7 @@ use netplay_protocol::PeerId;
 
 use crate::input::{Cell, Tick};
 use crate::limits::{HISTORY, SNAPSHOT_PART};
+use crate::message::{Mask, Slot};
 use crate::run;
 use crate::session::feed::Head;
 use crate::session::inputs::Inputs;
@@ -29,6 +30,9 @@ pub(crate) struct Watching {
     pub(crate) next: Option<Tick>,
     /// The last tick to hear: we play from the next one on.
     pub(crate) last: Option<Tick>,
+    /// Who played before us, and who begins with us, once it is agreed that we play.
+    earlier: Mask,
+    beside: Mask,
     loading: Option<Loading>,
     /// When something last came, or was asked for.
     heard: Tick,
@@ -49,7 +53,9 @@ pub(crate) enum Loaded {
 impl Watching {
     /// `next` is the tick whose state is here.
     pub(crate) const fn new(delay: u16, next: Option<Tick>) -> Self {
-        Self { feeder: None, delay, next, last: None, loading: None, heard: 0 }
+        let nobody = Mask(0);
+        let (earlier, beside) = (nobody, nobody);
+        Self { feeder: None, delay, next, last: None, earlier, beside, loading: None, heard: 0 }
     }
 
     /// Whether to ask, now: nobody was asked, or who was asked says nothing for so many ticks.
@@ -60,6 +66,19 @@ impl Watching {
     /// What we were told is not what the others have agreed on: a state is needed again.
     pub(crate) fn restart(&mut self) {
         (self.feeder, self.next, self.loading) = (None, None, None);
+    }
+
+    /// It is agreed that we play after this tick: after those who play already, and beside others.
+    pub(crate) const fn ends(&mut self, last: Tick, earlier: Mask, beside: Mask) {
+        (self.last, self.earlier, self.beside) = (Some(last), earlier, beside);
+    }
+
+    /// If all others have joined and catch up, who is to find out that nobody knows more: of those who
+    /// were agreed on first, the first; nobody if it is us.
+    pub(crate) fn asks(&self, me: Slot, others: Mask) -> Mask {
+        let earlier = others.and(self.earlier);
+        let beside: Mask = others.and(self.beside).iter().filter(|slot| *slot < me).collect();
+        if earlier.is_empty() { beside } else { earlier }
     }
 
     /// The ticks that are still to be told to us, who are in the match by now.
