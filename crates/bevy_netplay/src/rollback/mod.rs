@@ -37,6 +37,7 @@ pub use check::{RollbackCheck, RollbackCheckPlugin, RollbackDifference};
 pub use clock::Resimulating;
 pub use despawn::{DespawnRollback, Despawned};
 pub use id::{Rollback, RollbackId};
+pub use state::NotKept;
 
 use clock::{SimulatedTick, TickTimes};
 use hash::Hashes;
@@ -106,6 +107,31 @@ pub trait AddRollback {
     fn rollback_resource<R>(&mut self) -> &mut Self
     where
         R: Resource<Mutability = Mutable> + Clone + Serialize + DeserializeOwned;
+}
+
+/// Keeps and loads states by hand: what the plugin does around every tick, for tools and measurements.
+///
+/// # Panics
+/// Every method panics without [`RollbackPlugin`].
+pub trait RollbackWorld {
+    /// Keeps the state as it is, before this tick. Ticks only grow, but for a load.
+    fn save_rollback(&mut self, tick: i32);
+
+    /// Goes back to the state before this tick, and forgets later ones.
+    ///
+    /// # Errors
+    /// [`NotKept`].
+    fn load_rollback(&mut self, tick: i32) -> Result<(), NotKept>;
+}
+
+impl RollbackWorld for World {
+    fn save_rollback(&mut self, tick: i32) {
+        self.resource_scope(|world, mut states: Mut<'_, States>| states.save(world, tick));
+    }
+
+    fn load_rollback(&mut self, tick: i32) -> Result<(), NotKept> {
+        self.resource_scope(|world, mut states: Mut<'_, States>| states.load(world, tick))
+    }
 }
 
 fn register(app: &mut App, add: impl FnOnce(&mut World, &mut States, &mut Hashes)) {

@@ -68,7 +68,7 @@ pub(crate) struct States {
 /// A state that is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no state before tick {0} is kept")]
-pub(crate) struct NotKept(pub(crate) i32);
+pub struct NotKept(pub i32);
 
 impl States {
     /// Keeps so many states.
