@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use netplay_peer::link::driver::Channel;
+use netplay_peer::link::renewal::SUSPECT;
 use netplay_peer::link::{CloseReason, InterruptReason, LinkInput};
 use netplay_protocol::control::{Control, Pause, PauseMessage, carriers};
 use netplay_protocol::frame::{Body, Frame, MessageId};
@@ -268,6 +269,35 @@ fn flapping_for_a_minute_gives_no_storm_and_leaves_nothing_behind() {
     }
     assert!(most <= 3, "{most} connections");
     play.check();
+}
+
+/// Found: the pause that offers withdrawn in vain had earned, eight seconds, held up the one that was needed.
+#[test]
+fn what_is_needed_does_not_wait_for_the_pause_that_a_flapping_path_has_earned() {
+    for (flaps, addresses) in (4..12).flat_map(|flaps| [(flaps, false), (flaps, true)]) {
+        let mut play = Play::calm();
+        play.play(2000 * MS);
+        for _ in 0..flaps {
+            for path in [Path::Dead, Path::Carries] {
+                play.pair.set_path(path);
+                play.play(1000 * MS);
+            }
+        }
+        assert_eq!(play.moves(), [0; 2]);
+        play.pair.kill_connections();
+        for side in 0..2 {
+            match addresses {
+                true => play.pair.handle(side, LinkInput::NetworkChanged),
+                false => play.pair.fail_connection(side),
+            }
+        }
+        let took = play.until_heard();
+        println!("{took:?} after {flaps} flaps, addresses changed: {addresses}");
+        // A change of addresses just after a renewal is forgotten, and silence noticed.
+        let limit = if addresses { SUSPECT + 300 * MS } else { 300 * MS };
+        assert!(took <= limit, "{took:?} after {flaps} flaps");
+        play.check();
+    }
 }
 
 /// Found: a link ended as a violation when the hello that is said again came after what had stood in for the

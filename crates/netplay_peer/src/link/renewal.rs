@@ -7,7 +7,7 @@
 //! | we did not run, and several offers of the other side waited | answers the newest |
 //! | the other connection opens | says hello on it: which link this is, and what it has received |
 //! | hello accepted on both sides | moves: sends again what the other side lacks, and drops the old connection a little later |
-//! | no connection in time | tries again after a pause that doubles |
+//! | no connection in time | tries again after a pause, which doubles if it was only silence |
 //! | the other side says through the lobby that it has ended the link | takes what still comes, and ends with the first silence |
 //!
 //! Datagrams are numbered by the link and count wherever they arrive. What rides reliably on a
@@ -48,7 +48,8 @@ pub const SUSPECT: Duration = Duration::from_millis(700);
 /// longer after each try, so its channels would stay silent for nearly as long as the path was (0.4 to 1.0
 /// of it, measured).
 pub const STALE: Duration = Duration::from_secs(2);
-/// Between two renewals of our own, doubled after each that came to nothing.
+/// Between two renewals of our own. Before one because of silence it is doubled after each that came to
+/// nothing: a path that comes and goes gives many for which there was no need.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
 /// After so long without a renewal the pause is the first again.
@@ -117,7 +118,10 @@ pub(super) struct Renewal {
     their_offers: u32,
     their_last: Now,
     last: Option<Now>,
+    /// No renewal because of silence before then.
     not_before: Now,
+    /// None for which there is a need: never later.
+    needed_not_before: Now,
     /// Moves to another connection.
     pub(super) moves: u32,
     /// The number of the other side's link.
@@ -151,7 +155,7 @@ impl Renewal {
         if self.left {
             liveness.heard_at() + SUSPECT
         } else if self.broken || self.told {
-            self.not_before
+            self.needed_not_before
         } else {
             self.not_before.max(liveness.heard_at() + SUSPECT)
         }
@@ -213,6 +217,7 @@ impl Renewal {
     /// It came to nothing.
     fn failed(&mut self, now: Now) {
         self.attempt = None;
+        self.needed_not_before = now + PAUSE;
         self.not_before = now + (PAUSE * 2_u32.saturating_pow(self.failures)).min(PAUSE_MAX);
         self.failures = (self.failures + 1).min(8);
     }
@@ -239,12 +244,11 @@ impl Link {
 
     /// The network changed: the path that the connection takes may be gone.
     pub(super) fn network_changed(&mut self, now: Now) {
-        if self.is_established()
-            && !self.renewal.left
-            && self.renewal.attempt.is_none()
-            && now >= self.renewal.not_before
-        {
-            self.renew(now, Cause::Network);
+        if self.is_established() && !self.renewal.left && self.renewal.attempt.is_none() {
+            self.renewal.not_before = self.renewal.needed_not_before;
+            if now >= self.renewal.not_before {
+                self.renew(now, Cause::Network);
+            }
         }
     }
 
@@ -318,7 +322,7 @@ impl Link {
             Arrived::Current if failed && self.renewal.left => self.end(CloseReason::Left),
             Arrived::Current if failed => {
                 self.renewal.broken = true;
-                if self.renewal.attempt.is_none() && now >= self.renewal.not_before {
+                if self.renewal.attempt.is_none() && now >= self.renewal.needed_not_before {
                     self.renew(now, Cause::Broken);
                 }
             }
@@ -461,6 +465,7 @@ impl Link {
         self.renewal.failures = 0;
         self.renewal.last = Some(now);
         self.renewal.not_before = now + PAUSE;
+        self.renewal.needed_not_before = now + PAUSE;
         self.traffic.moved(now, handshake.both_have(carriers::RTP));
         self.heard(now);
         self.say_again(now, handshake.their_link());

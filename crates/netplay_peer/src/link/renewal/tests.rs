@@ -506,6 +506,30 @@ fn the_whole_transition_table_is_as_committed() {
     assert_eq!(table, std::fs::read_to_string(path).unwrap());
 }
 
+#[test]
+fn offers_that_were_withdrawn_put_off_what_silence_wants_and_not_what_is_needed() {
+    let mut bench = Bench::established(true);
+    let pause = |bench: &Bench| bench.link.renewal.not_before.since(bench.now);
+    for expected in [1, 2, 4, 8, 8] {
+        while bench.now < bench.link.renewal.not_before {
+            bench.run_until(bench.now + RUNNING);
+            bench.event("datagram-now");
+        }
+        for event in ["tick-step", "described-next", "datagram-now"] {
+            bench.event(event);
+        }
+        assert_eq!(pause(&bench), Duration::from_secs(expected));
+    }
+    // We have said what we received on the connection in use: nothing reliable comes on it any more.
+    for event in ["offer-next", "described-next", "open-next", "withdraw-next"] {
+        bench.event(event);
+    }
+    assert_eq!(bench.state(), "Told");
+    assert_eq!(bench.deadline(), bench.now + PAUSE);
+    bench.event("tick-step");
+    assert_eq!(bench.state(), "Offering(Broken)");
+}
+
 /// The attempts whose offers are answered after we were stopped, and found these signals.
 fn answered_after_a_stop(signals: &[(u32, SignalBody)]) -> Vec<u32> {
     let mut bench = Bench::established(true);
