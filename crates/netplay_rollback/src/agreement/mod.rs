@@ -7,8 +7,8 @@
 //! Guaranteed: peers who go on have the same sequence of views, whatever messages are lost and whoever
 //! dies in between; a peer that lies can stop this, or have a peer dropped that it claims to have lost,
 //! but nothing else, unless it is the coordinator.
-//! Not guaranteed: progress without a majority. Who has left the lobby counts as gone: it plays
-//! nowhere else, and no majority needs it.
+//! Not guaranteed: progress without a majority. Who has left the lobby counts as gone: it plays nowhere
+//! else, and once nobody but those who are gone is missing, no majority is needed.
 
 mod lead;
 mod views;
@@ -71,6 +71,8 @@ pub(crate) struct Agreement {
     /// The slots of the roster.
     all: Mask,
     view: u32,
+    /// Who proposed it; at first the host.
+    led_here: Slot,
     members: Mask,
     lost: Mask,
     gone: Mask,
@@ -113,6 +115,7 @@ impl Agreement {
             host,
             all,
             view: 0,
+            led_here: host,
             members: all,
             lost: Mask::default(),
             gone: Mask::default(),
@@ -217,10 +220,14 @@ impl Agreement {
         if alive.contains(self.host) { Some(self.host) } else { alive.iter().next() }
     }
 
+    /// Whether these may go on without the rest. Who is gone may have agreed on something with others
+    /// whom we have lost: while there are any, it counts. Of two halves it is the one with who led to
+    /// this view, which does not change while it lasts; of two players it is the host.
     fn has_majority(&self, staying: Mask) -> bool {
-        let voters = self.members.without(self.gone).len();
-        let half = staying.len() * 2;
-        half > voters || (half == voters && staying.contains(self.host))
+        let (half, all) = (staying.len() * 2, self.members.len());
+        let tie = if all == 2 { self.host } else { self.led_here };
+        let elsewhere = self.members.without(staying).without(self.gone);
+        elsewhere.is_empty() || half > all || half == all && staying.contains(tie)
     }
 
     /// Says once that too few are left; gives whether enough are.

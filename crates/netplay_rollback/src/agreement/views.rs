@@ -36,8 +36,9 @@ impl Agreement {
 
     /// The next view begins.
     pub(super) fn begin(&mut self, outcome: Outcome, ledger: &mut impl Ledger) {
-        let Outcome { members, decision, epochs, .. } = &outcome;
+        let Outcome { ballot, members, decision, epochs } = &outcome;
         let members = *members;
+        self.led_here = ballot.slot;
         self.epochs.retain(|slot, _| !members.contains(*slot));
         self.epochs.extend(epochs.iter().copied().filter(|(slot, _)| members.contains(*slot)));
         let counts = decision.leaves.iter().map(|leave| leave.last);
