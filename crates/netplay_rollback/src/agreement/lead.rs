@@ -89,7 +89,9 @@ impl Agreement {
         }
         // Who was asked not to listen to a peer any more needs a decision on it.
         let leaves = Mask(leaves.0 | unfinished.map_or(0, |leading| leading.leaves.0));
-        let pending = !leaves.is_empty() || !joins.is_empty() || self.accepted.is_some();
+        // From whom nothing is taken any more needs a decision too, if only that nobody leaves.
+        let asked = self.accepted.is_some() || !self.frozen.is_empty();
+        let pending = !leaves.is_empty() || !joins.is_empty() || asked;
         if !self.note_quorum(!pending || self.has_majority(self.members.without(leaves))) {
             self.leading = None;
             return true;

@@ -92,6 +92,8 @@ pub(crate) struct Agreement {
     promised: Ballot,
     /// Who leaves and who joins by what we have promised.
     asked: (Mask, Mask),
+    /// From whom nothing is taken until the next view.
+    frozen: Mask,
     accepted: Option<(Ballot, Decision)>,
     leading: Option<Leading>,
     /// A first tick has to be after this one: somebody has confirmed it.
@@ -128,6 +130,7 @@ impl Agreement {
             fed_by: None,
             promised: Ballot::default(),
             asked: (Mask::default(), Mask::default()),
+            frozen: Mask::default(),
             accepted: None,
             leading: None,
             join_after: 0,
@@ -281,6 +284,9 @@ impl Agreement {
         if due {
             let coordinator = self.coordinator();
             let told = coordinator.filter(|slot| *slot != self.me);
+            // Nor is anything heard of whom somebody wanted dropped who then said no more.
+            let frozen = if self.again_at.is_some() { self.frozen } else { Mask::default() };
+            let lost = Mask(lost.0 | frozen.without(self.gone).0);
             if let Some(slot) = told
                 && !lost.is_empty()
             {
@@ -292,7 +298,7 @@ impl Agreement {
                 self.say(slot, Agree::Behind);
             }
         }
-        !lost.is_empty() || waits.is_some()
+        !lost.is_empty() || waits.is_some() || !self.frozen.is_empty()
     }
 
     /// Whether a ballot is not far beyond what we have promised: there is no end of them to run into.
@@ -332,10 +338,11 @@ impl Agreement {
         decision.joins.iter().all(|join| join.from > ledger.confirmed())
     }
 
-    /// Takes no more inputs of who is to leave, or was agreed to before: that may have been decided.
-    fn freeze(&self, left: Mask, ledger: &mut impl Ledger) {
-        let before = self.accepted.as_ref().map(|(_, decision)| decision.left());
-        ledger.freeze(Mask(left.0 | before.unwrap_or_default().0));
+    /// Takes no more inputs of who is to leave until the next view begins, whoever asked for it: that
+    /// may have been decided.
+    fn freeze(&mut self, left: Mask, ledger: &mut impl Ledger) {
+        self.frozen.0 |= left.0;
+        ledger.freeze(self.frozen);
     }
 
     fn accept(&mut self, ballot: Ballot, decision: Decision, ledger: &mut impl Ledger) {

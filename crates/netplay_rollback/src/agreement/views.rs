@@ -60,7 +60,7 @@ impl Agreement {
         (self.view, self.members) = (self.view + 1, members);
         self.members.set(self.me, ours && members.contains(self.me));
         (self.promised, self.accepted, self.leading) = (Ballot::default(), None, None);
-        self.asked = (Mask::default(), Mask::default());
+        (self.asked, self.frozen) = ((Mask::default(), Mask::default()), Mask::default());
         self.dropped_by = Mask::default();
         (self.join_after, self.again_at, self.no_quorum) = (0, None, false);
         self.reports.clear();
