@@ -20,7 +20,8 @@
 //! [`forwarder`] is the only way between the ends, [`delivery`] has what delivers, [`cells`] runs
 //! them.
 //!
-//! [`clock`] and [`pacing`](clock::pacing) are simulated: there the truth is known.
+//! [`clock`] and [`pacing`](clock::pacing) are simulated: there the truth is known. [`states`] measures what
+//! happens within one world.
 
 mod carriers;
 mod cells;
@@ -36,6 +37,7 @@ mod pinger;
 mod report;
 mod rollback;
 mod stacks;
+mod states;
 mod stats;
 
 use std::process::ExitCode;

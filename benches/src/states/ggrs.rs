@@ -1,10 +1,10 @@
 //! bevy_ggrs: its schedules driven directly, without the session of ggrs.
 
-use bevy::ecs::schedule::{ExecutorKind, ScheduleLabel};
+use bevy::ecs::schedule::{ScheduleLabel, SingleThreadedExecutor};
 use bevy::prelude::*;
 use bevy_ggrs::{
-    AdvanceWorld, ConfirmedFrameCount, LoadWorld, MaxPredictionWindow, Rollback, RollbackApp,
-    RollbackFrameCount, SaveWorld, SnapshotPlugin,
+    AdvanceWorld, ConfirmedFrameCount, LoadWorld, Rollback, RollbackApp, RollbackFrameCount,
+    SaveWorld, SnapshotPlugin,
 };
 
 use super::{Cell, Health, Kind, Numbers, Position, Side, Velocity, build, spawn};
@@ -22,9 +22,8 @@ pub(super) fn side(cell: &Cell) -> Box<dyn Side> {
         Kind::Heap => app.rollback_component_with_clone::<Numbers>(),
     };
     build(&mut app, AdvanceWorld, cell.kind, cell.changing_pct);
-    let mut single = |schedule: Box<dyn Fn(&mut App)>| schedule(&mut app);
-    single(Box::new(|app| one_thread(app, SaveWorld)));
-    single(Box::new(|app| one_thread(app, LoadWorld)));
+    one_thread(&mut app, SaveWorld);
+    one_thread(&mut app, LoadWorld);
     app.finish();
     app.cleanup();
     spawn(app.world_mut(), cell.entities, cell.kind, Rollback);
@@ -33,7 +32,7 @@ pub(super) fn side(cell: &Cell) -> Box<dyn Side> {
 
 fn one_thread(app: &mut App, schedule: impl ScheduleLabel) {
     app.edit_schedule(schedule, |schedule| {
-        schedule.set_executor_kind(ExecutorKind::SingleThreaded);
+        schedule.set_executor(SingleThreadedExecutor::new());
     });
 }
 

@@ -5,7 +5,7 @@ mod netplay;
 
 use std::time::Instant;
 
-use bevy::ecs::schedule::{ExecutorKind, ScheduleLabel};
+use bevy::ecs::schedule::{ScheduleLabel, SingleThreadedExecutor};
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ fn build(app: &mut App, schedule: impl ScheduleLabel + Clone, kind: Kind, changi
         Kind::Heap => app.add_systems(schedule.clone(), change_heap),
     };
     app.edit_schedule(schedule, |schedule| {
-        schedule.set_executor_kind(ExecutorKind::SingleThreaded);
+        schedule.set_executor(SingleThreadedExecutor::new());
     });
 }
 
@@ -117,8 +117,7 @@ fn digest(world: &mut World) -> u64 {
         let mixed = (u64::from(number) ^ place << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         sum = sum.wrapping_add(mixed ^ mixed >> 29);
     };
-    for (position, velocity, health) in
-        world.query::<(&Position, &Velocity, &Health)>().iter(world)
+    for (position, velocity, health) in world.query::<(&Position, &Velocity, &Health)>().iter(world)
     {
         let floats = position.0.iter().chain(&velocity.0);
         floats.enumerate().for_each(|(place, value)| add(value.to_bits(), place as u64));
@@ -188,8 +187,16 @@ pub struct StatesRow {
 
 impl Row for StatesRow {
     const COLUMNS: &'static [&'static str] = &[
-        "stack", "entities", "changing_pct", "kind", "save_us", "load_us", "rollback8_us",
-        "x_save", "x_load", "x_rollback8",
+        "stack",
+        "entities",
+        "changing_pct",
+        "kind",
+        "save_us",
+        "load_us",
+        "rollback8_us",
+        "x_save",
+        "x_load",
+        "x_rollback8",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -209,9 +216,10 @@ impl Row for StatesRow {
     }
 }
 
-fn row(name: &'static str, cell: &Cell, times: &mut Times) -> StatesRow {
+fn row(name: &'static str, cell: &Cell, times: &Times) -> StatesRow {
     let [save, load, rollback, advance] =
-        [&mut times.save, &mut times.load, &mut times.rollback, &mut times.advance].map(median);
+        [&times.save, &times.load, &times.rollback, &times.advance]
+            .map(|times| median(times.iter().copied()).unwrap_or_default());
     StatesRow {
         stack: name,
         entities: cell.entities,
@@ -249,8 +257,8 @@ fn measure(cell: &Cell, rounds: usize) -> Result<[StatesRow; 2]> {
     if digest(ours.world()) != digest(theirs.world()) {
         return Err("the two sides have come to different states".into());
     }
-    let mut ours = row(ours.name(), cell, &mut times);
-    let theirs = row(theirs.name(), cell, &mut their_times);
+    let mut ours = row(ours.name(), cell, &times);
+    let theirs = row(theirs.name(), cell, &their_times);
     ours.x_save = Some(theirs.save_us / ours.save_us);
     ours.x_load = Some(theirs.load_us / ours.load_us);
     ours.x_rollback8 = Some(theirs.rollback8_us / ours.rollback8_us.max(0.1));
@@ -261,8 +269,8 @@ fn measure(cell: &Cell, rounds: usize) -> Result<[StatesRow; 2]> {
 ///
 /// # Errors
 /// If the sides differ in the end, or the table cannot be written.
-pub fn states(quick: bool, json: bool, rounds: Option<usize>) -> Result<()> {
-    let rounds = rounds.unwrap_or(if quick { 8 } else { 30 });
+pub fn states(quick: bool, json: bool, rounds: Option<u32>) -> Result<()> {
+    let rounds = rounds.unwrap_or(if quick { 8 } else { 30 }) as usize;
     let mut cells = Vec::new();
     for kind in [Kind::Plain, Kind::Heap] {
         for entities in [1_000, 10_000] {
@@ -271,12 +279,12 @@ pub fn states(quick: bool, json: bool, rounds: Option<usize>) -> Result<()> {
             }
         }
     }
-    let mut progress = Progress::new(cells.len());
+    let mut progress = Progress::new(cells.len() as u32);
     let mut rows = Vec::new();
     for cell in &cells {
-        progress.step(&format!("{} entities", cell.entities));
+        progress.begin(&format!("{} entities, {} % changing", cell.entities, cell.changing_pct));
         rows.extend(measure(cell, rounds)?);
     }
-    progress.finish();
+    progress.clear();
     report::print("rollback", &rows, json)
 }
