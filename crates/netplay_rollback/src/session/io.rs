@@ -42,7 +42,8 @@ pub enum Input<'a> {
         /// Whether messages can be sent. A link that is only interrupted is still one.
         up: bool,
     },
-    /// A peer plays nowhere else: it has left the lobby.
+    /// A peer plays nowhere else: it has left the lobby, or the lobby server saw its process end and
+    /// nothing is heard of it. Until then it counts as a voter whom we may only have lost.
     Gone(PeerId),
     /// Another peer is the host of the lobby now.
     Host(PeerId),

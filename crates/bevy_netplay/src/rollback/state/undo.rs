@@ -160,9 +160,9 @@ impl<C: Component + Clone> Undo<C> {
         self.writes.clear();
         self.writes.extend(query.iter(world).map(|(entity, ..)| entity));
         self.writes.extend(self.mirror.iter().flatten().map(|kept| kept.entity));
-        for entity in core::mem::take(&mut self.writes) {
-            self.give_or_take(world, entity);
-        }
+        let writes = core::mem::take(&mut self.writes);
+        writes.iter().for_each(|entity| self.give_or_take(world, *entity));
+        self.writes = writes;
     }
 
     fn give_or_take(&self, world: &mut World, entity: Entity) {
@@ -193,9 +193,9 @@ impl<C: Component + Clone> Undo<C> {
                 self.writes.push(entity);
             }
         }
-        for entity in core::mem::take(&mut self.writes) {
-            if let Some(value) = self.kept(entity)
-                && let Ok(mut entity) = world.get_entity_mut(entity)
+        for entity in &self.writes {
+            if let Some(value) = self.kept(*entity)
+                && let Ok(mut entity) = world.get_entity_mut(*entity)
             {
                 (self.write)(&mut entity, value);
             }
