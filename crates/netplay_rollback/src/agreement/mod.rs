@@ -177,6 +177,10 @@ impl Agreement {
     /// There is a link to a peer, or none any more.
     pub(crate) fn set_lost(&mut self, slot: Slot, lost: bool) {
         self.lost.set(slot, lost);
+        // Another process of one who has left: it may play somewhere by and by.
+        if !lost && !self.members.contains(slot) {
+            self.gone.set(slot, false);
+        }
         if lost {
             self.ready.set(slot, false);
             self.reports.remove(&slot);
@@ -224,13 +228,15 @@ impl Agreement {
     }
 
     /// Whether these may go on without the rest. Who is gone may have agreed on something with others
-    /// whom we have lost: while there are any, it counts. Of two halves it is the one with who led to
-    /// this view, which does not change while it lasts; of two players it is the host.
+    /// whom we have lost, members or not: while there are any, it counts. Of two halves it is the one
+    /// with who led to this view (at first the host), which does not change while the view lasts.
     fn has_majority(&self, staying: Mask) -> bool {
         let (half, all) = (staying.len() * 2, self.members.len());
-        let tie = if all == 2 { self.host } else { self.led_here };
-        let elsewhere = self.members.without(staying).without(self.gone);
-        elsewhere.is_empty() || half > all || half == all && staying.contains(tie)
+        // Who was dropped and is linked to us would say if it plays in a later view than ours.
+        let outside = self.all.without(self.members).and(self.lost);
+        let missing = Mask(self.members.without(staying).0 | outside.0);
+        let elsewhere = missing.without(self.gone);
+        elsewhere.is_empty() || half > all || half == all && staying.contains(self.led_here)
     }
 
     /// Says once that too few are left; gives whether enough are.
