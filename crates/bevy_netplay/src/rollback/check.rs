@@ -4,8 +4,6 @@
 //! Found: state that is not registered, systems that read what a rollback cannot rewind (a `Local`, change
 //! detection, a random number from outside), and whatever else differs when a tick is run twice.
 
-use std::collections::BTreeMap;
-
 use bevy_app::{App, Plugin, RunFixedMainLoop, RunFixedMainLoopSystems};
 use bevy_ecs::prelude::*;
 
@@ -63,8 +61,8 @@ pub struct RollbackCheck {
     /// The first differences, at most 16.
     pub differences: Vec<RollbackDifference>,
     random: u64,
-    /// The sums before each tick.
-    sums: BTreeMap<i32, Vec<(&'static str, u64)>>,
+    /// The last tick before which it went back.
+    checked: Option<i32>,
 }
 
 const DIFFERENCES_MAX: usize = 16;
@@ -106,25 +104,23 @@ impl Plugin for RollbackCheckPlugin {
 fn check(world: &mut World) {
     let now = world.resource::<SimulatedTick>().0;
     let mut check = world.remove_resource::<RollbackCheck>().unwrap_or_default();
-    if check.sums.last_key_value().is_none_or(|(last, _)| *last < now) {
-        check.sums.insert(now, sums(world));
-        let kept = world.resource::<States>().oldest().unwrap_or(now);
-        check.sums = check.sums.split_off(&kept);
-        rewind(world, &mut check, kept, now);
+    if check.checked.is_none_or(|checked| checked < now) {
+        check.checked = Some(now);
+        rewind(world, &mut check, now);
     }
     world.insert_resource(check);
 }
 
 /// Runs some of the last ticks again, and compares the state that follows with what it was.
-fn rewind(world: &mut World, check: &mut RollbackCheck, kept: i32, now: i32) {
+fn rewind(world: &mut World, check: &mut RollbackCheck, now: i32) {
+    let kept = world.resource::<States>().oldest().unwrap_or(now);
     let depth = 1 + check.next() % u64::from((now - kept).max(1).unsigned_abs());
-    let from = now - depth as i32;
-    if from < kept || run_again(world, from).is_err() {
+    let before = sums(world);
+    if run_again(world, now - depth as i32).is_err() {
         return;
     }
     check.resimulated += depth;
     let again = sums(world);
-    let before = check.sums.get(&now).map_or(&[][..], Vec::as_slice);
     let other = before.iter().zip(&again).filter(|(before, again)| before != again);
     let room = DIFFERENCES_MAX.saturating_sub(check.differences.len());
     let found = other.take(room).map(|((of, _), _)| RollbackDifference {

@@ -20,8 +20,8 @@ pub struct Despawned {
 
 /// Despawns rollback entities so that a rollback brings them back.
 pub trait DespawnRollback {
-    /// Despawns the entity and its children. A plain `despawn` of a rollback entity in simulation is
-    /// reported as an error: a rollback could only bring back another entity with the same components.
+    /// Despawns the entity and its children. After a plain `despawn` a rollback can only bring back another
+    /// entity with the same registered components.
     fn despawn_rollback(&mut self);
 }
 

@@ -159,10 +159,10 @@ impl Session {
     fn ask(&mut self, asked: Option<PeerId>) {
         let (tick, peers) = (self.inputs.tick, self.feeders(asked));
         let chosen = peers.get(tick.unsigned_abs() as usize % peers.len().max(1));
-        let (Some(watching), Some(peer)) = (&mut self.watching, chosen) else { return };
+        let Some(peer) = chosen else { return };
+        self.agreement.set_fed_by(self.slot_of(*peer));
+        let Some(watching) = &mut self.watching else { return };
         watching.ask(*peer, tick);
-        let slot = self.roster.iter().position(|other| other == peer);
-        self.agreement.set_fed_by(slot);
         let (next, view) = (watching.next.unwrap_or(-1), self.agreement.view());
         let watch = Message::Watch { next, delay: watching.delay, view };
         self.say_to(*peer, &watch);
@@ -209,16 +209,12 @@ impl Session {
 
     /// Inputs of all players that are final.
     fn feed(&mut self, from: PeerId, first: Tick, count: u16, bits: &[u8]) -> bool {
+        let frozen = self.slot_of(from).is_some_and(|slot| self.inputs.is_frozen(slot));
         let Some(watching) = self.watching.as_mut().filter(|w| w.feeder == Some(from)) else {
             return false;
         };
         // Nor from one who is agreed to leave: what the others know by then is what counts.
-        if self
-            .roster
-            .iter()
-            .position(|peer| *peer == from)
-            .is_some_and(|slot| self.inputs.is_frozen(slot))
-        {
+        if frozen {
             return true;
         }
         let inputs = &mut self.inputs;

@@ -144,8 +144,8 @@ impl States {
         }
     }
 
-    /// Keeps the state as it is, before this tick; any other that was kept for it or a later one is
-    /// forgotten.
+    /// Keeps the state as it is, before this tick, in place of any other that was kept for it. Of later
+    /// ticks there is none: those are forgotten by the load that goes back.
     pub(crate) fn save(&mut self, world: &mut World, tick: i32) {
         self.mark_resources(world);
         debug_assert!(
