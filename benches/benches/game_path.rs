@@ -47,7 +47,7 @@ impl Game {
         while let Some(polled) = self.session.poll() {
             match polled {
                 Polled::Event(SessionEvent::PeerConnected(peer)) => self.peer = Some(peer),
-                Polled::Event(_) => {}
+                Polled::Event(_) | Polled::Inputs(_) => {}
                 Polled::Packet(packet) => {
                     messages += packet.messages().inspect(|m| _ = black_box(m.payload)).count();
                 }

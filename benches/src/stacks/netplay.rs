@@ -151,7 +151,7 @@ fn serve(mut session: Session, connection: u32, echo: bool) -> Result<()> {
                         answers.push((message.from, message.payload.to_vec()));
                     }
                 }
-                Polled::Event(_) | Polled::Packet(_) => {}
+                Polled::Event(_) | Polled::Packet(_) | Polled::Inputs(_) => {}
             }
         }
         for (from, payload) in answers {

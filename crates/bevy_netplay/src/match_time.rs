@@ -13,6 +13,7 @@
 //! While `FixedUpdate` runs in a match, the delta of `Time<Virtual>` is zero; before and after it is what
 //! Bevy made it.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::*;
@@ -23,6 +24,7 @@ use netplay_tick::{Advance, NetTick, Pacer, PacingProfile, Pause, TickRate, Time
 use netplay_transport::{OutOfSync, StartError};
 
 use crate::lobby::LobbySession;
+use crate::rollback::InputType;
 
 /// Asks for a match with all connected players of a lobby; trigger it on the lobby, as its host. What
 /// follows is [`MatchBegins`] on the lobbies of all players, or [`StartFailed`] on ours.
@@ -92,6 +94,8 @@ pub struct Match {
     /// Which tick it is at an instant: the start, the ticks per second (those of `Time<Fixed>` when the
     /// match was agreed on), and the pauses.
     pub timeline: Timeline,
+    /// The others played already when we came.
+    pub running: bool,
 }
 
 /// How fast the game may run to stay with the others; put it on the lobby. `FIGHTING` is ±0.5 %,
@@ -159,6 +163,19 @@ pub(crate) struct FixedLoop {
     held: Option<Time<Virtual>>,
     /// When the tick after those begins, from this frame on.
     due_in: Option<Duration>,
+    /// What a rollback session has to run, in place of Bevy's loop.
+    due: DueTicks,
+    /// Whether it does.
+    rolls_back: bool,
+}
+
+/// The ticks that a rollback session has to run in this frame.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DueTicks {
+    /// Only the last one, if the game stood still for long.
+    pub(crate) ticks: Range<i32>,
+    /// The match pauses.
+    pub(crate) held: bool,
 }
 
 /// What a frame writes waits for a tick that begins within this time, and leaves with what it writes.
@@ -169,15 +186,20 @@ impl FixedLoop {
     pub(crate) fn tick_is_near(&self) -> bool {
         self.due_in.is_some_and(|due| due <= NEAR)
     }
+
+    pub(crate) fn take_due(&mut self) -> DueTicks {
+        let end = self.due.ticks.end;
+        core::mem::replace(&mut self.due, DueTicks { ticks: end..end, held: false })
+    }
 }
 
-/// Whether a match drives the run of `FixedMain` that we are in.
+/// Whether a match without rollback drives the run of `FixedMain` that we are in.
 pub(crate) fn in_tick(fixed_loop: Res<FixedLoop>) -> bool {
-    fixed_loop.held.is_some()
+    fixed_loop.held.is_some() && !fixed_loop.rolls_back
 }
 
 /// A match began: from here on it drives `FixedUpdate`.
-pub(crate) fn begin(world: &mut World, lobby: Entity, start: MeshTime) {
+pub(crate) fn begin(world: &mut World, lobby: Entity, start: MeshTime, running: bool) {
     let rate = world.get_resource::<Time<Fixed>>().map(|time| rate_of(time.timestep()));
     let rate = rate.unwrap_or_default();
     let Ok(mut entity) = world.get_entity_mut(lobby) else { return };
@@ -190,7 +212,7 @@ pub(crate) fn begin(world: &mut World, lobby: Entity, start: MeshTime) {
     };
     let profile = entity.get::<Pacing>().copied().unwrap_or_default().0;
     let pacer = MatchPacer { pacer: Pacer::new(profile), done: None };
-    entity.insert((Match { begins, timeline: Timeline::new(start, rate) }, pacer));
+    entity.insert((Match { begins, timeline: Timeline::new(start, rate), running }, pacer));
     tracing::info!(%start, rate = rate.per_second(), "a match begins");
     world.trigger(MatchBegins { entity: lobby });
 }
@@ -285,8 +307,9 @@ pub(crate) fn drive(
     mut virtual_time: ResMut<Time<Virtual>>,
     mut fixed: ResMut<Time<Fixed>>,
     mut fixed_loop: ResMut<FixedLoop>,
+    rollback: Option<Res<InputType>>,
 ) {
-    fixed_loop.due_in = None;
+    (fixed_loop.due_in, fixed_loop.rolls_back) = (None, rollback.is_some());
     let Some((session, of, mut pacer, mut status)) = lobbies.iter_mut().next() else { return };
     fixed_loop.held = Some(*virtual_time);
     virtual_time.advance_by(Duration::ZERO);
@@ -310,7 +333,10 @@ pub(crate) fn drive(
     let before = if came_late { tick } else { NetTick::ZERO };
     let done = pacer.done.unwrap_or(before.plus(-1));
     let due = tick.ahead_of(done).max(0);
-    let runs = if due > most {
+    let runs = if due > most && fixed_loop.rolls_back {
+        // The session knows what was missed.
+        1
+    } else if due > most {
         let left_out = rate.tick_len() * (due - 1).unsigned_abs();
         status.skipped += left_out;
         tracing::warn!(?left_out, "ticks are left out, because the game stood still");
@@ -326,7 +352,14 @@ pub(crate) fn drive(
         fixed_loop.due_in = Some(rate.tick_len().mul_f64(1.0 - fraction));
     }
     let rest = timestep.mul_f64(fraction).min(timestep.saturating_sub(Duration::from_nanos(1)));
-    fixed.accumulate_overstep(timestep * runs + rest);
+    if fixed_loop.rolls_back {
+        let end = tick.ahead_of(NetTick::ZERO) + 1;
+        let held = of.timeline.is_held(step.position);
+        fixed_loop.due = DueTicks { ticks: end - runs as i32..end, held };
+        fixed.accumulate_overstep(rest);
+    } else {
+        fixed.accumulate_overstep(timestep * runs + rest);
+    }
 }
 
 fn note_step(status: &mut Mut<SyncStatus>, step: &Advance, rate: TickRate, held: bool) {

@@ -24,6 +24,7 @@ use crate::error::LobbyError;
 use crate::lobby::LobbySession;
 use crate::match_time::MatchTick;
 use crate::peer::{LinkState, Peer, PeerOf, PeerStats};
+use crate::receive::find;
 
 /// What a game's own type needs to be a message.
 pub trait NetMessage: Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -118,7 +119,20 @@ impl AddNetMessage for App {
 #[derive(Resource)]
 struct KeyOf<M>(fn(&M) -> u16);
 
-type Deliver = fn(&mut World, Entity, PeerId, &[u8]) -> Result<(), DecodeError>;
+/// Takes a message of the peer at this entity.
+pub(crate) type Deliver = fn(&mut World, Entity, PeerId, &[u8]) -> Result<(), DecodeError>;
+
+/// Registers a message of the plugin's own, which is no message of the world.
+pub(crate) fn add_own_message<M: NetMessage>(app: &mut App, lane: Lane, deliver: Deliver) {
+    let mut registry = app.world_mut().get_resource_or_init::<MessageRegistry>();
+    let name = std::any::type_name::<M>();
+    registry.entries.push(Entry { name, lane, keyed: false, deliver });
+}
+
+/// Reads a message of the plugin's own.
+pub(crate) fn decode<M: NetMessage>(payload: &[u8]) -> Result<M, DecodeError> {
+    Bincode::decode(split_stamp(payload).ok_or_else(no_stamp)?.0)
+}
 
 fn deliver<M: NetMessage>(
     world: &mut World,
@@ -318,6 +332,31 @@ impl<M: NetMessage> NetWriter<'_, '_, M> {
         put_stamp(self.tick.0, &mut self.scratch);
         Ok(Address { id, lane, key })
     }
+}
+
+/// Sends a message of the plugin's own to one peer.
+///
+/// # Errors
+/// [`SendError`] if nothing was queued.
+pub(crate) fn send_to<M: NetMessage>(
+    world: &World,
+    lobby: Entity,
+    peer: PeerId,
+    message: &M,
+) -> Result<(), SendError> {
+    let registry = world.resource::<MessageRegistry>();
+    let name = std::any::type_name::<M>();
+    let (id, lane) = registry.find(name).ok_or(SendError::NotRegistered(name))?;
+    let kind = registry.lanes.kind(lane).ok_or(QueueError::NoSuchLane { lane })?;
+    let mut bytes = Vec::new();
+    Bincode::encode(message, &mut bytes, kind.message_max() - STAMP_MAX)?;
+    put_stamp(None, &mut bytes);
+    let session = world.get::<LobbySession>(lobby).ok_or(QueueError::NotConnected)?;
+    session.lock().send(peer, lane, id, &bytes)?;
+    if let Some(entity) = find(world, lobby, peer) {
+        world.resource::<SendCounts>().sent(entity, registry.is_reliable(lane));
+    }
+    Ok(())
 }
 
 /// How a message is addressed within its link.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 use bevy_time::{Real, Time};
 use netplay_protocol::PeerId;
-use netplay_transport::{EndReason, InboundPacket, LobbyState, Polled, SessionEvent};
+use netplay_transport::{
+    EndReason, InboundInputs, InboundPacket, LobbyState, Polled, SessionEvent,
+};
 
 use crate::conditioner::LinkConditioner;
 use crate::error::LobbyError;
@@ -19,6 +21,7 @@ use crate::match_time::{self, Match, StartFailed, SyncStatus};
 use crate::message::{MessageRegistry, SendCounts};
 use crate::peer::{Peer, PeerOf, PeerStats};
 use crate::resume::ResumeFile;
+use crate::rollback;
 use crate::settings::{NetplayNetwork, NetplaySettings};
 
 /// Which entity stands for which player of a lobby, and who we are in it.
@@ -34,6 +37,7 @@ pub(crate) struct Roster {
 enum Taken {
     Event(SessionEvent),
     Packet(InboundPacket),
+    Inputs(InboundInputs),
 }
 
 /// Opens a session for every new [`JoinLobby`].
@@ -87,6 +91,7 @@ pub(crate) fn receive(world: &mut World) {
             match taken {
                 Taken::Event(event) => handle(world, lobby, event),
                 Taken::Packet(packet) => deliver(world, lobby, &packet),
+                Taken::Inputs(inputs) => rollback::take_inputs(world, lobby, &inputs),
             }
         }
     }
@@ -98,6 +103,7 @@ fn take(world: &mut World, lobby: Entity) -> Option<Taken> {
     Some(match session.bypass_change_detection().get_mut().poll()? {
         Polled::Event(event) => Taken::Event(event),
         Polled::Packet(packet) => Taken::Packet(packet),
+        Polled::Inputs(inputs) => Taken::Inputs(inputs),
     })
 }
 
@@ -128,6 +134,7 @@ pub(crate) fn find(world: &World, lobby: Entity, peer: PeerId) -> Option<Entity>
 }
 
 fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
+    rollback::note(world, lobby, &event);
     match event {
         SessionEvent::Online { me } => {
             if let Some(mut roster) = world.get_mut::<Roster>(lobby) {
@@ -155,7 +162,9 @@ fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
             }
         }
         SessionEvent::HostChanged(host) => host_changed(world, lobby, host),
-        SessionEvent::MatchBegins(start) => match_time::begin(world, lobby, start),
+        SessionEvent::MatchBegins { start, running } => {
+            match_time::begin(world, lobby, start, running);
+        }
         SessionEvent::MatchPause(pause) => match_time::pause(world, lobby, pause),
         SessionEvent::StartFailed(error) => {
             tracing::warn!(%error, "the match does not begin");

@@ -142,6 +142,7 @@ impl Player {
                         self.message(now, from, lane, number);
                     }
                 }
+                Polled::Inputs(_) => {}
             }
         }
         if self.beat.elapsed() >= BEAT {

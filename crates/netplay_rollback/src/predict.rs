@@ -8,7 +8,7 @@ use crate::queue::InputQueue;
 /// Guesses inputs.
 ///
 /// A wrong guess costs a rollback and nothing else: a predictor need not give the same on all peers.
-pub trait Predictor: fmt::Debug + Send + 'static {
+pub trait Predictor: fmt::Debug + Send + Sync + 'static {
     /// The probable input of `player` at `tick`. What is no valid input is replaced by the neutral one.
     fn predict(&mut self, tick: Tick, player: Player, history: &History<'_>) -> InputBytes;
 }

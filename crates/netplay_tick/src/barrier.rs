@@ -68,8 +68,13 @@ fn is_near(mesh: MeshTime, start: MeshTime) -> bool {
 pub enum BarrierEvent {
     /// Tell this to a player.
     Send(PeerId, StartMessage),
-    /// Tick 0 is at this instant.
-    Begins(MeshTime),
+    /// A match begins.
+    Begins {
+        /// Tick 0 is at this instant.
+        start: MeshTime,
+        /// The others play already, without us.
+        running: bool,
+    },
     /// The match that we wanted to start does not begin.
     Failed(StartError),
 }
@@ -211,7 +216,7 @@ impl StartBarrier {
                 let ours = matches!(&self.state, State::Committed { .. });
                 if !known && !ours {
                     self.state = State::Following { round, start };
-                    self.outputs.push_back(BarrierEvent::Begins(start));
+                    self.outputs.push_back(BarrierEvent::Begins { start, running: false });
                 }
             }
             StartMessage::Running { round, start } => {
@@ -305,7 +310,7 @@ impl StartBarrier {
                 if all && left >= COMMIT_LEAD + delay {
                     let missing = ready.keys().copied().collect();
                     self.state = State::Committed { start, missing, until, repeat_at: now };
-                    self.outputs.push_back(BarrierEvent::Begins(start));
+                    self.outputs.push_back(BarrierEvent::Begins { start, running: false });
                     self.repeat(now);
                 } else if now >= until {
                     let late = ready.iter().filter(|(_, ready)| !**ready).map(|(peer, _)| *peer);
@@ -324,7 +329,7 @@ impl StartBarrier {
                 if mesh.is_some() {
                     let (round, start) = (*round, *start);
                     self.state = State::Following { round, start };
-                    self.outputs.push_back(BarrierEvent::Begins(start));
+                    self.outputs.push_back(BarrierEvent::Begins { start, running: true });
                 } else {
                     *again_at = now + REPEAT;
                 }

@@ -57,7 +57,7 @@ impl Start {
                 BarrierEvent::Send(to, message) => {
                     self.network.send(self.now, player, to.as_u128() as usize, 20, message);
                 }
-                BarrierEvent::Begins(start) => {
+                BarrierEvent::Begins { start, .. } => {
                     assert!(self.begins.insert(player, (self.now, start)).is_none(), "only once");
                 }
                 BarrierEvent::Failed(error) => self.failed = Some(error),

@@ -72,6 +72,11 @@ pub enum SessionEvent {
         /// Why.
         reason: CloseReason,
     },
+    /// The lobby server has lost its connection to the member: its process ended, or its network is gone.
+    /// Its link may live on.
+    PeerOffline(PeerId),
+    /// The lobby server has a connection to the member again.
+    PeerOnline(PeerId),
     /// The member left the lobby. Its link has ended by then.
     PeerLeft {
         /// Who.
@@ -86,8 +91,13 @@ pub enum SessionEvent {
         /// The round trip.
         rtt: Duration,
     },
-    /// A match begins: tick 0 is at this instant of the clock that all share.
-    MatchBegins(MeshTime),
+    /// A match begins.
+    MatchBegins {
+        /// Tick 0 is at this instant of the clock that all share.
+        start: MeshTime,
+        /// The others play already: we were not there when it was agreed on.
+        running: bool,
+    },
     /// All players agreed on a pause of the match, or on its end.
     MatchPause(Pause),
     /// The match that we wanted to start does not begin.
@@ -142,6 +152,14 @@ pub enum SendError {
         max: usize,
         /// The lane.
         lane: Lane,
+    },
+    /// More bytes of inputs than a datagram has room for.
+    #[error("the inputs have {len} bytes; a datagram has room for {max}")]
+    InputsTooLarge {
+        /// Their size in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
     },
     /// The game has not defined this lane.
     #[error("the {lane} lane is not defined: add it to the lanes of the session")]

@@ -88,5 +88,5 @@ pub use netplay_protocol::lobby::{
 pub use netplay_simnet::{Conditions, InvalidConditions, Jitter, Loss, Rate, Reorder};
 pub use netplay_tick::{MeshStatus, MeshTime, OutOfSync, PairStatus, PathEstimate, StartError};
 pub use queues::memory_per_peer;
-pub use session::{InboundPacket, Polled, Session};
+pub use session::{InboundInputs, InboundPacket, Polled, Session};
 pub use stats::LinkStats;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::TrySendError;
+use netplay_peer::link::InputBlock;
 use netplay_protocol::frame::Frame;
 use netplay_protocol::lane::{LaneConfig, LaneKind};
 use netplay_protocol::limits::{LANES_MAX, STREAM_PACKET_MAX};
@@ -28,6 +29,7 @@ pub(crate) struct Outbox {
     lossy: Batch,
     /// As for reliable messages.
     lossy_before: usize,
+    pub(crate) inputs: Option<InputBlock>,
     reliable: Vec<u8>,
     /// Bytes of the last flush's reliable messages: about what this one will have.
     reliable_before: usize,
@@ -44,6 +46,7 @@ impl Outbox {
             sender,
             lossy: Batch::default(),
             lossy_before: 0,
+            inputs: None,
             reliable: Vec::new(),
             reliable_before: 0,
             stream: Vec::new(),
@@ -193,6 +196,10 @@ impl Outbox {
     pub(crate) fn flush(&mut self, pool: &Pool) -> bool {
         let mut went = !self.lossy.bytes.is_empty();
         self.seal_lossy(pool);
+        if let Some(inputs) = self.inputs.take() {
+            went = true;
+            self.sender.push_inputs(inputs, pool);
+        }
         if !self.reliable.is_empty() {
             self.reliable_before = self.reliable.len();
             match self.sender.reliable.try_send(core::mem::take(&mut self.reliable)) {

@@ -8,6 +8,8 @@
 //! | reliable messages to one peer | the lane's `queue_messages` and `queue_bytes` | the send is refused with a typed error |
 //! | bulk messages to one peer | the lane's `queue_bytes` | the send is refused with a typed error |
 //! | lossy messages to the game | [`LOSSY_TO_GAME`] batches | the oldest batch is dropped and counted |
+//! | inputs to one peer | the block of one tick | a newer one takes its place: it says the same and more |
+//! | inputs to the game | [`INPUTS_TO_GAME`] blocks | the oldest block is dropped |
 //! | events and reliable messages to the game | credit of each peer, [`EVENTS_MAX`] events | the peer's sender stops; too many events end the session |
 //! | commands to the network | [`COMMANDS`] | the command is refused |
 //!
@@ -18,7 +20,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use netplay_peer::link::Delivery;
+use netplay_peer::link::{Delivery, InputBlock};
 use netplay_protocol::PeerId;
 use netplay_protocol::lane::{LaneConfig, LaneKind, LaneTable};
 use netplay_protocol::limits::{
@@ -51,6 +53,10 @@ pub const LOSSY_TO_GAME: usize = 512;
 /// Bytes of the same: as much as so many full datagrams have, for a message that was put together from
 /// several counts as one.
 pub(crate) const LOSSY_BYTES_TO_GAME: usize = LOSSY_TO_GAME * DATAGRAM_MAX;
+
+/// Input blocks that wait for the game: a quarter of a second of 15 peers at 60 Hz, each block sent twice. What
+/// is dropped is in later blocks too.
+pub const INPUTS_TO_GAME: usize = 512;
 
 /// Events and stream packets in the hand-over to the game; more wait on the network's side.
 pub(crate) const TO_GAME: usize = 256;
@@ -204,6 +210,8 @@ pub(crate) struct PeerSender {
     lossy: Sender<Batch>,
     /// The other end, to drop the oldest when full.
     oldest: Receiver<Batch>,
+    inputs: Sender<InputBlock>,
+    superseded: Receiver<InputBlock>,
     pub(crate) reliable: Sender<Vec<u8>>,
     pub(crate) stream: Sender<Vec<u8>>,
     pub(crate) shared: Arc<LinkShared>,
@@ -213,6 +221,7 @@ pub(crate) struct PeerSender {
 #[derive(Debug)]
 pub(crate) struct PeerReceiver {
     pub(crate) lossy: Receiver<Batch>,
+    pub(crate) inputs: Receiver<InputBlock>,
     pub(crate) reliable: Receiver<Vec<u8>>,
     pub(crate) stream: Receiver<Vec<u8>>,
     pub(crate) shared: Arc<LinkShared>,
@@ -221,13 +230,26 @@ pub(crate) struct PeerReceiver {
 /// Both ends of the queues to one peer.
 pub(crate) fn peer_queues() -> (PeerSender, PeerReceiver) {
     let (lossy, lossy_out) = bounded(LOSSY_TO_PEER);
+    let (inputs, inputs_out) = bounded(1);
     let (reliable, reliable_out) = bounded(RELIABLE_TO_PEER);
     let (stream, stream_out) = bounded(STREAM_TO_PEER);
     let shared = Arc::new(LinkShared::default());
-    let oldest = lossy_out.clone();
-    let sender = PeerSender { lossy, oldest, reliable, stream, shared: shared.clone() };
-    let receiver =
-        PeerReceiver { lossy: lossy_out, reliable: reliable_out, stream: stream_out, shared };
+    let sender = PeerSender {
+        lossy,
+        oldest: lossy_out.clone(),
+        inputs,
+        superseded: inputs_out.clone(),
+        reliable,
+        stream,
+        shared: shared.clone(),
+    };
+    let receiver = PeerReceiver {
+        lossy: lossy_out,
+        inputs: inputs_out,
+        reliable: reliable_out,
+        stream: stream_out,
+        shared,
+    };
     (sender, receiver)
 }
 
@@ -238,6 +260,13 @@ impl PeerSender {
             let messages = u64::from(oldest.messages);
             self.shared.lossy_dropped.fetch_add(messages, Ordering::Relaxed);
             pool.give(oldest.bytes);
+        });
+    }
+
+    /// Queues inputs; they take the place of others that wait.
+    pub(crate) fn push_inputs(&self, inputs: InputBlock, pool: &Pool) {
+        push_dropping_oldest(&self.inputs, &self.superseded, inputs, |superseded| {
+            pool.give(superseded.bytes);
         });
     }
 }
@@ -256,6 +285,15 @@ fn push_dropping_oldest<T>(
             dropped(old);
         }
     }
+}
+
+/// An input block of one peer.
+#[derive(Debug)]
+pub(crate) struct ArrivedInputs {
+    pub(crate) peer: PeerId,
+    pub(crate) tick: u16,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) again: bool,
 }
 
 /// Game messages of one peer, as they arrived.
@@ -293,6 +331,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     /// Rung by the network thread when something waits for the game.
     pub(crate) bell: Bell,
+    inputs: (Sender<ArrivedInputs>, Receiver<ArrivedInputs>),
     lossy: (Sender<Arrival>, Receiver<Arrival>),
     /// Bytes in it.
     lossy_bytes: AtomicUsize,
@@ -307,6 +346,7 @@ impl Shared {
         Self {
             pool: Pool::new(),
             bell: Bell::new(),
+            inputs: bounded(INPUTS_TO_GAME),
             lossy: bounded(LOSSY_TO_GAME),
             lossy_bytes: AtomicUsize::new(0),
             inbound_dropped: AtomicU64::new(0),
@@ -329,6 +369,17 @@ impl Shared {
         }
         self.lossy_bytes.fetch_add(len, Ordering::AcqRel);
         push_dropping_oldest(&self.lossy.0, &self.lossy.1, arrival, dropped);
+    }
+
+    /// Queues inputs for the game; drops the oldest when full.
+    pub(crate) fn push_inputs(&self, inputs: ArrivedInputs) {
+        push_dropping_oldest(&self.inputs.0, &self.inputs.1, inputs, |oldest| {
+            self.pool.give(oldest.bytes);
+        });
+    }
+
+    pub(crate) fn pop_inputs(&self) -> Option<ArrivedInputs> {
+        self.inputs.1.try_recv().ok()
     }
 
     pub(crate) fn set_mesh(&self, view: Option<MeshView>) {
@@ -365,6 +416,24 @@ mod tests {
         assert_eq!(receiver.shared.lossy_dropped.load(Ordering::Relaxed), 6);
         assert_eq!(receiver.lossy.try_recv().unwrap().bytes, [3]);
         assert_eq!(receiver.lossy.len(), LOSSY_TO_PEER - 1);
+    }
+
+    #[test]
+    fn inputs_that_wait_are_superseded_on_the_way_out_and_dropped_oldest_first_on_the_way_in() {
+        let pool = Pool::new();
+        let (sender, receiver) = peer_queues();
+        for tick in 0..3 {
+            sender.push_inputs(InputBlock { tick, bytes: Vec::new(), again: None }, &pool);
+        }
+        assert_eq!(receiver.inputs.try_iter().map(|block| block.tick).collect::<Vec<_>>(), [2]);
+
+        let shared = Shared::new();
+        for tick in 0..INPUTS_TO_GAME as u16 + 2 {
+            let peer = PeerId::from_u128(1);
+            shared.push_inputs(ArrivedInputs { peer, tick, bytes: Vec::new(), again: false });
+        }
+        let ticks: Vec<_> = std::iter::from_fn(|| shared.pop_inputs()).map(|i| i.tick).collect();
+        assert_eq!((ticks.len(), ticks[0]), (INPUTS_TO_GAME, 2));
     }
 
     #[test]

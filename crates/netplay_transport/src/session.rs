@@ -8,15 +8,16 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use netplay_peer::JoinRequest;
+use netplay_peer::link::InputBlock;
 use netplay_protocol::frame::{Body, Frame, Frames, MessageId};
-use netplay_protocol::limits::RELIABLE_WINDOW;
+use netplay_protocol::limits::{INPUTS_MAX, RELIABLE_WINDOW};
 use netplay_protocol::{Lane, LaneKind, LaneTable, MeshTime, Now, PeerId};
 
 use crate::clock::{MeshView, SessionTime};
 use crate::conditioner::LinkConditioner;
 use crate::event::{CommandError, EndReason, Message, SendError, SessionEvent};
 use crate::outbox::Outbox;
-use crate::queues::{Arrival, LinkShared, PeerSender, Shared};
+use crate::queues::{Arrival, ArrivedInputs, LinkShared, PeerSender, Shared};
 use crate::stats::LinkStats;
 
 /// From the game to the network thread.
@@ -226,6 +227,32 @@ impl Session {
         Ok(())
     }
 
+    /// Queues the inputs that a rollback session tells one peer at a tick. They leave with the next
+    /// [`Self::flush`], ahead of what else does, in one datagram with it as far as that has room; and
+    /// in a second one after `again`. Inputs that wait are superseded.
+    ///
+    /// # Errors
+    /// [`SendError::NotConnected`], [`SendError::InputsTooLarge`].
+    pub fn send_inputs(
+        &mut self,
+        to: PeerId,
+        tick: u16,
+        bytes: &[u8],
+        again: Option<Duration>,
+    ) -> Result<(), SendError> {
+        if bytes.len() > INPUTS_MAX {
+            return Err(SendError::InputsTooLarge { len: bytes.len(), max: INPUTS_MAX });
+        }
+        let outbox = self.peers.get_mut(&to).ok_or(SendError::NotConnected)?;
+        let pool = &self.shared.pool;
+        let mut block = InputBlock { tick, bytes: pool.small(), again };
+        block.bytes.extend_from_slice(bytes);
+        if let Some(superseded) = outbox.inputs.replace(block) {
+            pool.give(superseded.bytes);
+        }
+        Ok(())
+    }
+
     /// Hands everything queued to the network thread, with one wake for all of it.
     pub fn flush(&mut self) {
         // Below this, the network thread finds out in time by itself.
@@ -311,10 +338,13 @@ impl Session {
     }
 
     /// The next thing that happened: events and reliable messages in the order in which they
-    /// happened, then lossy ones. `None` when there is nothing left.
+    /// happened, then inputs, then lossy messages. `None` when there is nothing left.
     pub fn poll(&mut self) -> Option<Polled> {
         if let Some(polled) = self.next_in_order() {
             return Some(polled);
+        }
+        if let Some(arrived) = self.shared.pop_inputs() {
+            return Some(Polled::Inputs(InboundInputs { arrived, shared: self.shared.clone() }));
         }
         loop {
             let arrival = self.held.take().or_else(|| self.shared.pop_lossy())?;
@@ -373,6 +403,48 @@ pub enum Polled {
     Event(SessionEvent),
     /// Messages arrived.
     Packet(InboundPacket),
+    /// The other side's rollback session tells its inputs.
+    Inputs(InboundInputs),
+}
+
+/// What a peer's rollback session tells at one tick.
+pub struct InboundInputs {
+    arrived: ArrivedInputs,
+    shared: Arc<Shared>,
+}
+
+impl core::fmt::Debug for InboundInputs {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("InboundInputs").field("from", &self.arrived.peer).finish_non_exhaustive()
+    }
+}
+
+impl InboundInputs {
+    /// From whom.
+    pub const fn from(&self) -> PeerId {
+        self.arrived.peer
+    }
+
+    /// The low bits of their newest tick.
+    pub const fn tick(&self) -> u16 {
+        self.arrived.tick
+    }
+
+    /// What only the session knows.
+    pub fn bytes(&self) -> &[u8] {
+        &self.arrived.bytes
+    }
+
+    /// Whether another datagram had them too.
+    pub const fn again(&self) -> bool {
+        self.arrived.again
+    }
+}
+
+impl Drop for InboundInputs {
+    fn drop(&mut self) {
+        self.shared.pool.give(core::mem::take(&mut self.arrived.bytes));
+    }
 }
 
 /// The messages that one packet brought. Dropping it gives its sender room for more.

@@ -20,7 +20,7 @@ use crate::clock::SessionTime;
 use crate::conditioner::LinkConditioner;
 use crate::event::{EndReason, SessionEvent};
 use crate::queues::{
-    Arrival, COMMANDS, EVENTS_MAX, PeerReceiver, Pool, Shared, TO_GAME, peer_queues,
+    Arrival, ArrivedInputs, COMMANDS, EVENTS_MAX, PeerReceiver, Pool, Shared, TO_GAME, peer_queues,
 };
 use crate::session::{Command, GameEnds, Session, ToGame, Wake};
 use crate::stats::LinkStats;
@@ -250,6 +250,11 @@ impl SessionCore {
                 let input = LinkInput::Send(frames);
                 self.mesh.handle(now, MeshInput::Link { peer, input });
             }
+            if let Ok(inputs) = entry.queues.inputs.try_recv() {
+                flushed = true;
+                let input = LinkInput::Inputs(inputs);
+                self.mesh.handle(now, MeshInput::Link { peer, input });
+            }
             if flushed {
                 self.mesh.handle(now, MeshInput::Link { peer, input: LinkInput::Flush });
             }
@@ -308,7 +313,9 @@ impl SessionCore {
                     let input = LinkInput::Match(message);
                     self.mesh.handle(now, MeshInput::Link { peer, input });
                 }
-                BarrierEvent::Begins(start) => self.tell(SessionEvent::MatchBegins(start)),
+                BarrierEvent::Begins { start, running } => {
+                    self.tell(SessionEvent::MatchBegins { start, running });
+                }
                 BarrierEvent::Failed(error) => self.tell(SessionEvent::StartFailed(error)),
             }
         }
@@ -376,8 +383,15 @@ impl SessionCore {
     fn link_event(&mut self, peer: PeerId, event: LinkEvent) {
         match event {
             LinkEvent::Deliver(delivery) => self.deliver(peer, delivery),
-            // This game has no rollback session.
-            LinkEvent::Inputs { .. } => {}
+            LinkEvent::Inputs { tick, bytes, again } => {
+                // The link keeps its buffer: more datagrams bring inputs than take some away.
+                let mut copy = self.shared.pool.small();
+                copy.extend_from_slice(&bytes);
+                self.shared.push_inputs(ArrivedInputs { peer, tick, bytes: copy, again });
+                let input = LinkInput::Recycle(bytes);
+                self.mesh.handle(self.now, MeshInput::Link { peer, input });
+                self.ring = true;
+            }
             LinkEvent::Established => {
                 let (sender, queues) = peer_queues();
                 let stats = LinkStats::default();
@@ -529,12 +543,9 @@ impl SessionCore {
             LobbyEvent::Lobbies(lobbies) => SessionEvent::Lobbies(lobbies),
             LobbyEvent::HostChanged(host) => SessionEvent::HostChanged(host),
             LobbyEvent::MemberLeft(peer, reason) => SessionEvent::PeerLeft { peer, reason },
-            LobbyEvent::MemberJoined(..)
-            | LobbyEvent::MemberOffline(..)
-            | LobbyEvent::MemberOnline(..)
-            | LobbyEvent::Signal(..) => {
-                return None;
-            }
+            LobbyEvent::MemberOffline(peer) => SessionEvent::PeerOffline(peer),
+            LobbyEvent::MemberOnline(peer, _) => SessionEvent::PeerOnline(peer),
+            LobbyEvent::MemberJoined(..) | LobbyEvent::Signal(..) => return None,
         })
     }
 }

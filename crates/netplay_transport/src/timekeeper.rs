@@ -188,7 +188,7 @@ impl Timekeeper {
             return Some(BarrierEvent::Failed(error));
         }
         let event = self.barrier.poll_output()?;
-        if let (BarrierEvent::Begins(_), Some(clock)) = (&event, &mut self.clock) {
+        if let (BarrierEvent::Begins { .. }, Some(clock)) = (&event, &mut self.clock) {
             clock.set_playing(true);
             self.pause.begin();
         }

@@ -97,6 +97,7 @@ struct Game {
     session: Session,
     peer: Option<PeerId>,
     messages: usize,
+    inputs: usize,
     bytes: usize,
 }
 
@@ -111,7 +112,7 @@ impl Game {
         let session = network.open(&config).expect("the default server address is valid");
         let options = LobbyOptions::public(2);
         session.join(JoinRequest::Quick(options)).expect("the session has just begun");
-        Self { session, peer: None, messages: 0, bytes: 0 }
+        Self { session, peer: None, messages: 0, inputs: 0, bytes: 0 }
     }
 
     fn receive(&mut self) {
@@ -125,6 +126,10 @@ impl Game {
                         self.bytes += message.payload.len();
                     }
                 }
+                Polled::Inputs(inputs) => {
+                    self.inputs += 1;
+                    self.bytes += inputs.bytes().len();
+                }
             }
         }
     }
@@ -132,6 +137,7 @@ impl Game {
     fn send(&mut self, reliable: usize) {
         let Some(peer) = self.peer else { return };
         let (effect, event) = (&[1; 200], &[2; 4096][..reliable]);
+        self.session.send_inputs(peer, 7, &[3; 90], Some(TICK / 2)).expect("they fit");
         self.session.send(peer, Lane::Unreliable, MessageId(0), effect).expect("it fits");
         self.session.send(peer, Lane::Reliable, MessageId(1), event).expect("the queue has room");
         self.session.flush();
@@ -173,15 +179,16 @@ fn a_game_thread_in_play_allocates_nothing() {
         play(&network, &mut games, WARM_UP, reliable);
         take_sizes();
         TRACED.store(traces, Ordering::Relaxed);
-        let messages = games.each_ref().map(|game| game.messages);
+        let before = games.each_ref().map(|game| (game.messages, game.inputs));
         let (ours, rest) = play(&network, &mut games, MEASURED, reliable);
         println!(
             "reliable messages of {reliable} B, {MEASURED} ticks: {ours} allocations of the games, \
              {rest} of the rest; (size, count): {:?}",
             take_sizes()
         );
-        for (game, before) in games.iter().zip(messages) {
-            assert_eq!(game.messages - before, 2 * MEASURED as usize, "everything arrived");
+        for (game, (messages, inputs)) in games.iter().zip(before) {
+            assert_eq!(game.messages - messages, 2 * MEASURED as usize, "everything arrived");
+            assert_eq!(game.inputs - inputs, 2 * MEASURED as usize, "the inputs too, and again");
         }
         assert_eq!(ours, 0);
         // Cut messages are put together in memory of their own; all else reuses buffers. Each tick has

@@ -67,7 +67,7 @@ fn start(players: &mut [Player]) {
     players.iter().for_each(|player| player.session.start_match().unwrap());
     let begins = |player: &Player| {
         player.events.iter().find_map(|event| match event {
-            SessionEvent::MatchBegins(start) => Some(*start),
+            SessionEvent::MatchBegins { start, .. } => Some(*start),
             _ => None,
         })
     };

@@ -79,6 +79,7 @@ impl Player {
                         received += 1;
                     }
                 }
+                Polled::Inputs(_) => panic!("nobody sends inputs"),
             }
         }
         received

@@ -36,6 +36,21 @@ fn two_players_meet_and_exchange_messages_on_every_kind_of_lane() {
 }
 
 #[test]
+fn inputs_arrive_once_more_if_they_are_to_and_what_was_superseded_does_not() {
+    let _errors = no_errors();
+    let (server, network) = (server(), Network::start().unwrap());
+    let (mut a, mut b) = pair(&network, &server.url());
+    let (to_b, soon) = (a.peers[0], Some(Duration::from_millis(8)));
+    let too_many = a.session.send_inputs(to_b, 7, &[7; 2000], None);
+    assert!(matches!(too_many, Err(SendError::InputsTooLarge { len: 2000, .. })), "{too_many:?}");
+    a.session.send_inputs(to_b, 8, b"older", soon).unwrap();
+    a.session.send_inputs(to_b, 9, b"newer", soon).unwrap();
+    until(&mut [&mut a, &mut b], "the inputs arrive twice", |players| players[1].inputs.len() == 2);
+    let newer = |again| (9, b"newer".to_vec(), again);
+    assert_eq!(b.inputs, [newer(false), newer(true)]);
+}
+
+#[test]
 fn datagrams_between_native_peers_move_to_the_media_track() {
     let _errors = no_errors();
     let (server, network) = (server(), Network::start().unwrap());

@@ -8,8 +8,8 @@ use bevy_app::{App, Plugin, RunFixedMainLoop, RunFixedMainLoopSystems};
 use bevy_ecs::prelude::*;
 
 use super::clock::{SimulatedTick, run_again};
-use super::hash::Hashes;
 use super::state::States;
+use super::types::StateTypes;
 
 /// Rolls back and runs again after every tick, by a depth that the seed chooses. Differences are in
 /// [`RollbackCheck`].
@@ -132,5 +132,5 @@ fn rewind(world: &mut World, check: &mut RollbackCheck, now: i32) {
 }
 
 fn sums(world: &mut World) -> Vec<(&'static str, u64)> {
-    world.resource_scope(|world, mut hashes: Mut<'_, Hashes>| hashes.sums(world))
+    world.resource_scope(|world, mut types: Mut<'_, StateTypes>| types.sums(world))
 }

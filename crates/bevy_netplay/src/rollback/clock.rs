@@ -1,11 +1,14 @@
 //! Which tick of the simulation is run, and what time it is in it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bevy_app::FixedMain;
 use bevy_ecs::prelude::*;
 use bevy_time::{Fixed, Time};
+use netplay_rollback::{InputBytes, InputStatus};
 
+use super::input::InputType;
 use super::state::{NotKept, States};
 
 /// The tick that is run, or is run next.
@@ -17,34 +20,60 @@ pub(crate) struct SimulatedTick(pub(crate) i32);
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resimulating(pub bool);
 
-/// What `Time<Fixed>` was in each tick of which the state is kept.
-#[derive(Resource, Debug, Default)]
-pub(crate) struct TickTimes(VecDeque<(i32, Time<Fixed>)>);
+/// Whether a match runs the ticks, and not Bevy's own loop.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Driven(pub(crate) bool);
 
-impl TickTimes {
-    /// Keeps the time of a tick that is run for the first time.
-    fn keep(&mut self, tick: i32, time: Time<Fixed>, most: usize) {
-        if self.0.back().is_some_and(|(kept, _)| *kept >= tick) {
-            return;
+/// A tick that was run outside of a match.
+#[derive(Debug)]
+struct PastTick {
+    tick: i32,
+    time: Time<Fixed>,
+    inputs: Vec<InputBytes>,
+}
+
+/// What `Time<Fixed>` and the inputs were in each tick of which the state is kept, outside of a match.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct PastTicks(VecDeque<PastTick>);
+
+impl PastTicks {
+    /// Keeps a tick that is run for the first time; gives where its inputs go.
+    fn keep(&mut self, tick: i32, time: Time<Fixed>, most: usize) -> &mut Vec<InputBytes> {
+        let mut inputs = Vec::new();
+        while self.0.len() >= most.max(1) {
+            inputs = self.0.pop_front().map(|oldest| oldest.inputs).unwrap_or_default();
         }
-        self.0.push_back((tick, time));
-        while self.0.len() > most {
-            self.0.pop_front();
-        }
+        inputs.clear();
+        &mut self.0.push_back_mut(PastTick { tick, time, inputs }).inputs
     }
 
-    fn at(&self, tick: i32) -> Option<Time<Fixed>> {
-        self.0.iter().find(|(kept, _)| *kept == tick).map(|(_, time)| *time)
+    fn at(&self, tick: i32) -> Option<&PastTick> {
+        self.0.iter().find(|past| past.tick == tick)
     }
 }
 
-/// Keeps the state before the tick that begins; in `FixedFirst`.
-pub(crate) fn save(world: &mut World) {
+/// Keeps the state before the tick that begins, and shows what players do in it; in `FixedFirst`, outside
+/// of a match.
+pub(crate) fn begin_tick(world: &mut World) {
     let tick = world.resource::<SimulatedTick>().0;
     world.resource_scope(|world, mut states: Mut<'_, States>| {
         states.save(world, tick);
-        let time = world.get_resource::<Time<Fixed>>().copied().unwrap_or_default();
-        world.resource_mut::<TickTimes>().keep(tick, time, states.kept());
+        world.resource_scope(|world, mut past: Mut<'_, PastTicks>| {
+            let input_type = world.get_resource::<InputType>().copied();
+            if !world.resource::<Resimulating>().0 {
+                let time = world.get_resource::<Time<Fixed>>().copied().unwrap_or_default();
+                let inputs = past.keep(tick, time, states.kept());
+                if let Some(input_type) = input_type {
+                    let put = |_, bytes: &[u8]| inputs.extend(InputBytes::new(bytes));
+                    (input_type.read)(world, &mut { put });
+                }
+            }
+            if let (Some(input_type), Some(past)) = (input_type, past.at(tick)) {
+                let inputs = past.inputs.iter();
+                let mut inputs = inputs.map(|input| (input.as_slice(), InputStatus::Confirmed));
+                (input_type.show)(world, &mut inputs);
+            }
+        });
     });
 }
 
@@ -53,8 +82,8 @@ pub(crate) fn count(mut tick: ResMut<SimulatedTick>) {
     tick.0 += 1;
 }
 
-/// Goes back to the state before a tick, and runs all ticks since again. `Time` and `Time<Fixed>` are what
-/// they were in each, and what they are now after that; the overstep stays.
+/// Goes back to the state before a tick, and runs all ticks since again; outside of a match. `Time` and
+/// `Time<Fixed>` are what they were in each, and what they are now after that; the overstep stays.
 ///
 /// # Errors
 /// [`NotKept`].
@@ -62,19 +91,44 @@ pub(crate) fn run_again(world: &mut World, from: i32) -> Result<(), NotKept> {
     let to = world.resource::<SimulatedTick>().0;
     world.resource_scope(|world, mut states: Mut<'_, States>| states.load(world, from))?;
     world.resource_mut::<SimulatedTick>().0 = from;
-    let (now, now_fixed) = (*world.resource::<Time>(), *world.resource::<Time<Fixed>>());
     world.resource_mut::<Resimulating>().0 = true;
-    while world.resource::<SimulatedTick>().0 < to {
-        let tick = world.resource::<SimulatedTick>().0;
-        let Some(mut fixed) = world.resource::<TickTimes>().at(tick) else { break };
-        fixed.discard_overstep(fixed.overstep());
-        fixed.accumulate_overstep(now_fixed.overstep());
-        world.insert_resource(fixed.as_generic());
-        world.insert_resource(fixed);
-        world.run_schedule(FixedMain);
-    }
+    keep_time(world, |world| {
+        while world.resource::<SimulatedTick>().0 < to {
+            let tick = world.resource::<SimulatedTick>().0;
+            let Some(time) = world.resource::<PastTicks>().at(tick).map(|past| past.time) else {
+                break;
+            };
+            run_tick(world, time);
+        }
+    });
     world.resource_mut::<Resimulating>().0 = false;
+    Ok(())
+}
+
+/// After this, `Time` and `Time<Fixed>` are what they are now.
+pub(crate) fn keep_time<R>(world: &mut World, run: impl FnOnce(&mut World) -> R) -> R {
+    let (now, now_fixed) = (*world.resource::<Time>(), *world.resource::<Time<Fixed>>());
+    let result = run(world);
     world.insert_resource(now_fixed);
     world.insert_resource(now);
-    Ok(())
+    result
+}
+
+/// Runs `FixedMain` at this time; the overstep stays.
+pub(crate) fn run_tick(world: &mut World, mut time: Time<Fixed>) {
+    let overstep = world.resource::<Time<Fixed>>().overstep();
+    time.discard_overstep(time.overstep());
+    time.accumulate_overstep(overstep);
+    world.insert_resource(time.as_generic());
+    world.insert_resource(time);
+    world.run_schedule(FixedMain);
+}
+
+/// What `Time<Fixed>` is in a tick of a match, on every machine: elapsed is the time since tick 0 began,
+/// and the tick itself.
+pub(crate) fn time_of(tick: i32, timestep: Duration) -> Time<Fixed> {
+    let mut time = Time::<Fixed>::from_duration(timestep);
+    time.advance_to(timestep.saturating_mul(tick.max(0).unsigned_abs()));
+    time.advance_by(timestep);
+    time
 }

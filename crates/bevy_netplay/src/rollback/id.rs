@@ -26,6 +26,11 @@ pub struct RollbackId(u32);
 const RESOURCES: u32 = 0xFFFF_0000;
 
 impl RollbackId {
+    /// The id with this number.
+    pub(crate) const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The id of a resource.
     pub(crate) const fn of_resource(number: u32) -> Self {
         Self(RESOURCES + number)

@@ -23,11 +23,19 @@
 mod check;
 mod clock;
 mod despawn;
-mod hash;
+mod events;
+mod hear;
 mod id;
+mod input;
+mod seating;
+mod session;
+mod snapshot;
 mod state;
+mod status;
+mod types;
+mod wire;
 
-use bevy_app::{App, FixedFirst, FixedLast, Plugin};
+use bevy_app::{App, FixedFirst, FixedLast, Plugin, RunFixedMainLoop, RunFixedMainLoopSystems};
 use bevy_ecs::component::Mutable;
 use bevy_ecs::prelude::*;
 use serde::Serialize;
@@ -36,13 +44,25 @@ use serde::de::DeserializeOwned;
 pub use check::{RollbackCheck, RollbackCheckPlugin, RollbackDifference};
 pub use clock::Resimulating;
 pub use despawn::{DespawnRollback, Despawned};
+pub use events::{
+    Desync, InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, RollbackError, SeatedPlayer,
+    SimulationBegins, SimulationFailed, SimulationRestored, SimulationResumed, SimulationStalled,
+};
+pub(crate) use hear::{note, take_inputs};
 pub use id::{Rollback, RollbackId};
+pub(crate) use input::InputType;
+pub use input::{AddRollbackInput, LocalInputs, PlayerInputs, ReadInputs, RollbackInput};
+pub use netplay_rollback::{
+    History, InputBytes, InputStatus, Player, Predictor, RepeatLast, Stats,
+};
 pub use state::NotKept;
+pub use status::RollbackStatus;
 
-use clock::{SimulatedTick, TickTimes};
-use hash::Hashes;
+use clock::{Driven, PastTicks, SimulatedTick};
 use id::NextId;
+use session::Playing;
 use state::States;
+use types::StateTypes;
 
 /// Where the plugin does its work, inside of a tick.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,35 +73,76 @@ pub enum RollbackSystems {
     Count,
 }
 
-/// Keeps the state before each of the last ticks.
+/// Rollback: keeps the state before each of the last ticks, and plays matches of a game that has an input
+/// type ([`AddRollbackInput`]).
+///
+/// With [`NetplayPlugins`](crate::NetplayPlugins), in any order.
 #[derive(Clone, Copy, Debug)]
 pub struct RollbackPlugin {
-    /// How many states are kept; ten by default: eight ticks of prediction, and two.
-    pub states: usize,
+    /// Players who sit at this machine; 1 by default, 0 for who only watches.
+    pub local_players: u8,
+    /// Ticks that may run on predictions, at most 32; at 0 every tick waits for all inputs. 8 by
+    /// default.
+    pub prediction: u8,
+    /// Ticks that inputs wait before they count, on all machines. 2 by default, which at 60 Hz is less
+    /// than most people notice.
+    pub delay: u8,
+    /// Ticks between two checksums that players compare; 0 for none. 60 by default. The host's counts.
+    pub checksum_every: u16,
+    /// Ticks that who watches is behind; 30 by default.
+    pub watch_delay: u16,
+    /// Guesses inputs that have not come; repeats the last one by default.
+    pub predictor: fn() -> Box<dyn Predictor>,
 }
 
 impl Default for RollbackPlugin {
     fn default() -> Self {
-        Self { states: 10 }
+        Self {
+            local_players: 1,
+            prediction: 8,
+            delay: 2,
+            checksum_every: 60,
+            watch_delay: 30,
+            predictor: || Box::new(RepeatLast),
+        }
     }
 }
 
+/// The settings of the plugin.
+#[derive(Resource, Clone, Copy, Debug)]
+pub(crate) struct RollbackSettings(pub(crate) RollbackPlugin);
+
 impl Plugin for RollbackPlugin {
     fn build(&self, app: &mut App) {
-        let states = States::new(app.world_mut(), self.states);
+        // What a session asks for: the ticks of its prediction, the one that is run, and one that is final.
+        let states = States::new(app.world_mut(), usize::from(self.prediction) + 2);
         app.insert_resource(states)
-            .init_resource::<Hashes>()
+            .insert_resource(RollbackSettings(*self))
+            .init_resource::<StateTypes>()
             .init_resource::<SimulatedTick>()
-            .init_resource::<TickTimes>()
+            .init_resource::<PastTicks>()
             .init_resource::<Resimulating>()
+            .init_resource::<Driven>()
+            .init_resource::<Playing>()
             .register_type::<Rollback>()
             .register_type::<RollbackId>()
             .register_type::<Despawned>()
-            .add_systems(FixedFirst, clock::save.in_set(RollbackSystems::Save))
+            .add_systems(
+                FixedFirst,
+                clock::begin_tick
+                    .in_set(RollbackSystems::Save)
+                    .run_if(|driven: Res<'_, Driven>| !driven.0),
+            )
             .add_systems(FixedLast, clock::count.in_set(RollbackSystems::Count));
-        app.world_mut().resource_scope(|world, mut hashes: Mut<'_, Hashes>| {
-            hashes.register::<NextId>(world);
-        });
+        app.world_mut().resource_mut::<StateTypes>().register_resource::<NextId>();
+        hear::add_messages(app);
+        app.add_systems(
+            RunFixedMainLoop,
+            (seating::begin, session::run, status::refresh)
+                .chain()
+                .in_set(RunFixedMainLoopSystems::BeforeFixedMainLoop)
+                .after(crate::match_time::drive),
+        );
     }
 }
 
@@ -134,10 +195,10 @@ impl RollbackWorld for World {
     }
 }
 
-fn register(app: &mut App, add: impl FnOnce(&mut World, &mut States, &mut Hashes)) {
+fn register(app: &mut App, add: impl FnOnce(&mut World, &mut States, &mut StateTypes)) {
     app.world_mut().resource_scope(|world, mut states: Mut<'_, States>| {
-        world.resource_scope(|world, mut hashes: Mut<'_, Hashes>| {
-            add(world, &mut states, &mut hashes);
+        world.resource_scope(|world, mut types: Mut<'_, StateTypes>| {
+            add(world, &mut states, &mut types);
         });
     });
 }
@@ -147,9 +208,9 @@ impl AddRollback for App {
     where
         C: Component<Mutability = Mutable> + Clone + Serialize + DeserializeOwned,
     {
-        register(self, |world, states, hashes| {
+        register(self, |world, states, types| {
             states.register::<C>(world);
-            hashes.register::<C>(world);
+            types.register::<C>(world);
         });
         self
     }
@@ -158,9 +219,9 @@ impl AddRollback for App {
     where
         C: Component + Clone + Serialize + DeserializeOwned,
     {
-        register(self, |world, states, hashes| {
+        register(self, |world, states, types| {
             states.register_immutable::<C>(world);
-            hashes.register::<C>(world);
+            types.register::<C>(world);
         });
         self
     }
@@ -169,9 +230,9 @@ impl AddRollback for App {
     where
         R: Resource<Mutability = Mutable> + Clone + Serialize + DeserializeOwned,
     {
-        register(self, |world, states, hashes| {
+        register(self, |world, states, types| {
             states.register_resource::<R>(world);
-            hashes.register::<R>(world);
+            types.register_resource::<R>();
         });
         self
     }

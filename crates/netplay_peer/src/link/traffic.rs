@@ -207,7 +207,9 @@ impl Traffic {
 
     /// Inputs for the next flush.
     pub(super) fn set_inputs(&mut self, inputs: InputBlock) {
-        self.inputs = Some(inputs);
+        if let Some(superseded) = self.inputs.replace(inputs) {
+            self.recycle(superseded.bytes);
+        }
     }
 
     /// The game has said what it had to say.
@@ -216,7 +218,14 @@ impl Traffic {
         self.lanes.expire(now);
         if let Some(inputs) = self.inputs.take() {
             self.send_datagram(now, Some((&inputs, false)));
-            self.copy = inputs.again.map(|after| (now + after, inputs));
+            let (copy, sent) = match inputs.again {
+                Some(after) => (Some((now + after, inputs)), None),
+                None => (None, Some(inputs)),
+            };
+            let superseded = core::mem::replace(&mut self.copy, copy).map(|(_, inputs)| inputs);
+            for inputs in sent.into_iter().chain(superseded) {
+                self.recycle(inputs.bytes);
+            }
         }
         self.send_due(now);
     }
@@ -229,6 +238,7 @@ impl Traffic {
         self.lanes.expire(now);
         if let Some((_, inputs)) = self.copy.take_if(|(at, _)| now >= *at) {
             self.send_datagram(now, Some((&inputs, true)));
+            self.recycle(inputs.bytes);
         }
         if self.send_by.is_none() && self.lanes.is_due() {
             self.send_by = Some(self.next_ride(now));
@@ -382,7 +392,8 @@ impl Traffic {
             let mut reader = Reader::new(&packet[blocks..]);
             if let Some(inputs) = read_inputs(&mut reader).map_err(|_| Violation::BLOCK)? {
                 let Some(tick) = received.tick else { return Err(Violation::BLOCK) };
-                let (bytes, again) = (inputs.bytes.to_vec(), inputs.again);
+                let (mut bytes, again) = (self.buffer(), inputs.again);
+                bytes.extend_from_slice(inputs.bytes);
                 deliver(LinkEvent::Inputs { tick, bytes, again });
                 blocks = packet.len() - reader.rest().len();
             }

@@ -44,14 +44,16 @@ pub struct Player {
     pub events: Vec<SessionEvent>,
     pub peers: Vec<PeerId>,
     pub messages: Vec<(PeerId, Lane, Vec<u8>)>,
+    /// Input blocks: their ticks, their bytes, and whether they came again.
+    pub inputs: Vec<(u16, Vec<u8>, bool)>,
 }
 
 impl Player {
     pub fn open(network: &Network, config: &SessionConfig, request: JoinRequest) -> Self {
         let session = network.open(config).expect("a valid address");
         session.join(request).expect("a fresh session takes commands");
-        let (me, code, events, peers, messages) = Default::default();
-        Self { session, me, code, events, peers, messages }
+        let (me, code, events, peers, messages, inputs) = Default::default();
+        Self { session, me, code, events, peers, messages, inputs }
     }
 
     pub fn quick(network: &Network, server: &str, capacity: u8) -> Self {
@@ -76,6 +78,9 @@ impl Player {
                 Polled::Packet(packet) => {
                     let copy = |m: Message<'_>| (m.from, m.lane, m.payload.to_vec());
                     self.messages.extend(packet.messages().map(copy));
+                }
+                Polled::Inputs(inputs) => {
+                    self.inputs.push((inputs.tick(), inputs.bytes().to_vec(), inputs.again()));
                 }
             }
         }

@@ -186,6 +186,13 @@ impl States {
         }
     }
 
+    /// Forgets all states: the world is another one.
+    pub(crate) fn forget_all(&mut self) {
+        while !self.frames.is_empty() {
+            self.forget_oldest();
+        }
+    }
+
     /// Ends the entities that were dead before the oldest state.
     fn bury(&mut self, world: &mut World) {
         let Some(oldest) = self.oldest() else { return };

@@ -1,0 +1,150 @@
+//! What a game hears of its rollback session.
+
+use bevy_ecs::prelude::*;
+use netplay_protocol::PeerId;
+use netplay_rollback::{ConfigError, Player};
+use thiserror::Error;
+
+/// A match begins with us in it, or before our eyes: spawn here what is there at tick 0, the same on every
+/// machine. Triggered on the lobby, before tick 0; what an earlier match has left is gone. Who comes later
+/// hears [`SimulationRestored`] instead.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct SimulationBegins {
+    /// The lobby.
+    pub entity: Entity,
+    /// All who play.
+    pub players: Vec<SeatedPlayer>,
+}
+
+/// The state that another player has sent is ours now: we come into a match that runs. Rollback entities are
+/// new ones, and have their registered components; add here what else they need.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct SimulationRestored {
+    /// The lobby.
+    pub entity: Entity,
+    /// The tick that runs next.
+    pub tick: i32,
+    /// All who play.
+    pub players: Vec<SeatedPlayer>,
+}
+
+/// No match is played, for this reason.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct SimulationFailed {
+    /// The lobby.
+    pub entity: Entity,
+    /// Why.
+    pub error: RollbackError,
+}
+
+/// The simulation waits for the inputs of these players.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct SimulationStalled {
+    /// The lobby.
+    pub entity: Entity,
+    /// Whose.
+    pub players: Vec<Player>,
+}
+
+/// It goes on.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct SimulationResumed {
+    /// The lobby.
+    pub entity: Entity,
+    /// After so many ticks.
+    pub ticks: u32,
+}
+
+/// All have agreed that these players are not in the match any more.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PlayersLeft {
+    /// The lobby.
+    pub entity: Entity,
+    /// Whose players.
+    pub peer: PeerId,
+    /// Which.
+    pub players: Vec<Player>,
+    /// The first tick without them.
+    pub at: i32,
+}
+
+/// All have agreed that these players are in the match again.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PlayersJoined {
+    /// The lobby.
+    pub entity: Entity,
+    /// Whose players.
+    pub peer: PeerId,
+    /// Which.
+    pub players: Vec<Player>,
+    /// The first tick with them.
+    pub at: i32,
+}
+
+/// From a tick on, everybody's inputs wait for so many ticks before they count.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct InputDelayChanged {
+    /// The lobby.
+    pub entity: Entity,
+    /// The first tick that is read with it.
+    pub at: i32,
+    /// In ticks.
+    pub delay: u8,
+}
+
+/// Another player came to another state than we.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct Desync {
+    /// The lobby.
+    pub entity: Entity,
+    /// Who.
+    pub peer: PeerId,
+    /// The state before this tick.
+    pub tick: i32,
+    /// Our checksum of it.
+    pub ours: u64,
+    /// Theirs.
+    pub theirs: u64,
+}
+
+/// Too few players are left to go on: some are cut off, and it may be us. It goes on when they are back, or
+/// when the lobby server says that they are gone.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct NoQuorum {
+    /// The lobby.
+    pub entity: Entity,
+}
+
+/// A player at a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeatedPlayer {
+    /// Its number.
+    pub player: Player,
+    /// At whose machine.
+    pub peer: PeerId,
+    /// Whether it is ours.
+    pub local: bool,
+}
+
+/// Why there is no rollback session.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RollbackError {
+    /// The settings do not fit.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Ticks are of another length on the host's machine.
+    #[error("the host's game has {theirs} ticks per second, ours has {ours}")]
+    Rate {
+        /// Ours.
+        ours: u16,
+        /// The host's.
+        theirs: u16,
+    },
+    /// Another input type, or other registered components or resources.
+    #[error(
+        "the host's game has another input type, or rolls back other components and resources: \
+         all players have to run the same build"
+    )]
+    Types,
+}
