@@ -221,6 +221,13 @@ impl Agreement {
         self.members.without(self.unheard())
     }
 
+    /// Whether we have no reason to think that the others go on without us, or are to decide on somebody's
+    /// last input: what we hold as final may then be more than what they agree on.
+    pub(crate) const fn is_certain(&self) -> bool {
+        let missing = self.members.0 & self.unheard().0;
+        missing == 0 && self.frozen.is_empty() && self.dropped_by.is_empty()
+    }
+
     /// Who leads: the host while it is there, else the first of the others.
     pub(crate) fn coordinator(&self) -> Option<Slot> {
         let alive = self.alive();

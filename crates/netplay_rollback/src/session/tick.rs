@@ -11,6 +11,9 @@ use crate::input::{Cell, Player, Tick};
 use crate::limits::{FEED_AHEAD, HISTORY, SILENT_BEFORE};
 use crate::message::{Mask, Message, Slot};
 
+/// No tick stays final.
+const NOTHING: Tick = -1;
+
 impl Session {
     /// The clock has come to this tick.
     pub(super) fn advance(&mut self, tick: Tick) {
@@ -57,6 +60,10 @@ impl Session {
     /// The last tick that stays final for this watcher even if we die now: the others know what we did.
     /// A peer that does not say what it knows holds watchers up for a while only.
     fn safe(&self, watcher: PeerId) -> Tick {
+        // Nothing, while we may be the ones who are dropped.
+        if !self.agreement.is_certain() {
+            return NOTHING;
+        }
         let confirmed = self.inputs.confirmed();
         let members = self.agreement.members();
         // Two who have joined do not wait for each other.
