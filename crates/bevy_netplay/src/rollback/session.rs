@@ -33,8 +33,8 @@ use crate::match_time::{FixedLoop, Match, MatchTick};
 const WAITING_MAX: usize = 1024;
 
 /// Of a peer whose process has ended as far as the lobby server can see, nothing is heard for so long: it
-/// plays nowhere else. Six ticks at 60 Hz, which do not all get lost on a path that lives.
-const GONE_AFTER: Duration = Duration::from_millis(100);
+/// plays nowhere else. Three ticks at 60 Hz; who lives after all comes back like anybody who was dropped.
+const GONE_AFTER: Duration = Duration::from_millis(50);
 
 /// Our part in a match.
 pub(crate) struct Play {
