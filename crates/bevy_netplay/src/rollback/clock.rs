@@ -8,6 +8,8 @@ use bevy_ecs::prelude::*;
 use bevy_time::{Fixed, Time};
 use netplay_rollback::{InputBytes, InputStatus};
 
+use super::RollbackSettings;
+use super::draw::WentBack;
 use super::input::InputType;
 use super::state::{NotKept, States};
 
@@ -19,6 +21,19 @@ pub(crate) struct SimulatedTick(pub(crate) i32);
 /// a device, ask for it.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resimulating(pub bool);
+
+/// The newest tick of those that are run again, at whose end a rollback is over.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Corrected(pub(crate) Option<i32>);
+
+/// Goes back to the state before a tick; those up to `newest` are run again.
+pub(crate) fn go_back(world: &mut World, tick: i32, newest: i32) -> Result<(), NotKept> {
+    world.resource_scope(|world, mut states: Mut<'_, States>| states.load(world, tick))?;
+    world.resource_mut::<SimulatedTick>().0 = tick;
+    world.resource_mut::<Corrected>().0 = Some(newest);
+    world.run_schedule(WentBack);
+    Ok(())
+}
 
 /// Whether a match runs the ticks, and not Bevy's own loop.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +79,11 @@ pub(crate) fn begin_tick(world: &mut World) {
                 let time = world.get_resource::<Time<Fixed>>().copied().unwrap_or_default();
                 let inputs = past.keep(tick, time, states.kept());
                 if let Some(input_type) = input_type {
+                    // Outside of a match, those at this machine are all.
+                    (input_type.seat)(
+                        world,
+                        0..world.resource::<RollbackSettings>().0.local_players,
+                    );
                     let put = |_, bytes: &[u8]| inputs.extend(InputBytes::new(bytes));
                     (input_type.read)(world, &mut { put });
                 }
@@ -89,8 +109,7 @@ pub(crate) fn count(mut tick: ResMut<SimulatedTick>) {
 /// [`NotKept`].
 pub(crate) fn run_again(world: &mut World, from: i32) -> Result<(), NotKept> {
     let to = world.resource::<SimulatedTick>().0;
-    world.resource_scope(|world, mut states: Mut<'_, States>| states.load(world, from))?;
-    world.resource_mut::<SimulatedTick>().0 = from;
+    go_back(world, from, to - 1)?;
     world.resource_mut::<Resimulating>().0 = true;
     keep_time(world, |world| {
         while world.resource::<SimulatedTick>().0 < to {

@@ -5,11 +5,15 @@ use core::ops::{Index, Range};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleLabel;
+use bevy_input::keyboard::KeyCode;
+use bevy_input::mouse::MouseButton;
 use netplay_protocol::codec::{Bincode, Codec};
 use netplay_rollback::limits::INPUT_MAX;
 use netplay_rollback::{InputStatus, Player};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::buttons::{AddTickButtons as _, InputsRead};
 
 /// What a game's own type needs to be an input. Its default is what counts for a player who is not there.
 /// Encoded it takes at most 64 bytes.
@@ -123,6 +127,9 @@ pub trait AddRollbackInput {
 impl AddRollbackInput for App {
     fn add_rollback_input<I: RollbackInput>(&mut self) -> &mut Self {
         self.init_schedule(ReadInputs)
+            .init_schedule(InputsRead)
+            .add_tick_buttons::<KeyCode>()
+            .add_tick_buttons::<MouseButton>()
             .insert_resource(LocalInputs::<I> { first: 0, inputs: Vec::new(), scratch: Vec::new() })
             .insert_resource(PlayerInputs::<I>::default())
             .insert_resource(InputType {
@@ -145,6 +152,9 @@ impl AddRollbackInput for App {
 
 fn seat<I: RollbackInput>(world: &mut World, players: Range<u8>) {
     let mut local = world.resource_mut::<LocalInputs<I>>();
+    if (local.first, local.inputs.len()) == (players.start, players.len()) {
+        return;
+    }
     local.first = players.start;
     local.inputs.clear();
     local.inputs.resize(players.len(), I::default());
@@ -152,6 +162,7 @@ fn seat<I: RollbackInput>(world: &mut World, players: Range<u8>) {
 
 fn read<I: RollbackInput>(world: &mut World, put: &mut dyn FnMut(Player, &[u8])) {
     world.run_schedule(ReadInputs);
+    world.run_schedule(InputsRead);
     let mut local = world.resource_mut::<LocalInputs<I>>();
     let LocalInputs { first, inputs, scratch } = &mut *local;
     for (index, input) in inputs.iter().enumerate() {

@@ -20,9 +20,11 @@
 //! same `Time`. Not guaranteed: that systems which read anything else do the same again, and the order of
 //! rows in queries; sort by [`RollbackId`] where the order counts.
 
+mod buttons;
 mod check;
 mod clock;
 mod despawn;
+mod draw;
 mod events;
 mod hear;
 mod id;
@@ -41,9 +43,11 @@ use bevy_ecs::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use buttons::{AddTickButtons, TickButtons};
 pub use check::{RollbackCheck, RollbackCheckPlugin, RollbackDifference};
 pub use clock::Resimulating;
 pub use despawn::{DespawnRollback, Despawned};
+pub use draw::{AddDrawn, DrawSmoothly, Drawn};
 pub use events::{
     Desync, InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, RollbackError, SeatedPlayer,
     SimulationBegins, SimulationFailed, SimulationRestored, SimulationResumed, SimulationStalled,
@@ -58,7 +62,8 @@ pub use netplay_rollback::{
 pub use state::NotKept;
 pub use status::RollbackStatus;
 
-use clock::{Driven, PastTicks, SimulatedTick};
+use clock::{Corrected, Driven, PastTicks, SimulatedTick};
+use draw::WentBack;
 use id::NextId;
 use session::Playing;
 use state::States;
@@ -122,7 +127,9 @@ impl Plugin for RollbackPlugin {
             .init_resource::<SimulatedTick>()
             .init_resource::<PastTicks>()
             .init_resource::<Resimulating>()
+            .init_resource::<Corrected>()
             .init_resource::<Driven>()
+            .init_schedule(WentBack)
             .init_resource::<Playing>()
             .register_type::<Rollback>()
             .register_type::<RollbackId>()

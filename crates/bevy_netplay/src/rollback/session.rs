@@ -16,7 +16,7 @@ use netplay_protocol::{Now, PeerId};
 use netplay_rollback::{Event, Input, Output, Player, Seat, Session};
 use netplay_tick::NetTick;
 
-use super::clock::{Driven, Resimulating, SimulatedTick, keep_time, run_tick, time_of};
+use super::clock::{Driven, Resimulating, SimulatedTick, go_back, keep_time, run_tick, time_of};
 use super::events::{
     Desync, InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, SeatedPlayer,
     SimulationRestored, SimulationResumed, SimulationStalled,
@@ -24,7 +24,7 @@ use super::events::{
 use super::input::InputType;
 use super::seating;
 use super::snapshot;
-use super::state::{NotKept, States};
+use super::state::States;
 use super::types::StateTypes;
 use super::wire::{self, Bulk, Carrier, Machine, Said};
 use crate::match_time::{FixedLoop, Match, MatchTick};
@@ -209,7 +209,7 @@ fn perform(world: &mut World, play: &mut Play, now: Now, mut flush: bool) {
                 }
             }
             Output::Load(tick) => {
-                if let Err(error) = load(world, tick) {
+                if let Err(error) = go_back(world, tick, play.fresh - 1) {
                     // A broken promise of ours; the way back is that of who was dropped.
                     tracing::error!(%error, "the match is joined anew");
                     play.dropped = true;
@@ -233,12 +233,6 @@ fn perform(world: &mut World, play: &mut Play, now: Now, mut flush: bool) {
     }
 }
 
-fn load(world: &mut World, tick: i32) -> Result<(), NotKept> {
-    world.resource_scope(|world, mut states: Mut<'_, States>| states.load(world, tick))?;
-    world.resource_mut::<SimulatedTick>().0 = tick;
-    Ok(())
-}
-
 /// Runs one tick, with what the machine knows or guesses of it.
 fn advance(world: &mut World, play: &mut Play, tick: i32) {
     world.resource_mut::<SimulatedTick>().0 = tick;
@@ -257,7 +251,7 @@ fn advance(world: &mut World, play: &mut Play, tick: i32) {
 fn give_snapshot(world: &mut World, play: &mut Play, now: Now, tick: i32) {
     let current = world.resource::<SimulatedTick>().0;
     if current != tick
-        && let Err(error) = load(world, tick)
+        && let Err(error) = go_back(world, tick, play.fresh - 1)
     {
         tracing::error!(%error, "no snapshot");
         return;
