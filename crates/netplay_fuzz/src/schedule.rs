@@ -512,7 +512,9 @@ impl World {
         if leaves {
             self.give(node, Input::Leave);
         }
-        let counted = self.nodes[node].take().is_some_and(|process| !process.counts());
+        // Who is out of the match counts as dead already; nobody else does, whatever it depended on.
+        let out = |process: Process| process.dropped || process.owner.is_out;
+        let counted = self.nodes[node].take().is_some_and(out);
         if counted || node >= self.players {
             self.forget(node);
         } else {
