@@ -53,6 +53,10 @@ pub struct PlayArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// The game's own flags, for the players that are opened beside this one.
+    #[arg(skip)]
+    pub more: Vec<String>,
+
     /// Set by the process that opened this one: this player's number.
     #[arg(long, hide = true)]
     pub child: Option<u8>,

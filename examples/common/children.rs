@@ -81,6 +81,7 @@ impl Launcher {
             if let Some(seconds) = self.args.seconds {
                 command.arg(format!("--seconds={seconds}"));
             }
+            command.args(&self.args.more);
             let mut process = command.spawn()?;
             let lines = follow(&mut process);
             self.children.push(Player { process, lines });

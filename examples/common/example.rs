@@ -34,6 +34,13 @@ impl Example {
         self
     }
 
+    /// The game's own flags, which hold for all players on this machine.
+    #[must_use]
+    pub fn flags(mut self, flags: impl IntoIterator<Item = String>) -> Self {
+        self.args.more = flags.into_iter().collect();
+        self
+    }
+
     /// Adds the game to an app, in a window or without, and runs it.
     pub fn run(mut self, game: impl FnOnce(&mut App, Mode)) -> AppExit {
         let mode = self.args.settle();

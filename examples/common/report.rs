@@ -51,6 +51,12 @@ pub struct Findings {
     pub differ: bool,
     /// What was counted, by name; the summary has the sums over all players.
     pub counted: BTreeMap<String, u64>,
+    /// The same, but the summary has the smallest of all players.
+    pub least: BTreeMap<String, u64>,
+    /// The largest.
+    pub most: BTreeMap<String, u64>,
+    /// The mean.
+    pub mean: BTreeMap<String, f64>,
 }
 
 impl Report {
@@ -86,9 +92,14 @@ pub struct Summary {
     pub tick_zero_apart_ms: Option<f32>,
     /// The newest frame whose state was compared; nothing if the players do not simulate one game.
     pub compared_frame: Option<u32>,
+    /// Whether all checksums that were compared are equal; nothing if none was.
+    pub checksums_equal: Option<bool>,
     /// What else was counted, over all players.
     #[serde(flatten)]
     pub counted: BTreeMap<String, u64>,
+    /// What else was measured, as a mean of all players.
+    #[serde(flatten)]
+    pub mean: BTreeMap<String, f64>,
 }
 
 impl Summary {
@@ -113,9 +124,23 @@ impl Summary {
         }
         let first = present.first();
         let (compared_frame, same) = compare(&present);
+        let has_sums = |findings: &Findings| findings.differ || !findings.checksums.is_empty();
+        let simulated = present.iter().any(|report| has_sums(&report.findings));
         let mut counted = BTreeMap::new();
         for (name, count) in present.iter().flat_map(|report| &report.findings.counted) {
             *counted.entry(name.clone()).or_default() += count;
+        }
+        for (name, count) in present.iter().flat_map(|report| &report.findings.least) {
+            let least = counted.entry(name.clone()).or_insert(*count);
+            *least = (*least).min(*count);
+        }
+        for (name, count) in present.iter().flat_map(|report| &report.findings.most) {
+            let most = counted.entry(name.clone()).or_insert(*count);
+            *most = (*most).max(*count);
+        }
+        let mut mean = BTreeMap::new();
+        for (name, value) in present.iter().flat_map(|report| &report.findings.mean) {
+            *mean.entry(name.clone()).or_default() += value / present.len() as f64;
         }
         Self {
             players,
@@ -131,7 +156,9 @@ impl Summary {
             connect_ms: median(present.iter().flat_map(|r| r.connect_ms.iter().copied()).collect()),
             tick_zero_apart_ms: apart_ms(present.iter().map(|report| report.tick_zero_us)),
             compared_frame,
+            checksums_equal: simulated.then_some(same),
             counted,
+            mean,
         }
     }
 
@@ -170,6 +197,10 @@ impl Summary {
         for (name, count) in compared.into_iter().chain(counted) {
             let name = name.replace('_', " ");
             table.push_str(&format!("\n{name:<20}{count}"));
+        }
+        for (name, value) in &self.mean {
+            let name = name.replace('_', " ");
+            table.push_str(&format!("\n{name:<20}{value:.1}"));
         }
         table
     }

@@ -314,3 +314,13 @@ fn systems_can_ask_whether_a_tick_runs_again() {
     assert!((95..=100).contains(&runs.0), "{}", runs.0);
     assert_eq!(u64::from(runs.1), resimulated);
 }
+
+#[test]
+fn types_may_be_registered_before_the_plugin_is_there() {
+    let mut app = App::new();
+    app.add_plugins(TimePlugin)
+        .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::from_micros(15_625)));
+    shooter(&mut app);
+    app.add_plugins((RollbackPlugin::default(), RollbackCheckPlugin { seed: 9 }));
+    play(&mut app, 200).assert_same();
+}

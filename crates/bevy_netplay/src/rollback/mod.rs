@@ -142,6 +142,8 @@ impl Plugin for RollbackPlugin {
             )
             .add_systems(FixedLast, clock::count.in_set(RollbackSystems::Count));
         app.world_mut().resource_mut::<StateTypes>().register_resource::<NextId>();
+        let early = app.world_mut().remove_resource::<Early>().unwrap_or_default();
+        early.0.into_iter().for_each(|add| add_type(app.world_mut(), add));
         hear::add_messages(app);
         app.add_systems(
             RunFixedMainLoop,
@@ -155,10 +157,8 @@ impl Plugin for RollbackPlugin {
 
 /// Registers what is rolled back.
 ///
-/// All players of a match register the same.
-///
-/// # Panics
-/// Every method panics without [`RollbackPlugin`].
+/// All players of a match register the same. Before [`RollbackPlugin`] is added or after it; without it,
+/// nothing is rolled back.
 pub trait AddRollback {
     /// Rolls back a component of [`Rollback`] entities: small plain types as whole columns, others by
     /// what has changed. For the latter a write that bypasses change detection is lost.
@@ -202,8 +202,27 @@ impl RollbackWorld for World {
     }
 }
 
-fn register(app: &mut App, add: impl FnOnce(&mut World, &mut States, &mut StateTypes)) {
-    app.world_mut().resource_scope(|world, mut states: Mut<'_, States>| {
+/// A type that was registered.
+type Registration = Box<dyn FnOnce(&mut World, &mut States, &mut StateTypes) + Send + Sync>;
+
+/// What was registered before the plugin was added.
+#[derive(Resource, Default)]
+struct Early(Vec<Registration>);
+
+fn register(
+    app: &mut App,
+    add: impl FnOnce(&mut World, &mut States, &mut StateTypes) + Send + Sync + 'static,
+) {
+    let world = app.world_mut();
+    if world.contains_resource::<States>() {
+        add_type(world, add);
+    } else {
+        world.get_resource_or_init::<Early>().0.push(Box::new(add));
+    }
+}
+
+fn add_type(world: &mut World, add: impl FnOnce(&mut World, &mut States, &mut StateTypes)) {
+    world.resource_scope(|world, mut states: Mut<'_, States>| {
         world.resource_scope(|world, mut types: Mut<'_, StateTypes>| {
             add(world, &mut states, &mut types);
         });

@@ -1,7 +1,7 @@
 //! How a match goes, for the screen.
 
 use bevy_ecs::prelude::*;
-use netplay_rollback::Stats;
+use netplay_rollback::{InputStatus, Stats};
 
 use super::events::SeatedPlayer;
 use super::session::Playing;
@@ -23,6 +23,10 @@ pub struct RollbackStatus {
     pub confirmed: i32,
     /// Ticks that our inputs wait.
     pub delay: u8,
+    /// Players whose inputs are guessed in the newest tick though they should have come.
+    pub late: u8,
+    /// The newest state that is final for us, by the tick that follows it, and its checksum.
+    pub checksum: Option<(i32, u64)>,
     /// What was done so far.
     pub stats: Stats,
 }
@@ -43,6 +47,11 @@ pub(crate) fn refresh(
         simulated: session.current(),
         confirmed: session.confirmed(),
         delay: session.delay().clamp(0, 255) as u8,
+        late: session
+            .inputs(session.current() - 1)
+            .filter(|input| input.status == InputStatus::Late)
+            .count() as u8,
+        checksum: session.final_checksums().last(),
         stats: session.stats(),
     };
     match status {

@@ -222,6 +222,10 @@ pub struct Stats {
     pub stalled: u64,
     /// How often it began to wait.
     pub stalls: u64,
+    /// Input blocks that were told, one a tick to each peer; second copies are not counted.
+    pub blocks: u64,
+    /// Their bytes.
+    pub block_bytes: u64,
     /// What was refused.
     pub refused: Refusals,
 }

@@ -118,6 +118,8 @@ impl Session {
             let newest =
                 remote.block(&self.inputs, pair, self.id as u8, &mut self.bits, &mut bytes);
             let (to, again) = (self.roster[slot], remote.twice);
+            self.stats.blocks += 1;
+            self.stats.block_bytes += bytes.len() as u64;
             self.outputs.push_back(Output::Block { to, tick: newest as u16, bytes, again });
         }
     }
