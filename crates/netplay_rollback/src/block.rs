@@ -9,6 +9,11 @@ const TWICE: u8 = 1;
 const FROM_NEUTRAL: u8 = 2;
 const IDLE: u8 = 4;
 
+/// Blocks to a peer are counted in the rest of the flags.
+const NUMBER_SHIFT: u8 = 3;
+/// After so many the count begins anew.
+pub(crate) const NUMBERS: u8 = 32;
+
 /// Why a block is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
@@ -22,6 +27,8 @@ pub(crate) struct Head {
     pub(crate) twice: bool,
     pub(crate) from_neutral: bool,
     pub(crate) idle: bool,
+    /// Which of the sender's blocks to us this is, below [`NUMBERS`].
+    pub(crate) number: u8,
     /// The newest tick of the block.
     pub(crate) newest: Tick,
     /// The last tick up to which the sender knows our inputs.
@@ -42,7 +49,10 @@ impl Head {
     pub(crate) fn put(&self, out: &mut Vec<u8>, session: u8) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         out.push(
-            flag(self.twice, TWICE) | flag(self.from_neutral, FROM_NEUTRAL) | flag(self.idle, IDLE),
+            flag(self.twice, TWICE)
+                | flag(self.from_neutral, FROM_NEUTRAL)
+                | flag(self.idle, IDLE)
+                | self.number << NUMBER_SHIFT,
         );
         out.push(session);
         let lag = (self.newest - self.known).clamp(-HISTORY * 2, HISTORY * 2);
@@ -64,10 +74,8 @@ impl Head {
         }
         let lag = unzigzag(reader.varint().map_err(|_| Malformed::Bytes)?);
         let count = reader.varint().map_err(|_| Malformed::Bytes)? as usize;
-        let known_flags = flags & !(TWICE | FROM_NEUTRAL | IDLE) == 0;
         let idle = flags & IDLE != 0;
-        if !known_flags
-            || lag.abs() > HISTORY * 2
+        if lag.abs() > HISTORY * 2
             || count > BLOCK_TICKS_MAX
             || reader.rest().len() > BLOCK_MAX
             || (idle && !reader.is_empty())
@@ -79,6 +87,7 @@ impl Head {
             twice: flags & TWICE != 0,
             from_neutral: flags & FROM_NEUTRAL != 0,
             idle,
+            number: flags >> NUMBER_SHIFT,
             newest,
             known: newest - lag,
             count,
@@ -98,13 +107,14 @@ mod tests {
             twice: true,
             from_neutral: false,
             idle: true,
+            number: 3,
             newest: 70_000,
             known: 69_993,
             count: 8,
         };
         let mut out = Vec::new();
         head.put(&mut out, 0xAB);
-        assert_eq!(out, [5, 0xAB, 14, 8]);
+        assert_eq!(out, [5 + 24, 0xAB, 14, 8]);
         let read = |low: u16, near| Head::read(&mut Reader::new(&out), 0xAB, low, near);
         assert_eq!(read(70_000_u32 as u16, 69_000), Ok(head));
         assert_eq!(Head::read(&mut Reader::new(&out), 1, 0, 0), Err(Malformed::Session));
@@ -113,9 +123,11 @@ mod tests {
     proptest! {
         #[test]
         fn heads_come_back(
-            twice: bool, from_neutral: bool, newest in 0..1_000_000, lag in -8192..=8192, count in 0..512_usize
+            (twice, from_neutral) in any::<(bool, bool)>(), number in 0..NUMBERS, newest in 0..1_000_000,
+            lag in -8192..=8192, count in 0..512_usize
         ) {
-            let head = Head { twice, from_neutral, idle: true, newest, known: newest - lag, count };
+            let known = newest - lag;
+            let head = Head { twice, from_neutral, idle: true, number, newest, known, count };
             let mut out = Vec::new();
             head.put(&mut out, 3);
             prop_assert_eq!(Head::read(&mut Reader::new(&out), 3, newest as u16, newest - 99), Ok(head));

@@ -4,11 +4,14 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use netplay_rollback::{Event, Input, InputStatus, LocalInputError, Player, Role, SessionConfig};
+use netplay_protocol::Now;
+use netplay_rollback::{
+    Event, Input, InputStatus, LocalInputError, Output, Player, Role, Session, SessionConfig,
+};
 use netplay_simnet::Conditions;
 use support::forge::{self, SESSION, block};
 use support::single::{Single, config};
-use support::world::{MS, Setup, World};
+use support::world::{MS, Setup, World, peer};
 
 #[test]
 fn in_lockstep_nothing_is_guessed_and_nothing_is_run_twice() {
@@ -165,4 +168,36 @@ fn local_inputs_that_nobody_would_take_are_refused() {
     assert_eq!(session.add_local_input(Player(0), &[1; 4]), Err(LocalInputError::Invalid(4)));
     assert_eq!(session.add_local_input(Player(0), &[1; 65]), Err(LocalInputError::Invalid(65)));
     assert_eq!(session.add_local_input(Player(0), &[1; 3]), Ok(()));
+}
+
+#[test]
+fn two_ticks_in_one_frame_are_told_in_one_block_and_no_loss() {
+    let mut a = Single::new(config(2, 0, Role::Player));
+    let mut b = Session::new(config(2, 1, Role::Player)).unwrap();
+    let mut tick = -1;
+    let mut twice = 0;
+    for frame in 0..600 {
+        let now = Now::from_micros(frame * 33_333);
+        // One tick in a frame, or two.
+        for more in [frame % 3 == 0, false].into_iter().skip(usize::from(frame % 3 != 0)) {
+            tick += 1;
+            b.handle(now, if more { Input::Passed(tick) } else { Input::Tick(tick) });
+        }
+        a.now = now;
+        while let Some(output) = b.poll_output() {
+            if let Output::Block { tick, bytes, again, .. } = output {
+                a.handle(Input::Block { from: peer(1), tick, bytes: &bytes, again: false });
+                twice += u32::from(again);
+            }
+        }
+        a.session.handle(now, Input::Tick(tick));
+        while let Some(output) = a.session.poll_output() {
+            if let Output::Block { tick, bytes, again, .. } = output {
+                b.handle(now, Input::Block { from: peer(0), tick, bytes: &bytes, again: false });
+                twice += u32::from(again);
+            }
+        }
+    }
+    assert_eq!((twice, b.stats().blocks), (0, 600), "a block a frame, once");
+    assert_eq!((b.confirmed(), a.session.confirmed()), (tick, tick));
 }

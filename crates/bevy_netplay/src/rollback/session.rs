@@ -164,8 +164,9 @@ pub(crate) fn run(world: &mut World) {
     keep_time(world, |world| {
         for tick in due.ticks.clone() {
             read_inputs(world, &mut play);
-            play.session.handle(now, Input::Tick(tick));
-            perform(world, &mut play, now, tick + 1 == due.ticks.end);
+            let last = tick + 1 == due.ticks.end;
+            play.session.handle(now, if last { Input::Tick(tick) } else { Input::Passed(tick) });
+            perform(world, &mut play, now, last);
         }
         play.session.handle(now, Input::Deadline);
         if !due.held {

@@ -10,6 +10,9 @@ pub enum Input<'a> {
     /// It is this tick. Local inputs for it were given before with
     /// [`Session::add_local_input`](crate::Session::add_local_input).
     Tick(Tick),
+    /// It was this tick, and a later one is handled at once: nothing is told of it alone. For who runs
+    /// several ticks in a frame.
+    Passed(Tick),
     /// An input block came.
     Block {
         /// From this peer.

@@ -298,7 +298,8 @@ impl Session {
             return;
         }
         match input {
-            Input::Tick(tick) => self.advance(tick),
+            Input::Tick(tick) => self.advance(tick, true),
+            Input::Passed(tick) => self.advance(tick, false),
             Input::Block { from, tick, bytes, again } => {
                 self.block(from, Arrived { tick, bytes, again });
             }

@@ -3,7 +3,7 @@
 use netplay_protocol::cursor::Reader;
 
 use crate::agreement::Ledger;
-use crate::block::{Head, Malformed};
+use crate::block::{Head, Malformed, NUMBERS};
 use crate::input::{Cell, Tick};
 use crate::limits::{AHEAD_MAX, BLOCK_BUDGET, BLOCK_MAX, BLOCK_TICKS_MAX};
 use crate::message::Slot;
@@ -35,8 +35,12 @@ pub(crate) struct Remote {
     joined: Tick,
     /// It wants our blocks twice.
     pub(crate) twice: bool,
+    /// The number of our next block.
+    number: u8,
     /// The newest tick that any of its blocks was for.
     newest: Tick,
+    /// The number of its newest block, once one has come.
+    last: Option<u8>,
     /// Which of the last blocks came, the newest in the lowest bit.
     came: u128,
     wants_twice: bool,
@@ -49,7 +53,8 @@ impl Remote {
     pub(crate) const fn new(acked: Tick) -> Self {
         let (twice, wants_twice) = (false, false);
         let (knows, joined, newest, came) = (-1, acked, acked, u128::MAX);
-        Self { acked, knows, joined, twice, newest, came, wants_twice, lag: 0 }
+        let (number, last, lag) = (0, None, 0);
+        Self { acked, knows, joined, twice, number, newest, last, came, wants_twice, lag }
     }
 
     /// The first tick at which it plays.
@@ -72,20 +77,22 @@ impl Remote {
         (tick - self.newest) * 16 > self.lag * 2 + 3 * 16
     }
 
-    fn note(&mut self, newest: Tick, tick: Tick) {
-        let ahead = newest - self.newest;
-        if ahead > 0 {
-            let shift = ahead.min(WATCHED as Tick) as u32;
-            self.came = self.came.checked_shl(shift).unwrap_or(0) | 1;
+    /// A block with this number and newest tick came.
+    fn note(&mut self, number: u8, newest: Tick, tick: Tick) {
+        let ahead = self.last.map_or(0, |last| number.wrapping_sub(last) % NUMBERS);
+        if newest - self.newest >= Tick::from(NUMBERS / 2) {
             // A pause is not a loss.
-            if shift > MAYBE_LATE * 2 {
-                self.came = u128::MAX;
-            }
+            (self.came, self.last) = (u128::MAX, Some(number));
+        } else if ahead < NUMBERS / 2 {
+            self.came = self.came << ahead | 1;
+            self.last = Some(number);
+        } else {
+            self.came |= 1 << (NUMBERS - ahead);
+        }
+        if newest > self.newest {
             self.newest = newest;
             let lag = ((tick - newest) * 16).clamp(0, 16 * 64);
             self.lag += (lag - self.lag) / 8;
-        } else if let Some(bit) = 1_u128.checked_shl(ahead.unsigned_abs()) {
-            self.came |= bit;
         }
         let lost = self.lost();
         self.wants_twice = lost >= TWICE_FROM || self.wants_twice && lost > 0;
@@ -94,7 +101,7 @@ impl Remote {
     /// Appends the block for the peer `to` at this tick, and gives its newest tick: what it does not
     /// know of our players, as far as it fits; else the oldest at even ticks and the newest at odd ones.
     pub(crate) fn block(
-        &self,
+        &mut self,
         inputs: &Inputs,
         (me, to): (Slot, Slot),
         session: u8,
@@ -120,10 +127,12 @@ impl Remote {
             twice: self.wants_twice,
             from_neutral: run.from_neutral,
             idle: bits.is_empty(),
+            number: self.number,
             newest: last,
             known: inputs.held(to),
             count: run.count as usize,
         };
+        self.number = (self.number + 1) % NUMBERS;
         head.put(out, session);
         out.extend_from_slice(bits);
         last
@@ -224,7 +233,7 @@ impl Remote {
         self.knows = self.knows.max(head.known);
         self.twice = head.twice;
         if !block.again {
-            self.note(head.newest, inputs.tick);
+            self.note(head.number, head.newest, inputs.tick);
         }
         if inputs.is_frozen(from) {
             return;

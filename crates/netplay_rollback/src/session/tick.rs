@@ -15,8 +15,8 @@ use crate::message::{Mask, Message, Slot};
 const NOTHING: Tick = -1;
 
 impl Session {
-    /// The clock has come to this tick.
-    pub(super) fn advance(&mut self, tick: Tick) {
+    /// The clock has come to this tick; another one may follow at once, which tells both.
+    pub(super) fn advance(&mut self, tick: Tick, tells: bool) {
         if tick <= self.inputs.tick {
             return;
         }
@@ -36,7 +36,9 @@ impl Session {
         }
         if self.is_playing() {
             self.sample();
-            self.send_blocks();
+            if tells {
+                self.send_blocks();
+            }
         }
         self.ask_feeder();
         self.run();
@@ -112,7 +114,7 @@ impl Session {
         let Some(me) = self.slot else { return };
         let others = self.agreement.members().and(self.linked).without(Mask::of(me));
         for slot in others.iter() {
-            let remote = &self.remotes[slot];
+            let remote = &mut self.remotes[slot];
             let mut bytes = self.spare.pop().unwrap_or_default();
             let pair = (me, slot);
             let newest =
