@@ -19,14 +19,14 @@ pub fn play(fighter: &Fighter, all: &[Fighter], tick: u32) -> Pad {
     // Back over the stage first.
     if ahead < left + 20 || ahead > right - 20 {
         run(-x);
-    } else if way.x.abs() > 34 * FINE {
+    } else if way.x.abs() > 34 * FINE || way.x.signum() != i32::from(fighter.facing) {
         run(way.x);
     }
     // Every bot has a mind of its own.
     let mood = tick / 7 + u32::from(fighter.player) * 3;
     let below = fighter.place.y / FINE < floor;
     let falls = fighter.speed.y < 0 && !fighter.lands;
-    let above = way.y > 40 * FINE && (fighter.lands || falls);
+    let above = way.y > 40 * FINE && fighter.lands;
     if (below && falls || above) && tick % 8 == u32::from(fighter.player) {
         pad |= Pad::JUMP;
     }

@@ -127,7 +127,7 @@ fn status(
     );
     let late: u32 = history.frames.iter().map(|(_, late)| u32::from(*late)).sum();
     graph.0 = format!(
-        "rollback depth, 4 s   deepest {}   {late} late",
+        "rollback depth: most {}, {late} late",
         history.frames.iter().map(|(depth, _)| *depth).max().unwrap_or(0)
     );
 }

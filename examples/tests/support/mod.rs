@@ -249,6 +249,12 @@ pub fn ggrs_box(arguments: &[&str]) -> Program {
     Program::start(clean(PATH.get_or_init(|| example("ggrs_box")), arguments))
 }
 
+/// The example `duel`, which never opens a window here.
+pub fn duel(arguments: &[&str]) -> Program {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    Program::start(clean(PATH.get_or_init(|| example("duel")), arguments))
+}
+
 fn example(name: &str) -> PathBuf {
     let place = format!("examples/{name}");
     built(&place, &["--package", "netplay_examples", "--example", name])

@@ -116,7 +116,9 @@ impl AddDrawn for App {
             .add_systems(FixedLast, step::<C>.before(RollbackSystems::Count))
             .add_systems(
                 RunFixedMainLoop,
-                draw::<C>.in_set(RunFixedMainLoopSystems::AfterFixedMainLoop),
+                draw::<C>
+                    .in_set(RunFixedMainLoopSystems::AfterFixedMainLoop)
+                    .after(crate::match_time::restore),
             )
     }
 }

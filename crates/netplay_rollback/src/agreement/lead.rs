@@ -77,7 +77,7 @@ impl Agreement {
     pub(super) fn lead(&mut self, due: bool, ledger: &mut impl Ledger) -> bool {
         let judged = self.judged();
         let leaves = self.members.without(self.alive().without(judged));
-        let joins = self.ready.without(self.members).without(self.lost);
+        let joins = self.ready().without(self.lost).without(self.held_up);
         let unfinished = self.leading.as_ref();
         let stays = unfinished
             .is_some_and(|leading| leaves.without(leading.leaves).and(leading.voters).is_empty());

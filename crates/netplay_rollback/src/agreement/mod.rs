@@ -82,6 +82,8 @@ pub(crate) struct Agreement {
     reports: BTreeMap<Slot, Mask>,
     /// Who is ready to play and does not.
     ready: Mask,
+    /// Who is not let in yet, though it is ready.
+    held_up: Mask,
     /// Which process of each peer wants to play, or does; none for who plays from the start.
     epochs: BTreeMap<Slot, u32>,
     /// Which process we are, if we want to play, and whether we are ready.
@@ -124,6 +126,7 @@ impl Agreement {
             silent: Mask::default(),
             reports: BTreeMap::new(),
             ready: Mask::default(),
+            held_up: Mask::default(),
             epochs: BTreeMap::new(),
             want: None,
             was_ready: false,
@@ -195,6 +198,16 @@ impl Agreement {
     /// These tell no inputs, for longer than anybody waits: they count as lost for now.
     pub(crate) const fn set_silent(&mut self, slots: Mask) {
         self.silent = slots;
+    }
+
+    /// Who is ready to play, and does not.
+    pub(crate) const fn ready(&self) -> Mask {
+        self.ready.without(self.members)
+    }
+
+    /// These are not let in yet: they know less than others were told.
+    pub(crate) const fn set_held_up(&mut self, slots: Mask) {
+        self.held_up = slots;
     }
 
     pub(crate) const fn set_host(&mut self, slot: Slot) {

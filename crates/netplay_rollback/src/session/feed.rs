@@ -195,6 +195,25 @@ impl Feeds {
         true
     }
 
+    /// The last tick that anybody but this watcher was told of.
+    pub(crate) fn told_others(&self, peer: PeerId) -> Tick {
+        let others = self.watchers.iter().filter(|watcher| watcher.peer != peer);
+        let told = others.map(|watcher| match &watcher.stage {
+            Stage::Waiting(_) => -1,
+            Stage::Loading { head, sent, .. } if *sent > 0 => head.tick - 1,
+            Stage::Loading { .. } => -1,
+            Stage::Following => watcher.next - 1,
+        });
+        told.max().unwrap_or(-1)
+    }
+
+    /// The last tick that a watcher has confirmed; before everything for who does not watch us.
+    pub(crate) fn confirmed_by(&self, peer: PeerId) -> Tick {
+        let watcher = self.watchers.iter().find(|watcher| watcher.peer == peer);
+        let follows = watcher.filter(|watcher| matches!(watcher.stage, Stage::Following));
+        follows.map_or(-1, |watcher| watcher.fed - 1)
+    }
+
     /// Whether somebody waits for a final state.
     pub(crate) fn want_snapshot(&self) -> bool {
         self.watchers.iter().any(|watcher| matches!(watcher.stage, Stage::Waiting(None)))

@@ -324,6 +324,7 @@ impl Session {
         }
         self.agreed();
         if !self.ended {
+            self.agreement.set_held_up(self.held_up());
             self.agreement.step(now, &mut self.inputs);
             self.agreed();
         }

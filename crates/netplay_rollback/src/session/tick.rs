@@ -68,6 +68,10 @@ impl Session {
         }
         let confirmed = self.inputs.confirmed();
         let members = self.agreement.members();
+        // Who joins us alone is let in once it knows what everybody else was told: those wait for it.
+        if let Some(joins) = self.first_to_join().filter(|joins| *joins != watcher) {
+            return confirmed.min(self.feeds.confirmed_by(joins).max(confirmed - FEED_AHEAD));
+        }
         // Two who have joined do not wait for each other.
         let joined = self.slot_of(watcher).is_some_and(|slot| members.contains(slot));
         let others = members.without(self.slot.into_iter().collect());
@@ -75,6 +79,22 @@ impl Session {
         let others = others.filter(|remote| !joined || !remote.catches_up());
         let known = others.map(|remote| remote.knows).min();
         confirmed.min(known.map_or(confirmed, |known| known.max(confirmed - FEED_AHEAD)))
+    }
+
+    /// If we are the only one who plays: who is ready to join us, and comes first. If we died after that, it
+    /// would decide alone what we did.
+    fn first_to_join(&self) -> Option<PeerId> {
+        let alone = self.slot.is_some_and(|me| self.agreement.members() == Mask::of(me));
+        let mut ready = self.agreement.ready().and(self.linked).iter().filter(|_| alone);
+        Some(self.roster[ready.next()?])
+    }
+
+    /// Who is ready to play, but would know less than others were told.
+    pub(super) fn held_up(&self) -> Mask {
+        let Some(first) = self.first_to_join() else { return Mask::default() };
+        let knows = self.feeds.confirmed_by(first) >= self.feeds.told_others(first);
+        let lets_in = |slot: &Slot| self.roster[*slot] == first && knows;
+        self.agreement.ready().iter().filter(|slot| !lets_in(slot)).collect()
     }
 
     /// Finds who has told no inputs for nearly as long as they are kept, but not because we stood still
