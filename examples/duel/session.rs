@@ -42,6 +42,7 @@ pub fn build(app: &mut App, delay: u8, prediction: u8, desync_at: Option<u32>) {
 
 fn begin(begins: On<SimulationBegins>, mut commands: Commands) {
     let players: Vec<_> = begins.players.iter().map(|seated| seated.player).collect();
+    info!("a match of {} begins", players.len());
     set_up(&players, &mut commands);
 }
 

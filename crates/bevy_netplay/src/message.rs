@@ -24,7 +24,6 @@ use crate::error::LobbyError;
 use crate::lobby::LobbySession;
 use crate::match_time::MatchTick;
 use crate::peer::{LinkState, Peer, PeerOf, PeerStats};
-use crate::receive::find;
 
 /// What a game's own type needs to be a message.
 pub trait NetMessage: Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -89,6 +88,7 @@ impl AddNetMessage for App {
             name: std::any::type_name::<M>(),
             lane,
             keyed: false,
+            own: false,
             deliver: deliver::<M>,
         });
         self
@@ -126,7 +126,7 @@ pub(crate) type Deliver = fn(&mut World, Entity, PeerId, &[u8]) -> Result<(), De
 pub(crate) fn add_own_message<M: NetMessage>(app: &mut App, lane: Lane, deliver: Deliver) {
     let mut registry = app.world_mut().get_resource_or_init::<MessageRegistry>();
     let name = std::any::type_name::<M>();
-    registry.entries.push(Entry { name, lane, keyed: false, deliver });
+    registry.entries.push(Entry { name, lane, keyed: false, own: true, deliver });
 }
 
 /// Reads a message of the plugin's own.
@@ -180,6 +180,8 @@ struct Entry {
     name: &'static str,
     lane: Lane,
     keyed: bool,
+    /// The plugin's, and not counted as one of the game.
+    own: bool,
     deliver: Deliver,
 }
 
@@ -230,9 +232,10 @@ impl MessageRegistry {
         Some((MessageId(u16::try_from(place).ok()?), self.numbered[place].lane))
     }
 
-    pub(crate) fn deliverer(&self, id: MessageId, lane: Lane) -> Option<Deliver> {
+    /// Who takes such a message, and whether it is one of the game.
+    pub(crate) fn deliverer(&self, id: MessageId, lane: Lane) -> Option<(Deliver, bool)> {
         let entry = self.numbered.get(usize::from(id.0))?;
-        (entry.lane == lane).then_some(entry.deliver)
+        (entry.lane == lane).then_some((entry.deliver, !entry.own))
     }
 }
 
@@ -334,7 +337,7 @@ impl<M: NetMessage> NetWriter<'_, '_, M> {
     }
 }
 
-/// Sends a message of the plugin's own to one peer.
+/// Sends a message of the plugin's own to one peer; it is not counted.
 ///
 /// # Errors
 /// [`SendError`] if nothing was queued.
@@ -352,11 +355,7 @@ pub(crate) fn send_to<M: NetMessage>(
     Bincode::encode(message, &mut bytes, kind.message_max() - STAMP_MAX)?;
     put_stamp(None, &mut bytes);
     let session = world.get::<LobbySession>(lobby).ok_or(QueueError::NotConnected)?;
-    session.lock().send(peer, lane, id, &bytes)?;
-    if let Some(entity) = find(world, lobby, peer) {
-        world.resource::<SendCounts>().sent(entity, registry.is_reliable(lane));
-    }
-    Ok(())
+    Ok(session.lock().send(peer, lane, id, &bytes)?)
 }
 
 /// How a message is addressed within its link.

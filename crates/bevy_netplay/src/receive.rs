@@ -114,11 +114,14 @@ fn deliver(world: &mut World, lobby: Entity, packet: &InboundPacket) {
         };
         let registry = world.resource::<MessageRegistry>();
         let reliable = registry.is_reliable(message.lane);
-        let result = match registry.deliverer(message.id, message.lane) {
-            Some(deliver) => deliver(world, entity, message.from, message.payload).is_ok(),
-            None => false,
-        };
-        if let Some(mut stats) = world.get_mut::<PeerStats>(entity) {
+        let deliverer = registry.deliverer(message.id, message.lane);
+        let result = deliverer.is_some_and(|(deliver, _)| {
+            deliver(world, entity, message.from, message.payload).is_ok()
+        });
+        let counts = !result || deliverer.is_some_and(|(_, counts)| counts);
+        if let Some(mut stats) = world.get_mut::<PeerStats>(entity)
+            && counts
+        {
             stats.messages_received += u64::from(result);
             stats.reliable_received += u64::from(result && reliable);
             stats.undecodable += u64::from(!result);

@@ -120,12 +120,14 @@ enum State {
 pub struct StartBarrier {
     state: State,
     round: u32,
+    /// The round that we said we are ready for.
+    readied: Option<u32>,
     outputs: VecDeque<BarrierEvent>,
 }
 
 impl Default for StartBarrier {
     fn default() -> Self {
-        Self { state: State::Idle, round: 0, outputs: VecDeque::new() }
+        Self { state: State::Idle, round: 0, readied: None, outputs: VecDeque::new() }
     }
 }
 
@@ -201,6 +203,7 @@ impl StartBarrier {
                     | State::Committed { .. } => false,
                 };
                 let answer = if mesh.is_some() && free {
+                    self.readied = Some(round);
                     StartMessage::Ready { round }
                 } else {
                     StartMessage::NotReady { round }
@@ -269,7 +272,7 @@ impl StartBarrier {
 
     /// The match is over; another may start.
     pub fn end(&mut self) {
-        self.state = State::Idle;
+        (self.state, self.readied) = (State::Idle, None);
     }
 
     /// Time passed.
@@ -329,7 +332,9 @@ impl StartBarrier {
                 if mesh.is_some() {
                     let (round, start) = (*round, *start);
                     self.state = State::Following { round, start };
-                    self.outputs.push_back(BarrierEvent::Begins { start, running: true });
+                    // Somebody else may have heard of the commit before us.
+                    let running = self.readied != Some(round);
+                    self.outputs.push_back(BarrierEvent::Begins { start, running });
                 } else {
                     *again_at = now + REPEAT;
                 }

@@ -244,3 +244,24 @@ fn who_comes_while_the_others_play_begins_with_them_once_it_is_in_sync() {
         assert_eq!(game.players[teller].poll_output(), None);
     }
 }
+
+#[test]
+fn who_was_ready_begins_with_the_others_whoever_tells_it_and_a_newcomer_does_not() {
+    let (now, start) = (Now::ZERO, MeshTime::from_micros(900_000));
+    let mesh = Some(MeshTime::from_micros(400_000));
+    let (host, other) = (PeerId::from_u128(1), PeerId::from_u128(2));
+    let delay = Duration::from_millis(40);
+    for was_ready in [true, false] {
+        let mut barrier = StartBarrier::default();
+        if was_ready {
+            let propose = StartMessage::Propose { round: 3, start };
+            barrier.message(now, mesh, delay, host, propose);
+        }
+        // The host's commit was lost, and somebody else has heard it.
+        let running = StartMessage::Running { round: 3, start };
+        barrier.message(now, mesh, delay, other, running);
+        let events: Vec<_> = std::iter::from_fn(|| barrier.poll_output()).collect();
+        let begins = BarrierEvent::Begins { start, running: !was_ready };
+        assert!(events.contains(&begins), "{events:?}");
+    }
+}
