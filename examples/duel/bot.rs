@@ -35,9 +35,9 @@ pub fn play(fighter: &Fighter, all: &[Fighter], tick: u32) -> Pad {
     }
     let near = way.abs().cmplt(IVec2::new(60, 34) * FINE).all();
     let faces = way.x.signum() == i32::from(fighter.facing);
-    if near && faces && tick % 5 == 0 {
+    if near && faces && tick.is_multiple_of(5) {
         pad |= Pad::STRIKE;
-    } else if !near && faces && way.y.abs() < 30 * FINE && mood % 11 == 0 {
+    } else if !near && faces && way.y.abs() < 30 * FINE && mood.is_multiple_of(11) {
         pad |= Pad::WAVE;
     }
     Pad(pad)

@@ -59,6 +59,8 @@
 //! [`Match`] and [`SyncStatus`] are on the lobby, and [`Pacing`] says how much the speed may differ. A local
 //! pause or speed changes what is shown, and no tick; [`PauseMatch`] pauses the game of all.
 //!
+//! A game that everybody simulates, with rollback, is one with an input type: see [`rollback`].
+//!
 //! Which lane a message belongs on is in [`guide::which_lane`].
 //!
 //! Guaranteed: reliable messages arrive once and in order while the link lives; every queue is

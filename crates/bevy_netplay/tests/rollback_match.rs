@@ -58,7 +58,7 @@ fn a_player_that_is_killed_is_left_out_at_once_and_comes_back_with_the_state_of_
     for i in [0, 2] {
         let log = game.log(i);
         assert_eq!((log.left.clone(), log.joined.len()), (left.clone(), 1), "app {i}");
-        println!("app {i} waited for {} ticks", log.stalled);
+        eprintln!("app {i} waited for {} ticks", log.stalled);
         assert!(log.stalled <= 20, "app {i} waited for {} ticks", log.stalled);
     }
     let log = game.log(1);

@@ -102,6 +102,12 @@ impl<I> Index<Player> for PlayerInputs<I> {
     }
 }
 
+/// Takes the encoded input of a player.
+type Put<'a> = dyn FnMut(Player, &[u8]) + 'a;
+
+/// Encoded inputs in the order of the players.
+type Shown<'a> = dyn Iterator<Item = (&'a [u8], InputStatus)> + 'a;
+
 /// The input type of the game, behind functions.
 #[derive(Resource, Clone, Copy)]
 pub(crate) struct InputType {
@@ -112,9 +118,9 @@ pub(crate) struct InputType {
     /// These of so many players sit here.
     pub(crate) seat: fn(&mut World, Range<u8>),
     /// Reads the inputs of the local players.
-    pub(crate) read: fn(&mut World, &mut dyn FnMut(Player, &[u8])),
+    pub(crate) read: fn(&mut World, &mut Put<'_>),
     /// Shows the simulation what these players do.
-    pub(crate) show: fn(&mut World, &mut dyn Iterator<Item = (&[u8], InputStatus)>),
+    pub(crate) show: fn(&mut World, &mut Shown<'_>),
 }
 
 /// Defines what players do.
@@ -160,7 +166,7 @@ fn seat<I: RollbackInput>(world: &mut World, players: Range<u8>) {
     local.inputs.resize(players.len(), I::default());
 }
 
-fn read<I: RollbackInput>(world: &mut World, put: &mut dyn FnMut(Player, &[u8])) {
+fn read<I: RollbackInput>(world: &mut World, put: &mut Put<'_>) {
     world.run_schedule(ReadInputs);
     world.run_schedule(InputsRead);
     let mut local = world.resource_mut::<LocalInputs<I>>();
@@ -174,10 +180,7 @@ fn read<I: RollbackInput>(world: &mut World, put: &mut dyn FnMut(Player, &[u8]))
     }
 }
 
-fn show<I: RollbackInput>(
-    world: &mut World,
-    inputs: &mut dyn Iterator<Item = (&[u8], InputStatus)>,
-) {
+fn show<I: RollbackInput>(world: &mut World, inputs: &mut Shown<'_>) {
     let mut shown = world.resource_mut::<PlayerInputs<I>>();
     shown.inputs.clear();
     shown.statuses.clear();

@@ -1,23 +1,49 @@
-//! Rollback: the game's own `FixedUpdate`, run again for past ticks.
+//! Rollback: everybody simulates the game with the game's own `FixedUpdate`; a guess of what others do that
+//! turns out wrong is taken back, and the ticks since are run again.
 //!
-//! Add [`RollbackPlugin`], register what a rollback has to bring back, and spawn simulated entities with
-//! [`Rollback`]:
+//! Add [`RollbackPlugin`], define what players do, register what a rollback has to bring back, and spawn
+//! simulated entities with [`Rollback`]:
 //!
 //! | what | how |
 //! |---|---|
+//! | what players do | [`AddRollbackInput::add_rollback_input`]; write [`LocalInputs`] in [`ReadInputs`], read [`PlayerInputs`] in `FixedUpdate` |
+//! | keys and buttons | [`TickButtons`], in which a press counts in one tick |
 //! | components | [`AddRollback::rollback`]; [`AddRollback::rollback_immutable`] for immutable ones, such as `ChildOf` |
 //! | resources | [`AddRollback::rollback_resource`] |
+//! | what is there at tick 0 | spawn it in an observer of [`SimulationBegins`] |
 //! | entities that die | [`DespawnRollback::despawn_rollback`] in place of `despawn` |
+//! | what is drawn | [`AddDrawn::add_drawn`]: between two ticks, and moved gently after a rollback |
+//! | how it goes | [`RollbackStatus`] on the lobby |
 //! | a test that all of it holds | [`RollbackCheckPlugin`] |
 //!
-//! | schedule | set | what happens |
+//! A match begins as any other, with [`StartMatch`](crate::StartMatch) of the host, who seats all who are
+//! connected. Then in each frame:
+//!
+//! | where | set | what happens |
 //! |---|---|---|
-//! | `FixedFirst` | [`RollbackSystems::Save`] | the state before the tick is kept |
+//! | `PreUpdate` | [`NetplaySystems::Receive`](crate::NetplaySystems) | inputs of others come |
+//! | `RunFixedMainLoop`, before Bevy's loop, for each tick that is due | | [`ReadInputs`] runs; its inputs leave; then `FixedMain` runs for ticks whose inputs were guessed wrong, and for the new one |
+//! | `FixedFirst` | [`RollbackSystems::Save`] | outside of a match: the state before the tick is kept |
 //! | `FixedUpdate` | | the game's simulation; [`Resimulating`] says if it ran this tick before |
 //! | `FixedLast` | [`RollbackSystems::Count`] | the tick is over |
+//! | `RunFixedMainLoop`, after it | | things are drawn |
+//!
+//! | event, on the lobby | means |
+//! |---|---|
+//! | [`SimulationBegins`] | we play from tick 0 on, or watch from there |
+//! | [`SimulationRestored`] | we come into a match that runs, with the state of the others |
+//! | [`SimulationFailed`] | there is no match for us, and why |
+//! | [`SimulationStalled`], [`SimulationResumed`] | it waits for inputs of others; it goes on |
+//! | [`PlayersLeft`], [`PlayersJoined`] | who is in the match, agreed by all, from one tick on |
+//! | [`InputDelayChanged`] | inputs wait longer, or less long |
+//! | [`Desync`] | another player came to another state |
+//! | [`NoQuorum`] | too few are left to go on |
+//!
+//! In a match `Time` and `Time<Fixed>` of `FixedUpdate` are those of the match: elapsed is the time since tick 0 began.
 //!
 //! Guaranteed: a tick that is run again begins with the registered state it began with before, at the
-//! same `Time`. Not guaranteed: that systems which read anything else do the same again, and the order of
+//! same `Time`; and every final tick with what it began with on all other machines, and the same inputs.
+//! Not guaranteed: that systems which read anything else do the same again, and the order of
 //! rows in queries; sort by [`RollbackId`] where the order counts.
 
 mod buttons;

@@ -94,7 +94,7 @@ fn read(mut local: ResMut<LocalInputs<Pad>>, mut log: ResMut<Log>) {
     for (_, pad) in local.iter_mut() {
         log.random = log.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let random = log.random >> 40;
-        *pad = Pad { x: (random % 7) as i8 - 3, fire: random % 11 == 0 };
+        *pad = Pad { x: (random % 7) as i8 - 3, fire: random.is_multiple_of(11) };
     }
 }
 
@@ -187,7 +187,7 @@ pub struct Game {
 impl Game {
     /// Connected, over these paths, and in sync.
     pub fn new(name: &str, seed: u64, count: usize, conditions: &Conditions) -> Self {
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         let mut game = Self {
             net: TestNet::new(seed, 0, |_| {}),
             files: Vec::new(),
