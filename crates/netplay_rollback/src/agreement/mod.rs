@@ -8,7 +8,8 @@
 //! dies in between; a peer that lies can stop this, or have a peer dropped that it claims to have lost,
 //! but nothing else, unless it is the coordinator.
 //! Not guaranteed: progress without a majority. Who has left the lobby counts as gone: it plays nowhere
-//! else, and once nobody but those who are gone is missing, no majority is needed.
+//! else, and once nobody but those who are gone is missing, no majority is needed. But if there is another
+//! process of one of those, it may have come into a later view: it has to say first that it only wants to play.
 
 mod lead;
 mod views;
@@ -76,6 +77,11 @@ pub(crate) struct Agreement {
     members: Mask,
     lost: Mask,
     gone: Mask,
+    /// Members who are gone, and of whom there is another process: it may play in a later view, into which
+    /// those have let it with whom the one before played on.
+    returned: Mask,
+    /// Of these, who has said that it only wants to play, since anybody became gone.
+    wanted: Mask,
     /// Who is linked, but tells no inputs.
     silent: Mask,
     /// Who each peer says it has lost.
@@ -123,6 +129,8 @@ impl Agreement {
             members: all,
             lost: Mask::default(),
             gone: Mask::default(),
+            returned: Mask::default(),
+            wanted: Mask::default(),
             silent: Mask::default(),
             reports: BTreeMap::new(),
             ready: Mask::default(),
@@ -184,7 +192,11 @@ impl Agreement {
         if !lost && !self.members.contains(slot) {
             self.gone.set(slot, false);
         }
+        if !lost && self.gone.contains(slot) {
+            self.returned.set(slot, true);
+        }
         if lost {
+            self.wanted.set(slot, false);
             self.ready.set(slot, false);
             self.reports.remove(&slot);
         }
@@ -192,7 +204,11 @@ impl Agreement {
 
     /// A peer plays nowhere else: it said goodbye, or left the lobby.
     pub(crate) const fn set_gone(&mut self, slot: Slot) {
+        if !self.gone.contains(slot) {
+            self.wanted = Mask(0);
+        }
         self.gone.set(slot, true);
+        self.returned.set(slot, false);
     }
 
     /// These tell no inputs, for longer than anybody waits: they count as lost for now.
@@ -255,7 +271,7 @@ impl Agreement {
         // Who was dropped and is linked to us would say if it plays in a later view than ours.
         let outside = self.all.without(self.members).and(self.lost);
         let missing = Mask(self.members.without(staying).0 | outside.0);
-        let elsewhere = missing.without(self.gone);
+        let elsewhere = missing.without(self.gone.without(self.returned.without(self.wanted)));
         elsewhere.is_empty() || half > all || half == all && staying.contains(self.led_here)
     }
 

@@ -63,6 +63,7 @@ impl Agreement {
         (self.asked, self.frozen) = ((Mask::default(), Mask::default()), Mask::default());
         self.dropped_by = Mask::default();
         (self.join_after, self.again_at, self.no_quorum) = (0, None, false);
+        (self.returned, self.wanted) = (Mask::default(), Mask::default());
         self.reports.clear();
         if self.members.contains(self.me) {
             self.want = None;
@@ -81,7 +82,9 @@ impl Agreement {
             self.epochs.insert(from, epoch);
             self.ready.set(from, ready);
         } else if self.epochs.get(&from) != Some(&epoch) {
-            self.gone.set(from, true);
+            self.set_gone(from);
+            self.returned.set(from, true);
+            self.wanted.set(from, true);
         } else {
             // Whoever decided it may not have been able to tell.
             let joined = |(_, outcome): &&(u32, Outcome)| outcome.decision.joined().contains(from);
