@@ -324,3 +324,28 @@ fn types_may_be_registered_before_the_plugin_is_there() {
     app.add_plugins((RollbackPlugin::default(), RollbackCheckPlugin { seed: 9 }));
     play(&mut app, 200).assert_same();
 }
+
+#[test]
+fn a_plain_despawn_in_simulation_is_found() {
+    let mut app = app(10);
+    app.rollback::<At>().add_systems(
+        FixedUpdate,
+        |mut commands: Commands<'_, '_>, all: Query<'_, '_, (Entity, &At)>| {
+            for (entity, at) in &all {
+                if at.0 == 3 {
+                    commands.entity(entity).despawn();
+                }
+            }
+            commands.spawn((Rollback, At(3, 0)));
+        },
+    );
+    let check = play(&mut app, 50);
+    assert!(check.plain_despawns > 10 && check.resimulated > 0, "{check:?}");
+    // Outside of simulation it is nobody's business.
+    let mut other = self::app(11);
+    other.rollback::<At>().add_systems(Update, |mut commands: Commands<'_, '_>| {
+        let entity = commands.spawn((Rollback, At(0, 0))).id();
+        commands.entity(entity).despawn();
+    });
+    assert_eq!(play(&mut other, 50).plain_despawns, 0);
+}

@@ -8,6 +8,7 @@ use bevy_app::{App, Plugin, RunFixedMainLoop, RunFixedMainLoopSystems};
 use bevy_ecs::prelude::*;
 
 use super::clock::{SimulatedTick, run_again};
+use super::despawn::PlainDespawns;
 use super::state::States;
 use super::types::StateTypes;
 
@@ -58,6 +59,9 @@ pub struct RollbackDifference {
 pub struct RollbackCheck {
     /// Ticks that were run again.
     pub resimulated: u64,
+    /// Entities that were despawned in simulation without
+    /// [`despawn_rollback`](super::DespawnRollback::despawn_rollback).
+    pub plain_despawns: u64,
     /// The first differences, at most 16.
     pub differences: Vec<RollbackDifference>,
     random: u64,
@@ -68,7 +72,8 @@ pub struct RollbackCheck {
 const DIFFERENCES_MAX: usize = 16;
 
 impl RollbackCheck {
-    /// Panics if anything differed, or if nothing was run again.
+    /// Panics if anything differed, if entities were despawned in simulation as if no rollback could come,
+    /// or if nothing was run again.
     ///
     /// # Panics
     /// With the first differences.
@@ -78,6 +83,8 @@ impl RollbackCheck {
             "ticks that are run again come to another state: {:#?}",
             self.differences
         );
+        let plain = self.plain_despawns;
+        assert!(plain == 0, "{plain} entities were despawned without despawn_rollback()");
         assert!(self.resimulated > 0, "no tick was run again: does FixedUpdate run?");
     }
 
@@ -120,6 +127,7 @@ fn rewind(world: &mut World, check: &mut RollbackCheck, now: i32) {
         return;
     }
     check.resimulated += depth;
+    check.plain_despawns = world.resource::<PlainDespawns>().0;
     let again = sums(world);
     let other = before.iter().zip(&again).filter(|(before, again)| before != again);
     let room = DIFFERENCES_MAX.saturating_sub(check.differences.len());

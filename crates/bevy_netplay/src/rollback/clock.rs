@@ -9,6 +9,7 @@ use bevy_time::{Fixed, Time};
 use netplay_rollback::{InputBytes, InputStatus};
 
 use super::RollbackSettings;
+use super::despawn::InTick;
 use super::draw::WentBack;
 use super::input::InputType;
 use super::state::{NotKept, States};
@@ -95,11 +96,13 @@ pub(crate) fn begin_tick(world: &mut World) {
             }
         });
     });
+    world.resource_mut::<InTick>().0 = true;
 }
 
 /// A tick is over; in `FixedLast`.
-pub(crate) fn count(mut tick: ResMut<SimulatedTick>) {
+pub(crate) fn count(mut tick: ResMut<SimulatedTick>, mut in_tick: ResMut<InTick>) {
     tick.0 += 1;
+    in_tick.0 = false;
 }
 
 /// Goes back to the state before a tick, and runs all ticks since again; outside of a match. `Time` and

@@ -5,6 +5,7 @@ use bevy_ecs::system::EntityCommands;
 use bevy_reflect::Reflect;
 
 use super::clock::SimulatedTick;
+use super::id::Rollback;
 
 /// The entity was despawned in simulation: queries do not see it any more, and once its death is final it
 /// is gone. [`DespawnRollback::despawn_rollback`] adds it.
@@ -48,4 +49,33 @@ fn hide(world: &mut World, entity: Entity, despawned: Despawned) {
     let children: Vec<Entity> =
         here.get::<Children>().map(|children| children.iter().collect()).unwrap_or_default();
     children.into_iter().for_each(|child| hide(world, child, despawned));
+}
+
+/// Whether a tick is being simulated.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InTick(pub(crate) bool);
+
+/// Entities that were despawned in simulation as if no rollback could come.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PlainDespawns(pub(crate) u64);
+
+/// Finds plain despawns, and says once what to write instead.
+pub(crate) fn find_plain_despawns(
+    removed: On<Remove, Rollback>,
+    in_tick: Res<InTick>,
+    tick: Res<SimulatedTick>,
+    despawned: Query<(), With<Despawned>>,
+    mut found: ResMut<PlainDespawns>,
+) {
+    if !in_tick.0 || despawned.contains(removed.entity) {
+        return;
+    }
+    found.0 += 1;
+    if found.0 == 1 {
+        tracing::error!(
+            tick = tick.0,
+            "an entity was despawned in simulation: use despawn_rollback() in place of despawn(), or a \
+             rollback brings back another entity, with its registered components only"
+        );
+    }
 }

@@ -89,6 +89,7 @@ pub use state::NotKept;
 pub use status::RollbackStatus;
 
 use clock::{Corrected, Driven, PastTicks, SimulatedTick};
+use despawn::{InTick, PlainDespawns};
 use draw::WentBack;
 use id::NextId;
 use session::Playing;
@@ -155,6 +156,9 @@ impl Plugin for RollbackPlugin {
             .init_resource::<Resimulating>()
             .init_resource::<Corrected>()
             .init_resource::<Driven>()
+            .init_resource::<InTick>()
+            .init_resource::<PlainDespawns>()
+            .add_observer(despawn::find_plain_despawns)
             .init_schedule(WentBack)
             .init_resource::<Playing>()
             .register_type::<Rollback>()

@@ -17,6 +17,7 @@ use netplay_rollback::{Event, Input, Output, Player, Seat, Session};
 use netplay_tick::NetTick;
 
 use super::clock::{Driven, Resimulating, SimulatedTick, go_back, keep_time, run_tick, time_of};
+use super::despawn::InTick;
 use super::events::{
     Desync, InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, SeatedPlayer,
     SimulationRestored, SimulationResumed, SimulationStalled,
@@ -244,6 +245,7 @@ fn advance(world: &mut World, play: &mut Play, tick: i32) {
         let inputs = play.session.inputs(tick);
         (input_type.show)(world, &mut inputs.map(|input| (input.bytes, input.status)));
     }
+    world.resource_mut::<InTick>().0 = true;
     run_tick(world, time_of(tick, play.timestep));
     world.resource_mut::<Resimulating>().0 = false;
 }
