@@ -59,7 +59,8 @@
 //! [`Match`] and [`SyncStatus`] are on the lobby, and [`Pacing`] says how much the speed may differ. A local
 //! pause or speed changes what is shown, and no tick; [`PauseMatch`] pauses the game of all.
 //!
-//! A game that everybody simulates, with rollback, is one with an input type: see [`rollback`].
+//! A game that everybody simulates, with rollback, is one with an input type: see [`rollback`], and its guide
+//! [`guide::rollback`]; [`guide::from_bevy_ggrs`] for who comes from there.
 //!
 //! Which lane a message belongs on is in [`guide::which_lane`].
 //!

@@ -25,6 +25,8 @@
 //!                     println!("{:?}: {:?}", message.from, message.payload);
 //!                 }
 //!             }
+//!             // Of games with rollback.
+//!             Polled::Inputs(_) => {}
 //!         }
 //!     }
 //!     session.flush();
