@@ -34,7 +34,7 @@ struct Args {
     delay: u8,
 
     /// Ticks that may run on guesses of what the others do; with 0 every tick waits for them.
-    #[arg(long, value_name = "TICKS", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=32))]
+    #[arg(long, value_name = "TICKS", default_value_t = 24, value_parser = clap::value_parser!(u8).range(0..=32))]
     prediction: u8,
 
     /// At this tick the first player's machine changes its state behind the others' back.

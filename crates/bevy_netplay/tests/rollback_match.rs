@@ -66,6 +66,27 @@ fn a_player_that_is_killed_is_left_out_at_once_and_comes_back_with_the_state_of_
 }
 
 #[test]
+fn with_four_tenths_of_a_second_of_prediction_nobody_waits_for_who_is_killed() {
+    for seed in 20..24 {
+        let settings = RollbackPlugin { prediction: 24, ..plugin() };
+        let mut game = Game::with("patient", seed, 4, &bad(), settings);
+        game.start();
+        game.run(300);
+        let before = [0, 2, 3].map(|i| game.log(i).stalled);
+        let saved = game.kill(1);
+        game.run(180);
+        game.start_again(1, &saved);
+        game.net.step_until(240, |net| status(net, 1).playing);
+        game.run(200);
+        game.agree(600);
+        for (i, before) in [0, 2, 3].into_iter().zip(before) {
+            let waited = game.log(i).stalled - before;
+            assert!(waited <= 1, "app {i} waited for {waited} ticks, seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn of_two_players_either_may_be_killed_and_come_back() {
     for (seed, killed) in [(5, 0), (6, 1)] {
         let mut game = Game::new("two", seed, 2, &bad());

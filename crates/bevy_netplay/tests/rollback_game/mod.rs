@@ -187,6 +187,17 @@ pub struct Game {
 impl Game {
     /// Connected, over these paths, and in sync.
     pub fn new(name: &str, seed: u64, count: usize, conditions: &Conditions) -> Self {
+        Self::with(name, seed, count, conditions, plugin())
+    }
+
+    /// The same, with these settings.
+    pub fn with(
+        name: &str,
+        seed: u64,
+        count: usize,
+        conditions: &Conditions,
+        settings: RollbackPlugin,
+    ) -> Self {
         eprintln!("seed {seed}");
         let mut game = Self {
             net: TestNet::new(seed, 0, |_| {}),
@@ -197,7 +208,7 @@ impl Game {
         for i in 0..count {
             let file = format!("netplay-rollback-{name}-{i}-{}", std::process::id());
             game.files.push(std::env::temp_dir().join(file));
-            game.add(i, plugin());
+            game.add(i, settings);
             game.net.join(i, JoinLobby::quick(game.capacity));
         }
         let all = |net: &mut TestNet| (0..count).all(|i| net.connected(i).len() == count - 1);
