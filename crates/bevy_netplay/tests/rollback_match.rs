@@ -152,6 +152,7 @@ fn a_second_match_begins_anew() {
         }
         game.run(60);
         for i in 0..2 {
+            assert_eq!(status(&mut game.net, i).players, [], "the status goes with the match");
             let mut log = game.net.app(i).world_mut().resource_mut::<Log>();
             assert!(!log.sums.is_empty());
             log.sums.clear();

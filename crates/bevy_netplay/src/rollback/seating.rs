@@ -51,6 +51,13 @@ pub(crate) struct Seating {
     seats: Vec<(PeerId, u8)>,
 }
 
+impl Seating {
+    fn seats(&self) -> Vec<Seat> {
+        let seat = |(peer, players): &(PeerId, u8)| Seat { peer: *peer, players: *players };
+        self.seats.iter().map(seat).collect()
+    }
+}
+
 /// What is known of the players of a lobby.
 #[derive(Component, Default)]
 pub(crate) struct Seats {
@@ -81,11 +88,12 @@ pub(crate) fn note_seating(world: &mut World, lobby: Entity, from: PeerId, seati
     with(world, lobby, |seats| {
         let counts = match &seats.seating {
             Some((by, known)) if known.start_us == seating.start_us => {
-                !plays && Some(from) == host && Some(*by) != host
+                Some(from) == host && Some(*by) != host
             }
             _ => true,
         };
-        if counts {
+        // What we play by is settled.
+        if counts && !plays {
             seats.seating = Some((from, seating));
         }
     });
@@ -240,8 +248,7 @@ fn session(
         return Err(RollbackError::Types);
     }
     let settings = world.resource::<RollbackSettings>().0;
-    let seats = seating.seats.iter().map(|(peer, players)| Seat { peer: *peer, players: *players });
-    let mut config = SessionConfig::new(seating.start_us as u64, me, host, seats.collect());
+    let mut config = SessionConfig::new(seating.start_us as u64, me, host, seating.seats());
     if let Some(input_type) = world.get_resource::<InputType>() {
         config.neutral = (input_type.neutral)();
         config.validate = input_type.validate;
@@ -265,12 +272,7 @@ fn enter(
     role: Role,
     seating: &Seating,
 ) {
-    let seats: Vec<Seat> = seating
-        .seats
-        .iter()
-        .map(|(peer, players)| Seat { peer: *peer, players: *players })
-        .collect();
-    let mut play = Play::new(lobby, me, session, seats, timestep(world));
+    let mut play = Play::new(lobby, me, session, seating.seats(), timestep(world));
     let connected = wire::peers(world, lobby);
     let Some(now) = wire::now(world, lobby) else { return };
     for seat in &play.seats {

@@ -26,6 +26,7 @@ use super::input::InputType;
 use super::seating;
 use super::snapshot;
 use super::state::States;
+use super::status::RollbackStatus;
 use super::types::StateTypes;
 use super::wire::{self, Bulk, Carrier, Machine, Said};
 use crate::match_time::{FixedLoop, Match, MatchTick};
@@ -158,6 +159,7 @@ pub(crate) fn run(world: &mut World) {
     if !world.entity(play.lobby).contains::<Match>() {
         play.session.handle(now, Input::Leave);
         perform(world, &mut play, now, true);
+        world.entity_mut(play.lobby).remove::<RollbackStatus>();
         return;
     }
     flush_waiting(world, &mut play);
