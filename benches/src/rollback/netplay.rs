@@ -143,7 +143,7 @@ fn handle(of: &mut Game, links: &mut Links, now: Now, me: usize, input: Input<'_
             }
             Output::Message { to: peer, bytes } => links.message(now, to(peer), &bytes),
             Output::Load(tick) => of.depth = (before - tick) as u32,
-            Output::Save { tick, checksum: true } => {
+            Output::Checksum(tick) => {
                 of.session.handle(now, Input::Checksum { tick, sum: 0 });
             }
             _ => {}

@@ -137,15 +137,17 @@ impl Owner {
 
     fn output(&mut self, now: Now, output: Output) {
         match output {
-            Output::Save { tick, checksum } => {
+            Output::Save(tick) => {
                 assert_eq!(tick, self.at, "another state is to be saved than is there");
                 self.saved.insert(tick, self.game);
                 if self.saved.len() > self.keeps {
                     self.saved.pop_first();
                 }
-                if checksum {
-                    self.session.handle(now, Input::Checksum { tick, sum: self.game });
-                }
+            }
+            Output::Checksum(tick) => {
+                assert!(tick <= self.session.confirmed() + 1, "a state that is not final");
+                let sum = *self.saved.get(&tick).expect("a checksum of a state that is not kept");
+                self.session.handle(now, Input::Checksum { tick, sum });
             }
             Output::Load(tick) => {
                 self.saved.split_off(&(tick + 1));

@@ -147,7 +147,7 @@ impl Pair {
                     }
                     Output::Advance(tick) => assert_eq!(session.inputs(tick).count(), 2),
                     Output::Load(_) => self.rollbacks += 1,
-                    Output::Save { .. } => {}
+                    Output::Save(_) => {}
                     output => panic!("{output:?} in the steady state"),
                 }
             }

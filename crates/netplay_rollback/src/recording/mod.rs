@@ -66,7 +66,7 @@
 //! let header = Header::new(&config, GameId::new("sum")?, BuildId::new("1")?, 0);
 //! let mut recorder = Recorder::new(&header)?;
 //! let mut session = Session::new(config)?;
-//! let (mut sum, mut file) = (0, Vec::new());
+//! let (mut sum, mut kept, mut file) = (0, 0, Vec::new());
 //! for tick in 0..200 {
 //!     session.add_local_input(Player(0), &[tick as u8])?;
 //!     session.handle(Now::ZERO, Input::Tick(tick));
@@ -75,8 +75,9 @@
 //!             Output::Advance(tick) => {
 //!                 sum += session.inputs(tick).map(|input| u64::from(input.bytes[0])).sum::<u64>();
 //!             }
-//!             Output::Save { tick, checksum: true } => {
-//!                 session.handle(Now::ZERO, Input::Checksum { tick, sum });
+//!             Output::Save(_) => kept = sum,
+//!             Output::Checksum(tick) => {
+//!                 session.handle(Now::ZERO, Input::Checksum { tick, sum: kept });
 //!             }
 //!             _ => {}
 //!         }

@@ -83,7 +83,7 @@ impl<'a> Replay<'a> {
 
     /// Runs a game to the end and compares all checksums; gives how many there were. `step` runs a tick,
     /// `checksum` is what the game answers to
-    /// [`Output::Save`](crate::Output::Save) with `checksum: true`.
+    /// [`Output::Checksum`](crate::Output::Checksum).
     ///
     /// # Errors
     /// [`Difference`] for the first state that differs; the game is left in it.

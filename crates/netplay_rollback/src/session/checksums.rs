@@ -9,9 +9,6 @@ use crate::message::Slot;
 /// Ours and theirs, by tick.
 #[derive(Debug, Default)]
 pub(crate) struct Checksums {
-    /// Of states that may still change.
-    pending: BTreeMap<Tick, u64>,
-    /// Of final states.
     ours: BTreeMap<Tick, u64>,
     theirs: BTreeMap<(Tick, Slot), u64>,
 }
@@ -25,34 +22,16 @@ pub(crate) struct Difference {
     pub(crate) theirs: u64,
 }
 
-fn bound<K: Ord + Copy>(map: &mut BTreeMap<K, u64>, most: usize) {
-    while map.len() > most {
-        map.pop_first();
-    }
-}
-
 impl Checksums {
-    /// The state before `tick` has this checksum, for now.
+    /// The state before `tick`, which is final, has this checksum.
     pub(crate) fn computed(&mut self, tick: Tick, sum: u64) {
-        self.pending.insert(tick, sum);
-        bound(&mut self.pending, CHECKSUMS_MAX);
+        self.ours.insert(tick, sum);
+        if self.ours.len() > CHECKSUMS_MAX {
+            self.ours.pop_first();
+        }
     }
 
-    /// The state before this tick is computed anew.
-    pub(crate) fn forget(&mut self, tick: Tick) {
-        self.pending.remove(&tick);
-    }
-
-    /// States before ticks up to `last` are final; gives those that are new.
-    pub(crate) fn finish(&mut self, last: Tick) -> Vec<(Tick, u64)> {
-        let later = self.pending.split_off(&(last + 1));
-        let done = core::mem::replace(&mut self.pending, later);
-        self.ours.extend(done.iter());
-        bound(&mut self.ours, CHECKSUMS_MAX);
-        done.into_iter().collect()
-    }
-
-    /// Ours of final states, the newest ones.
+    /// Ours, the newest ones.
     pub(crate) fn finals(&self) -> impl Iterator<Item = (Tick, u64)> {
         self.ours.iter().map(|(tick, sum)| (*tick, *sum))
     }
@@ -91,19 +70,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_final_states_are_compared_and_each_difference_is_told_once() {
+    fn each_difference_is_told_once() {
         let mut sums = Checksums::default();
         sums.heard(1, 60, 7);
         sums.heard(2, 60, 8);
-        sums.computed(60, 99);
+        assert_eq!(sums.compare(), None);
         sums.computed(60, 7);
         sums.computed(120, 5);
-        assert_eq!(sums.compare(), None);
-        assert_eq!(sums.finish(60), [(60, 7)]);
         let difference = Difference { slot: 2, tick: 60, ours: 7, theirs: 8 };
         assert_eq!(sums.compare(), Some(difference));
         assert_eq!(sums.compare(), None);
-        assert_eq!(sums.finish(61), []);
+        assert!(sums.finals().eq([(60, 7), (120, 5)]));
     }
 
     #[test]
@@ -113,7 +90,6 @@ mod tests {
         sums.heard(1, 120, 1);
         sums.left(1, 118);
         [60, 120].into_iter().for_each(|tick| sums.computed(tick, 2));
-        assert_eq!(sums.finish(120).len(), 2);
         assert_eq!(sums.compare().map(|difference| difference.tick), Some(60));
         assert_eq!(sums.compare(), None);
     }

@@ -50,7 +50,7 @@ pub enum Input<'a> {
     Gone(PeerId),
     /// Another peer is the host of the lobby now.
     Host(PeerId),
-    /// The checksum of a state that was saved with `checksum: true`.
+    /// The checksum of a state, as asked for with [`Output::Checksum`].
     Checksum {
         /// The state before this tick.
         tick: Tick,
@@ -77,12 +77,10 @@ pub enum Input<'a> {
 pub enum Output {
     /// Keep the state before this tick, in place of any other that was kept for it. States of up to
     /// `prediction + 2` different ticks are asked for again.
-    Save {
-        /// The tick that runs next.
-        tick: Tick,
-        /// Answer with [`Input::Checksum`].
-        checksum: bool,
-    },
+    Save(Tick),
+    /// Answer with [`Input::Checksum`], before anything else is done: the state kept before this tick,
+    /// which is final.
+    Checksum(Tick),
     /// Go back to the state that was kept before this tick.
     Load(Tick),
     /// Run this tick with [`Session::inputs`](crate::Session::inputs).

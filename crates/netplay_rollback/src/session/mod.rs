@@ -316,7 +316,7 @@ impl Session {
                     self.agreement.set_host(slot);
                 }
             }
-            Input::Checksum { tick, sum } => self.checksums.computed(tick, sum),
+            Input::Checksum { tick, sum } => self.checksum(tick, sum),
             Input::Snapshot { tick, bytes } => self.snapshot(tick, bytes),
             Input::Delay(delay) => self.change_delay(delay),
             Input::Leave => self.leave(),

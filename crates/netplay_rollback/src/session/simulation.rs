@@ -33,6 +33,8 @@ pub(crate) struct Simulation {
     spare: Vec<Row>,
     prediction: Tick,
     checksum_every: Tick,
+    /// The next tick of which the checksum is asked for.
+    next_checksum: Tick,
     predictor: Box<dyn Predictor>,
     /// Somebody waits for a snapshot.
     pub(crate) snapshot_wanted: bool,
@@ -59,6 +61,7 @@ impl Simulation {
             spare: Vec::new(),
             prediction: prediction.into(),
             checksum_every: checksum_every.into(),
+            next_checksum: checksum_every.into(),
             predictor,
             snapshot_wanted: false,
         }
@@ -72,6 +75,10 @@ impl Simulation {
     pub(crate) fn restart(&mut self, tick: Tick) {
         (self.current, self.first, self.done) = (tick, tick, tick - 1);
         self.spare.extend(self.rows.drain(..));
+        if self.checksum_every > 0 {
+            let every = self.checksum_every;
+            self.next_checksum = (tick.max(1) + every - 1) / every * every;
+        }
     }
 
     /// What a tick was last run with; `None` if that is forgotten.
@@ -100,20 +107,23 @@ impl Simulation {
         let mut ran = Ran::default();
         // The owner has done what it was told the last time.
         self.forget();
+        let confirmed = inputs.confirmed();
         if let Some(wrong) = self.first_wrong(inputs) {
-            out.push_back(Output::Load(wrong));
             let end = core::mem::replace(&mut self.current, wrong);
+            self.ask_checksums(confirmed, out);
+            out.push_back(Output::Load(wrong));
             ran.rolled_back = (end - wrong) as u32;
             while self.current < end {
                 self.step(inputs, late, wrong, out);
             }
         }
-        let confirmed = inputs.confirmed();
+        self.ask_checksums(confirmed, out);
         let window = if predict { self.prediction } else { 0 };
         let last = target.min(confirmed.saturating_add(window)).min(self.current - 1 + CATCH_UP);
         while self.current <= last {
             ran.advanced += 1;
             self.step(inputs, late, Tick::MIN, out);
+            self.ask_checksums(confirmed, out);
         }
         self.done = confirmed;
         if self.snapshot_wanted {
@@ -172,13 +182,22 @@ impl Simulation {
                 }
             });
         }
-        let checksum = self.checksum_every > 0 && tick > 0 && tick % self.checksum_every == 0;
+        let checksum = self.checksum_every > 0 && tick == self.next_checksum;
         row.saved = !sure || checksum || row.saved && tick == loaded;
         if row.saved && tick != loaded {
-            out.push_back(Output::Save { tick, checksum });
+            out.push_back(Output::Save(tick));
         }
         out.push_back(Output::Advance(tick));
         self.current += 1;
+    }
+
+    /// Asks for the checksum of a state that was kept and is final now, while the owner still has it.
+    fn ask_checksums(&mut self, confirmed: Tick, out: &mut VecDeque<Output>) {
+        let kept_and_final = self.current.min(confirmed.saturating_add(2));
+        if self.checksum_every > 0 && self.next_checksum < kept_and_final {
+            out.push_back(Output::Checksum(self.next_checksum));
+            self.next_checksum += self.checksum_every;
+        }
     }
 
     /// Whether the next tick cannot be run, because too little is known.
@@ -199,7 +218,7 @@ impl Simulation {
     /// A saved state that is final. Saves the current one if that is.
     fn final_state(&self, confirmed: Tick, out: &mut VecDeque<Output>) -> Option<Tick> {
         if self.current <= confirmed.saturating_add(1) {
-            out.push_back(Output::Save { tick: self.current, checksum: false });
+            out.push_back(Output::Save(self.current));
             return Some(self.current);
         }
         let newest = (self.first..=confirmed + 1).rev();

@@ -158,14 +158,8 @@ impl Session {
         }
         self.simulation.snapshot_wanted |= self.feeds.want_snapshot();
         let behind = self.watching.as_ref().map_or(0, |watching| watching.delay.into());
-        let before = self.outputs.len();
         let Self { simulation, inputs, late, outputs, .. } = self;
         let ran = simulation.run(inputs, tick - behind, plays, late, outputs);
-        for output in self.outputs.iter().skip(before) {
-            if let Output::Save { tick, checksum: true } = output {
-                self.checksums.forget(*tick);
-            }
-        }
         self.stats.advanced += u64::from(ran.advanced);
         self.stats.rollbacks += u64::from(ran.rolled_back > 0);
         self.stats.resimulated += u64::from(ran.rolled_back);
@@ -177,7 +171,7 @@ impl Session {
         if plays {
             self.note_stall();
         }
-        self.finish_checksums();
+        self.compare_checksums();
     }
 
     /// Says when the simulation begins to wait for others, and when it goes on.
@@ -203,13 +197,16 @@ impl Session {
         self.stats.stalled += u64::from(missing);
     }
 
-    fn finish_checksums(&mut self) {
-        let last = self.inputs.confirmed().saturating_add(1).min(self.simulation.current());
-        for (tick, sum) in self.checksums.finish(last) {
-            if self.is_playing() {
-                self.say_all(&Message::Checksum { tick, sum });
-            }
+    /// A final state has this checksum.
+    pub(super) fn checksum(&mut self, tick: Tick, sum: u64) {
+        self.checksums.computed(tick, sum);
+        if self.is_playing() {
+            self.say_all(&Message::Checksum { tick, sum });
         }
+        self.compare_checksums();
+    }
+
+    fn compare_checksums(&mut self) {
         while let Some(difference) = self.checksums.compare() {
             let Difference { slot, tick, ours, theirs } = difference;
             self.event(Event::Desync { peer: self.roster[slot], tick, ours, theirs });

@@ -121,17 +121,17 @@ impl Node {
         let mut sent = Vec::new();
         while let Some(output) = self.session.poll_output() {
             match output {
-                Output::Save { tick, checksum } => {
+                Output::Save(tick) => {
                     self.saved.insert(tick, self.game.clone());
                     // As documented: it asks for no more than these.
                     if self.saved.len() > self.prediction + 2 {
                         self.saved.pop_first();
                     }
                     self.most_saved = self.most_saved.max(self.saved.len());
-                    if checksum {
-                        let sum = self.game.checksum();
-                        self.session.handle(now, Input::Checksum { tick, sum });
-                    }
+                }
+                Output::Checksum(tick) => {
+                    let sum = self.saved[&tick].checksum();
+                    self.session.handle(now, Input::Checksum { tick, sum });
                 }
                 Output::Load(tick) => {
                     self.saved.split_off(&(tick + 1));
