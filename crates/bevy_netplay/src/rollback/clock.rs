@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bevy_app::FixedMain;
 use bevy_ecs::prelude::*;
+use bevy_ecs::schedule::ScheduleLabel;
 use bevy_time::{Fixed, Time};
 use netplay_rollback::{InputBytes, InputStatus};
 
@@ -35,6 +36,10 @@ pub(crate) fn go_back(world: &mut World, tick: i32, newest: i32) -> Result<(), N
     world.run_schedule(WentBack);
     Ok(())
 }
+
+/// Runs before a match begins from its start: what an earlier one has left is put back.
+#[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Begins;
 
 /// Whether a match runs the ticks, and not Bevy's own loop.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,9 +1,14 @@
 //! What a game hears of its rollback session.
 
+use std::fmt;
+use std::path::PathBuf;
+
 use bevy_ecs::prelude::*;
 use netplay_protocol::PeerId;
 use netplay_rollback::{ConfigError, Player};
 use thiserror::Error;
+
+use super::id::RollbackId;
 
 /// A match begins with us in it, or before our eyes: spawn here what is there at tick 0, the same on every
 /// machine. Triggered on the lobby, before tick 0; what an earlier match has left is gone. Who comes later
@@ -92,7 +97,8 @@ pub struct InputDelayChanged {
     pub delay: u8,
 }
 
-/// Another player came to another state than we.
+/// Another player came to another state than we. Both machines have told each other what they have, or the
+/// other has not answered within three seconds; after this [`DesyncPolicy`](super::DesyncPolicy) is followed.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct Desync {
     /// The lobby.
@@ -105,6 +111,36 @@ pub struct Desync {
     pub ours: u64,
     /// Theirs.
     pub theirs: u64,
+    /// Values that differ: of up to 8 types up to 16 each. Empty if the other has not answered.
+    pub differences: Vec<StateDifference>,
+    /// The file with the whole report, by [`DesyncDumps`](super::DesyncDumps).
+    pub dump: Option<PathBuf>,
+}
+
+/// A value that is another one on another player's machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDifference {
+    /// The component or resource.
+    pub of: &'static str,
+    /// The entity, as it is called on every machine; `None` for a resource.
+    pub id: Option<RollbackId>,
+    /// The entity with this id, if it is still there.
+    pub entity: Option<Entity>,
+    /// Our value, in RON, with the ids of entities in place of the entities; `None` if there is none.
+    pub ours: Option<String>,
+    /// Theirs.
+    pub theirs: Option<String>,
+}
+
+impl fmt::Display for StateDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.of)?;
+        if let Some(id) = self.id {
+            write!(f, " of entity {}", id.get())?;
+        }
+        let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "nothing".into());
+        write!(f, ": {} here, {} there", side(&self.ours), side(&self.theirs))
+    }
 }
 
 /// Too few players are left to go on: some are cut off, and it may be us. It goes on when they are back, or
@@ -147,4 +183,7 @@ pub enum RollbackError {
          all players have to run the same build"
     )]
     Types,
+    /// Another player came to another state, and [`DesyncPolicy::Stop`](super::DesyncPolicy::Stop) is set.
+    #[error("players came to different states")]
+    Desync,
 }

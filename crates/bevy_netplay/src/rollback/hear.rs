@@ -7,6 +7,7 @@ use netplay_protocol::{Lane, PeerId};
 use netplay_rollback::Input;
 use netplay_transport::{CloseReason, InboundInputs, SessionEvent};
 
+use super::desync::Tell;
 use super::seating;
 use super::session::{Play, Playing};
 use super::wire::{self, Bulk, Carrier, Machine, Told};
@@ -18,6 +19,14 @@ pub(crate) fn add_messages(app: &mut App) {
     add_own_message::<Told>(app, Lane::Reliable, told);
     add_own_message::<Machine>(app, Lane::Reliable, |world, from, peer, payload| {
         message(world, from, peer, Carrier::Reliable, decode::<Machine>(payload)?.0);
+        Ok(())
+    });
+    add_own_message::<Tell>(app, Lane::Reliable, |world, from, peer, payload| {
+        let tell = decode::<Tell>(payload)?;
+        let lobby = world.get::<PeerOf>(from).map(|of| of.0);
+        if let Some(play) = lobby.and_then(|lobby| play(world, lobby)) {
+            play.hear(peer, tell);
+        }
         Ok(())
     });
     add_own_message::<Bulk>(app, Lane::Bulk, |world, from, peer, payload| {
@@ -76,6 +85,7 @@ pub(crate) fn note(world: &mut World, lobby: Entity, event: &SessionEvent) {
         SessionEvent::PeerClosed { peer, reason } => {
             seating::forget(world, lobby, *peer);
             if let Some(play) = play(world, lobby) {
+                play.desyncs.forget(*peer);
                 play.session.handle(now, Input::Link { peer: *peer, up: false });
                 let ended = matches!(reason, CloseReason::Left | CloseReason::Restarted);
                 if ended || (*reason == CloseReason::Lost && play.is_offline(*peer)) {

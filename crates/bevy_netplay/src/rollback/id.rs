@@ -41,6 +41,11 @@ impl RollbackId {
         self.0
     }
 
+    /// The id that a value is told with: that of a resource says nothing, for there is one of a type.
+    pub(crate) const fn in_type(self) -> Self {
+        if self.is_resource() { Self(0) } else { self }
+    }
+
     /// Whether it is the id of a resource.
     pub const fn is_resource(self) -> bool {
         self.0 >= RESOURCES

@@ -12,6 +12,10 @@
 //! | resources | [`AddRollback::rollback_resource`] |
 //! | what is there at tick 0 | spawn it in an observer of [`SimulationBegins`] |
 //! | entities that die | [`DespawnRollback::despawn_rollback`] in place of `despawn` |
+//! | messages between systems | [`TickMessages`] in place of `Messages` |
+//! | random numbers | [`TickRng`] |
+//! | states | [`AddTickState::add_tick_state`] in place of `init_state` |
+//! | sounds and the like | [`Effects`], which are told once, and cancelled if they were none |
 //! | what is drawn | [`AddDrawn::add_drawn`]: between two ticks, and moved gently after a rollback |
 //! | how it goes | [`RollbackStatus`] on the lobby |
 //! | a test that all of it holds | [`RollbackCheckPlugin`] |
@@ -36,7 +40,7 @@
 //! | [`SimulationStalled`], [`SimulationResumed`] | it waits for inputs of others; it goes on |
 //! | [`PlayersLeft`], [`PlayersJoined`] | who is in the match, agreed by all, from one tick on |
 //! | [`InputDelayChanged`] | inputs wait longer, or less long |
-//! | [`Desync`] | another player came to another state |
+//! | [`Desync`] | another player came to another state, and in which values; [`DesyncPolicy`] says what is done |
 //! | [`NoQuorum`] | too few are left to go on |
 //!
 //! In a match `Time` and `Time<Fixed>` of `FixedUpdate` are those of the match: elapsed is the time since tick 0 began.
@@ -50,7 +54,11 @@ mod buttons;
 mod check;
 mod clock;
 mod despawn;
+mod desync;
 mod draw;
+mod effects;
+mod encode;
+mod encoded;
 mod events;
 mod hear;
 mod id;
@@ -60,6 +68,9 @@ mod session;
 mod snapshot;
 mod state;
 mod status;
+mod tick_messages;
+mod tick_rng;
+mod tick_state;
 mod types;
 mod wire;
 
@@ -73,10 +84,13 @@ pub use buttons::{AddTickButtons, TickButtons};
 pub use check::{RollbackCheck, RollbackCheckPlugin, RollbackDifference};
 pub use clock::Resimulating;
 pub use despawn::{DespawnRollback, Despawned};
+pub use desync::{DesyncDumps, DesyncPolicy};
 pub use draw::{AddDrawn, DrawSmoothly, Drawn};
+pub use effects::{AddEffects, Cancelled, Effects, Fired};
 pub use events::{
     Desync, InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, RollbackError, SeatedPlayer,
     SimulationBegins, SimulationFailed, SimulationRestored, SimulationResumed, SimulationStalled,
+    StateDifference,
 };
 pub(crate) use hear::{note, take_inputs};
 pub use id::{Rollback, RollbackId};
@@ -87,8 +101,11 @@ pub use netplay_rollback::{
 };
 pub use state::NotKept;
 pub use status::RollbackStatus;
+pub use tick_messages::{AddTickMessages, TickMessages};
+pub use tick_rng::TickRng;
+pub use tick_state::{AddTickState, TickState};
 
-use clock::{Corrected, Driven, PastTicks, SimulatedTick};
+use clock::{Begins, Corrected, Driven, PastTicks, SimulatedTick};
 use despawn::{InTick, PlainDespawns};
 use draw::WentBack;
 use id::NextId;
@@ -123,6 +140,8 @@ pub struct RollbackPlugin {
     pub checksum_every: u16,
     /// Ticks that who watches is behind; 30 by default.
     pub watch_delay: u16,
+    /// What is done when our state differs from that of others; [`DesyncPolicy::Resync`] by default.
+    pub on_desync: DesyncPolicy,
     /// Guesses inputs that have not come; repeats the last one by default.
     pub predictor: fn() -> Box<dyn Predictor>,
 }
@@ -135,6 +154,7 @@ impl Default for RollbackPlugin {
             delay: 2,
             checksum_every: 60,
             watch_delay: 30,
+            on_desync: DesyncPolicy::default(),
             predictor: || Box::new(RepeatLast),
         }
     }
@@ -160,7 +180,10 @@ impl Plugin for RollbackPlugin {
             .init_resource::<PlainDespawns>()
             .add_observer(despawn::find_plain_despawns)
             .init_schedule(WentBack)
+            .init_schedule(Begins)
+            .init_resource::<TickRng>()
             .init_resource::<Playing>()
+            .init_resource::<DesyncDumps>()
             .register_type::<Rollback>()
             .register_type::<RollbackId>()
             .register_type::<Despawned>()
@@ -171,7 +194,9 @@ impl Plugin for RollbackPlugin {
                     .run_if(|driven: Res<'_, Driven>| !driven.0),
             )
             .add_systems(FixedLast, clock::count.in_set(RollbackSystems::Count));
-        app.world_mut().resource_mut::<StateTypes>().register_resource::<NextId>();
+        app.rollback_resource::<TickRng>();
+        let next_id = app.world().resource::<States>().next_id();
+        app.world_mut().resource_mut::<StateTypes>().register_resource::<NextId>(next_id);
         let early = app.world_mut().remove_resource::<Early>().unwrap_or_default();
         early.0.into_iter().for_each(|add| add_type(app.world_mut(), add));
         hear::add_messages(app);
@@ -265,8 +290,8 @@ impl AddRollback for App {
         C: Component<Mutability = Mutable> + Clone + Serialize + DeserializeOwned,
     {
         register(self, |world, states, types| {
-            states.register::<C>(world);
-            types.register::<C>(world);
+            let column = states.register::<C>(world, Some(encode::encode::<C>));
+            types.register::<C>(world, column);
         });
         self
     }
@@ -276,8 +301,8 @@ impl AddRollback for App {
         C: Component + Clone + Serialize + DeserializeOwned,
     {
         register(self, |world, states, types| {
-            states.register_immutable::<C>(world);
-            types.register::<C>(world);
+            let column = states.register_immutable::<C>(world, Some(encode::encode::<C>));
+            types.register::<C>(world, column);
         });
         self
     }
@@ -287,8 +312,8 @@ impl AddRollback for App {
         R: Resource<Mutability = Mutable> + Clone + Serialize + DeserializeOwned,
     {
         register(self, |world, states, types| {
-            states.register_resource::<R>(world);
-            types.register_resource::<R>();
+            let column = states.register_resource::<R>(world, Some(encode::encode::<R>));
+            types.register_resource::<R>(column);
         });
         self
     }

@@ -18,13 +18,14 @@ use netplay_rollback::{Input, Role, Seat, Session, SessionConfig};
 use serde::{Deserialize, Serialize};
 
 use super::RollbackSettings;
-use super::clock::SimulatedTick;
+use super::clock::{Begins, SimulatedTick};
 use super::events::{RollbackError, SimulationBegins, SimulationFailed};
 use super::id::NextId;
 use super::input::InputType;
 use super::session::{Play, Playing, timestep};
 use super::snapshot::despawn_all;
 use super::state::States;
+use super::tick_rng::TickRng;
 use super::types::StateTypes;
 use super::wire::{self, Carrier, Told};
 use crate::lobby::Lobby;
@@ -306,10 +307,21 @@ fn enter(
         despawn_all(world);
         world.insert_resource(NextId::default());
     }
+    if from_start {
+        world.insert_resource(TickRng::seeded(seating.start_us as u64));
+        world.run_schedule(Begins);
+    }
     world.resource_mut::<Playing>().play = Some(play);
     if from_start {
         world.trigger(SimulationBegins { entity: lobby, players });
     }
+}
+
+/// Nothing more is played of the match that runs.
+pub(crate) fn refuse(world: &mut World, lobby: Entity, error: RollbackError) {
+    let start = world.get::<Match>(lobby).map(|of| of.timeline.start().as_micros());
+    with(world, lobby, |seats| seats.refused = start);
+    world.trigger(SimulationFailed { entity: lobby, error });
 }
 
 /// We were dropped from the match: comes back into it.

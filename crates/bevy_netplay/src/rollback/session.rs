@@ -18,8 +18,10 @@ use netplay_tick::NetTick;
 
 use super::clock::{Driven, Resimulating, SimulatedTick, go_back, keep_time, run_tick, time_of};
 use super::despawn::InTick;
+use super::desync::{self, DesyncPolicy, Desyncs, Tell};
+use super::encoded::EncodedState;
 use super::events::{
-    Desync, InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, SeatedPlayer,
+    InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, RollbackError, SeatedPlayer,
     SimulationRestored, SimulationResumed, SimulationStalled,
 };
 use super::input::InputType;
@@ -53,6 +55,8 @@ pub(crate) struct Play {
     offline: BTreeMap<PeerId, Now>,
     /// Messages that wait for room.
     waiting: BTreeMap<PeerId, VecDeque<(Carrier, Vec<u8>)>>,
+    /// Where our state differs from that of others.
+    pub(crate) desyncs: Desyncs,
     /// The machine has dropped us: another one is to begin.
     pub(crate) dropped: bool,
 }
@@ -75,6 +79,7 @@ impl Play {
             heard: BTreeMap::new(),
             offline: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            desyncs: Desyncs::default(),
             dropped: false,
         }
     }
@@ -111,6 +116,13 @@ impl Play {
             Carrier::Bulk => Input::Bulk { from, bytes },
         };
         self.session.handle(now, input);
+    }
+
+    /// A player tells what it has where we differ.
+    pub(crate) fn hear(&mut self, from: PeerId, tell: Tell) {
+        if self.seats.iter().any(|seat| seat.peer == from) {
+            self.desyncs.hear(from, tell);
+        }
     }
 
     /// The lobby server has lost a peer, or has it again.
@@ -157,8 +169,7 @@ pub(crate) fn run(world: &mut World) {
     let due = world.resource_mut::<FixedLoop>().take_due();
     let Some(now) = wire::now(world, play.lobby) else { return };
     if !world.entity(play.lobby).contains::<Match>() {
-        play.session.handle(now, Input::Leave);
-        perform(world, &mut play, now, true);
+        leave(world, &mut play, now);
         world.entity_mut(play.lobby).remove::<RollbackStatus>();
         return;
     }
@@ -178,11 +189,29 @@ pub(crate) fn run(world: &mut World) {
         perform(world, &mut play, now, false);
     });
     world.resource_mut::<Driven>().0 = false;
+    match desync::run(world, &mut play, now) {
+        DesyncPolicy::Continue => {}
+        DesyncPolicy::Resync => {
+            tracing::warn!("the state of the other players is taken");
+            leave(world, &mut play, now);
+            play.dropped = true;
+        }
+        DesyncPolicy::Stop => {
+            leave(world, &mut play, now);
+            seating::refuse(world, play.lobby, RollbackError::Desync);
+            return;
+        }
+    }
     if play.dropped {
         seating::come_back(world, play.lobby);
     } else {
         world.resource_mut::<Playing>().play = Some(play);
     }
+}
+
+fn leave(world: &mut World, play: &mut Play, now: Now) {
+    play.session.handle(now, Input::Leave);
+    perform(world, play, now, true);
 }
 
 fn read_inputs(world: &mut World, play: &mut Play) {
@@ -197,21 +226,15 @@ fn read_inputs(world: &mut World, play: &mut Play) {
 /// Does what the machine wants done. Blocks leave before the simulation runs: they have waited long enough.
 fn perform(world: &mut World, play: &mut Play, now: Now, mut flush: bool) {
     while let Some(output) = play.session.poll_output() {
-        let simulates =
-            matches!(output, Output::Load(_) | Output::Save { .. } | Output::Advance(_));
+        let simulates = matches!(output, Output::Load(_) | Output::Save(_) | Output::Advance(_));
         if simulates && core::mem::take(&mut flush) {
             wire::flush(world, play.lobby);
         }
         match output {
-            Output::Save { tick, checksum } => {
+            Output::Save(tick) => {
                 world.resource_scope(|world, mut states: Mut<'_, States>| states.save(world, tick));
-                if checksum {
-                    let sum = world.resource_scope(|world, mut types: Mut<'_, StateTypes>| {
-                        types.checksum(world)
-                    });
-                    play.session.handle(now, Input::Checksum { tick, sum });
-                }
             }
+            Output::Checksum(tick) => checksum(world, play, now, tick),
             Output::Load(tick) => {
                 if let Err(error) = go_back(world, tick, play.fresh - 1) {
                     // A broken promise of ours; the way back is that of who was dropped.
@@ -229,7 +252,7 @@ fn perform(world: &mut World, play: &mut Play, now: Now, mut flush: bool) {
             }
             Output::Message { to, bytes } => say(world, play, to, Carrier::Reliable, bytes),
             Output::Bulk { to, bytes } => say(world, play, to, Carrier::Bulk, bytes),
-            Output::Event(event) => tell(world, play, event),
+            Output::Event(event) => tell(world, play, now, event),
         }
     }
     if flush {
@@ -252,25 +275,30 @@ fn advance(world: &mut World, play: &mut Play, tick: i32) {
     world.resource_mut::<Resimulating>().0 = false;
 }
 
-/// Gives the bytes of a state that is kept. If it is a past one, goes back to it, and then on again.
+/// Gives the checksum of a state that is kept and final.
+fn checksum(world: &mut World, play: &mut Play, now: Now, tick: i32) {
+    let sum = world.resource_scope(|world, mut states: Mut<'_, States>| {
+        play.desyncs.take(&mut states, world.resource::<StateTypes>(), tick)
+    });
+    match sum {
+        Ok(sum) => play.session.handle(now, Input::Checksum { tick, sum }),
+        Err(error) => tracing::error!(%error, "no checksum"),
+    }
+}
+
+/// Gives the bytes of a state that is kept.
 fn give_snapshot(world: &mut World, play: &mut Play, now: Now, tick: i32) {
-    let current = world.resource::<SimulatedTick>().0;
-    if current != tick
-        && let Err(error) = go_back(world, tick, play.fresh - 1)
-    {
-        tracing::error!(%error, "no snapshot");
-        return;
-    }
-    let bytes = world
-        .resource_scope(|world, mut types: Mut<'_, StateTypes>| snapshot::write(world, &mut types));
-    for again in tick..current {
-        if again > tick {
-            world.resource_scope(|world, mut states: Mut<'_, States>| states.save(world, again));
+    let state = world.resource_scope(|world, mut states: Mut<'_, States>| {
+        EncodedState::of(&mut states, world.resource::<StateTypes>(), tick)
+    });
+    match state {
+        Ok(state) => {
+            let bytes = snapshot::write(&state);
+            tracing::debug!(tick, bytes = bytes.len(), "a snapshot for who joins");
+            play.session.handle(now, Input::Snapshot { tick, bytes: &bytes });
         }
-        advance(world, play, again);
+        Err(error) => tracing::error!(%error, "no snapshot"),
     }
-    tracing::debug!(tick, bytes = bytes.len(), "a snapshot for who joins");
-    play.session.handle(now, Input::Snapshot { tick, bytes: &bytes });
 }
 
 fn restore(world: &mut World, play: &mut Play, tick: i32, bytes: &[u8]) {
@@ -328,7 +356,7 @@ fn flush_to(world: &World, lobby: Entity, to: PeerId, waiting: &mut VecDeque<(Ca
 }
 
 /// Tells the game.
-fn tell(world: &mut World, play: &mut Play, event: Event) {
+fn tell(world: &mut World, play: &mut Play, now: Now, event: Event) {
     let entity = play.lobby;
     match event {
         Event::Stalled(players) => world.trigger(SimulationStalled { entity, players }),
@@ -342,8 +370,9 @@ fn tell(world: &mut World, play: &mut Play, event: Event) {
             world.trigger(PlayersJoined { entity, peer, players, at });
         }
         Event::Desync { peer, tick, ours, theirs } => {
-            tracing::error!(?peer, tick, ours, theirs, "players came to different states");
-            world.trigger(Desync { entity, peer, tick, ours, theirs });
+            if let Some(told) = play.desyncs.begin(now, peer, tick, (ours, theirs)) {
+                wire::say(world, entity, peer, &told);
+            }
         }
         Event::Delay { at, delay } => world.trigger(InputDelayChanged { entity, at, delay }),
         Event::NoQuorum => world.trigger(NoQuorum { entity }),

@@ -13,8 +13,10 @@ use netplay_protocol::cursor::{ReadError, Reader};
 use thiserror::Error;
 
 use super::despawn::Despawned;
+use super::encode::VALUE_MAX;
+use super::encoded::EncodedState;
 use super::id::{Rollback, RollbackId};
-use super::types::{Entities, StateTypes, VALUE_MAX};
+use super::types::{Entities, StateTypes};
 
 /// Why a snapshot is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -47,25 +49,19 @@ impl From<ReadError> for SnapshotError {
     }
 }
 
-/// The simulated state of the world, as it is.
-pub(crate) fn write(world: &mut World, types: &mut StateTypes) -> Vec<u8> {
+/// A state for another machine.
+pub(crate) fn write(state: &EncodedState) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut alive = world.query_filtered::<&RollbackId, (With<Rollback>, Without<Despawned>)>();
-    let mut ids: Vec<RollbackId> = alive.iter(world).copied().collect();
-    ids.sort_unstable();
-    put_u32(&mut out, ids.len());
-    ids.iter().for_each(|id| out.extend_from_slice(&id.get().to_le_bytes()));
-    put_u32(&mut out, types.len());
-    let mut scratch = Vec::new();
-    for of in types.iter_mut() {
-        let mut values: Vec<(RollbackId, Vec<u8>)> = Vec::new();
-        of.each(world, &mut scratch, &mut |id, bytes| values.push((id, bytes.to_vec())));
-        values.sort_unstable();
-        put_u32(&mut out, values.len());
-        for (id, bytes) in values {
-            out.extend_from_slice(&id.get().to_le_bytes());
+    put_u32(&mut out, state.alive.len());
+    state.alive.iter().for_each(|id| out.extend_from_slice(&id.get().to_le_bytes()));
+    put_u32(&mut out, state.types());
+    for of in 0..state.types() {
+        put_u32(&mut out, state.values(of).len());
+        for value in state.values(of) {
+            let bytes = state.bytes(value).unwrap_or_default();
+            out.extend_from_slice(&value.id.get().to_le_bytes());
             put_u32(&mut out, bytes.len());
-            out.extend_from_slice(&bytes);
+            out.extend_from_slice(bytes);
         }
     }
     out

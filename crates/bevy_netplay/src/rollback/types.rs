@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::encode::{encode, hash};
 use bevy_ecs::component::Mutable;
 use bevy_ecs::entity::EntityMapper;
 use bevy_ecs::prelude::*;
@@ -12,13 +13,10 @@ use bevy_ecs::query::QueryState;
 use netplay_protocol::codec::{Bincode, Codec, DecodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::despawn::Despawned;
 use super::id::RollbackId;
-
-/// Bytes of one value: a component of a megabyte is a world, and belongs into several.
-pub(crate) const VALUE_MAX: usize = 1024 * 1024;
 
 /// Entities by their ids.
 pub(crate) type Entities = BTreeMap<RollbackId, Entity>;
@@ -46,18 +44,9 @@ pub(crate) trait StateType: Send + Sync {
 
     /// Another machine's state follows: what is not in it is not here either.
     fn clear(&self, world: &mut World);
-}
 
-/// Gives an entity its rollback id in place of its own.
-struct ById<'w>(&'w World);
-
-impl EntityMapper for ById<'_> {
-    fn get_mapped(&mut self, source: Entity) -> Entity {
-        let id = self.0.get::<RollbackId>(source).map_or(0, |id| id.get());
-        Entity::from_raw_u32(id).unwrap_or(Entity::PLACEHOLDER)
-    }
-
-    fn set_mapped(&mut self, _: Entity, _: Entity) {}
+    /// A value as text, for reports; entities in it are told by their ids.
+    fn show(&self, bytes: &[u8]) -> String;
 }
 
 /// Gives the entity with an id in place of the id.
@@ -72,14 +61,10 @@ impl EntityMapper for FromId<'_> {
     fn set_mapped(&mut self, _: Entity, _: Entity) {}
 }
 
-fn encode<C: Component + Clone + Serialize>(value: &C, world: &World, scratch: &mut Vec<u8>) {
-    let mut value = value.clone();
-    C::map_entities(&mut value, &mut ById(world));
-    scratch.clear();
-    // What cannot be written counts as if it were empty, on every machine.
-    if Bincode::encode(&value, scratch, VALUE_MAX).is_err() {
-        scratch.clear();
-    }
+fn show<C: Serialize + DeserializeOwned>(bytes: &[u8]) -> String {
+    let value = Bincode::decode::<C>(bytes).map_err(|error| error.to_string());
+    let text = value.and_then(|value| ron::to_string(&value).map_err(|error| error.to_string()));
+    text.unwrap_or_else(|error| format!("{} bytes ({error})", bytes.len()))
 }
 
 fn decode<C: Component + DeserializeOwned>(
@@ -105,7 +90,7 @@ impl<C: Component + Clone + Serialize + DeserializeOwned> StateType for OfCompon
         take: &mut dyn FnMut(RollbackId, &[u8]),
     ) {
         for (id, value) in self.0.iter(world) {
-            encode(value, world, scratch);
+            encode(value, &|entity| world.get::<RollbackId>(entity).copied(), scratch);
             take(*id, scratch);
         }
     }
@@ -126,6 +111,10 @@ impl<C: Component + Clone + Serialize + DeserializeOwned> StateType for OfCompon
 
     /// Components go with their entities.
     fn clear(&self, _: &mut World) {}
+
+    fn show(&self, bytes: &[u8]) -> String {
+        show::<C>(bytes)
+    }
 }
 
 struct OfResource<R>(core::marker::PhantomData<fn(R)>);
@@ -145,7 +134,7 @@ where
         take: &mut dyn FnMut(RollbackId, &[u8]),
     ) {
         if let Some(value) = world.get_resource::<R>() {
-            encode(value, world, scratch);
+            encode(value, &|entity| world.get::<RollbackId>(entity).copied(), scratch);
             take(RollbackId::default(), scratch);
         }
     }
@@ -164,39 +153,66 @@ where
     fn clear(&self, world: &mut World) {
         world.remove_resource::<R>();
     }
+
+    fn show(&self, bytes: &[u8]) -> String {
+        show::<R>(bytes)
+    }
+}
+
+/// One number for the sums of all types.
+pub(crate) fn checksum(sums: impl Iterator<Item = u64>) -> u64 {
+    let mut hash = Xxh3::new();
+    sums.for_each(|sum| hash.update(&sum.to_le_bytes()));
+    hash.digest()
+}
+
+/// A type, and the column of the saved states that has its values.
+struct Registered {
+    of: Box<dyn StateType>,
+    column: usize,
 }
 
 /// All types that count.
 #[derive(Resource, Default)]
 pub(crate) struct StateTypes {
     /// By their names.
-    types: Vec<Box<dyn StateType>>,
+    types: Vec<Registered>,
     scratch: Vec<u8>,
 }
 
 impl StateTypes {
-    pub(crate) fn register<C>(&mut self, world: &mut World)
+    pub(crate) fn register<C>(&mut self, world: &mut World, column: usize)
     where
         C: Component + Clone + Serialize + DeserializeOwned,
     {
-        self.add(Box::new(OfComponent::<C>(world.query_filtered())));
+        self.add(Box::new(OfComponent::<C>(world.query_filtered())), column);
     }
 
-    pub(crate) fn register_resource<R>(&mut self)
+    pub(crate) fn register_resource<R>(&mut self, column: usize)
     where
         R: Resource<Mutability = Mutable> + Clone + Serialize + DeserializeOwned,
     {
-        self.add(Box::new(OfResource::<R>(core::marker::PhantomData)));
+        self.add(Box::new(OfResource::<R>(core::marker::PhantomData)), column);
     }
 
-    fn add(&mut self, of: Box<dyn StateType>) {
-        let place = self.types.partition_point(|other| other.name() < of.name());
-        self.types.insert(place, of);
+    fn add(&mut self, of: Box<dyn StateType>, column: usize) {
+        let place = self.types.partition_point(|other| other.of.name() < of.name());
+        self.types.insert(place, Registered { of, column });
+    }
+
+    /// The column of each type, in the same order on every machine.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = usize> {
+        self.types.iter().map(|registered| registered.column)
+    }
+
+    /// A type by its place in this order.
+    pub(crate) fn get(&self, place: usize) -> Option<&dyn StateType> {
+        self.types.get(place).map(|registered| &*registered.of as &dyn StateType)
     }
 
     /// Each type, in the same order on every machine.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut dyn StateType> {
-        self.types.iter_mut().map(|of| &mut **of as &mut dyn StateType)
+        self.types.iter_mut().map(|registered| &mut *registered.of as &mut dyn StateType)
     }
 
     /// How many there are.
@@ -207,29 +223,20 @@ impl StateTypes {
     /// The sum of each type, in the same order on every machine.
     pub(crate) fn sums(&mut self, world: &World) -> Vec<(&'static str, u64)> {
         let Self { types, scratch } = self;
-        let sum = |of: &mut Box<dyn StateType>| {
+        let sum = |Registered { of, .. }: &mut Registered| {
             let mut sum = 0_u64;
             of.each(world, scratch, &mut |id, bytes| {
-                sum = sum.wrapping_add(xxh3_64_with_seed(bytes, id.get().into()));
+                sum = sum.wrapping_add(hash(id, bytes));
             });
             (of.name(), sum)
         };
         types.iter_mut().map(sum).collect()
     }
 
-    /// One number for all of it.
-    pub(crate) fn checksum(&mut self, world: &World) -> u64 {
-        let mut hash = Xxh3::new();
-        for (_, sum) in self.sums(world) {
-            hash.update(&sum.to_le_bytes());
-        }
-        hash.digest()
-    }
-
     /// Names the set of types.
     pub(crate) fn fingerprint(&self, input: &str) -> u64 {
         let mut hash = Xxh3::new();
-        let names = self.types.iter().map(|of| of.name());
+        let names = self.types.iter().map(|registered| registered.of.name());
         for name in core::iter::once(input).chain(names) {
             hash.update(name.as_bytes());
             hash.update(&[0]);

@@ -10,7 +10,10 @@ use crate::message::Slot;
 #[derive(Debug, Default)]
 pub(crate) struct Checksums {
     ours: BTreeMap<Tick, u64>,
+    /// Not compared yet.
     theirs: BTreeMap<(Tick, Slot), u64>,
+    /// Compared with ours of the same ticks.
+    compared: BTreeMap<(Tick, Slot), u64>,
 }
 
 /// Two peers have different states.
@@ -26,9 +29,17 @@ impl Checksums {
     /// The state before `tick`, which is final, has this checksum.
     pub(crate) fn computed(&mut self, tick: Tick, sum: u64) {
         self.ours.insert(tick, sum);
-        if self.ours.len() > CHECKSUMS_MAX {
-            self.ours.pop_first();
+        if self.ours.len() > CHECKSUMS_MAX
+            && let Some((oldest, _)) = self.ours.pop_first()
+        {
+            self.compared = self.compared.split_off(&(oldest + 1, 0));
         }
+    }
+
+    /// What others have told of a tick that we have a checksum of.
+    pub(crate) fn told(&self, tick: Tick) -> impl Iterator<Item = (Slot, u64)> {
+        let told = self.compared.range((tick, 0)..=(tick, Slot::MAX));
+        told.map(|((_, slot), sum)| (*slot, *sum))
     }
 
     /// Ours, the newest ones.
@@ -57,6 +68,7 @@ impl Checksums {
         let both = |(tick, _): &(Tick, Slot)| self.ours.contains_key(tick);
         while let Some(key) = self.theirs.keys().copied().find(both) {
             let (theirs, ours) = (self.theirs.remove(&key)?, *self.ours.get(&key.0)?);
+            self.compared.insert(key, theirs);
             if ours != theirs {
                 return Some(Difference { slot: key.1, tick: key.0, ours, theirs });
             }
@@ -81,6 +93,9 @@ mod tests {
         assert_eq!(sums.compare(), Some(difference));
         assert_eq!(sums.compare(), None);
         assert!(sums.finals().eq([(60, 7), (120, 5)]));
+        assert!(sums.told(60).eq([(1, 7), (2, 8)]));
+        (0..1000).for_each(|tick| sums.computed(200 + tick, 0));
+        assert_eq!(sums.told(60).count(), 0);
     }
 
     #[test]

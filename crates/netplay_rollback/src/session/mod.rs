@@ -243,6 +243,12 @@ impl Session {
         self.checksums.finals()
     }
 
+    /// The checksums that others have told of a state that we have a checksum of, if it is one of the newest:
+    /// for whom to follow after [`Event::Desync`].
+    pub fn checksums_of(&self, tick: Tick) -> impl Iterator<Item = (PeerId, u64)> {
+        self.checksums.told(tick).filter_map(|(slot, sum)| Some((*self.roster.get(slot)?, sum)))
+    }
+
     /// The last tick whose inputs are final.
     pub fn confirmed(&self) -> Tick {
         self.inputs.confirmed()

@@ -4,6 +4,8 @@ use bevy_ecs::change_detection::Tick;
 use bevy_ecs::prelude::*;
 
 use super::layout::{Layout, Places};
+use crate::rollback::encode::IdOf;
+use crate::rollback::id::RollbackId;
 
 /// A state that is saved.
 pub(super) struct Saving<'a> {
@@ -26,6 +28,28 @@ pub(super) struct Loading<'a> {
     pub(super) since: Tick,
 }
 
+/// A state that is read.
+pub(super) struct Reading<'a> {
+    pub(super) slot: usize,
+    pub(super) layout: &'a Layout,
+    /// Where its entities are in the layout.
+    pub(super) places: &'a Places,
+    /// How many states were kept since.
+    pub(super) newer: usize,
+    /// The ids that entities had.
+    pub(super) id_of: IdOf<'a>,
+}
+
+impl Reading<'_> {
+    /// What a row is called on every machine, if it was alive.
+    pub(super) fn alive(&self, row: usize) -> Option<RollbackId> {
+        (!self.layout.is_dead(row)).then(|| self.layout.ids[row].in_type())
+    }
+}
+
+/// Takes a value, encoded, with the id of its entity and its hash.
+pub(super) type Take<'a> = &'a mut dyn FnMut(RollbackId, u64, &[u8]);
+
 /// The saved values of one type of component.
 pub(super) trait Column: Send + Sync {
     /// Saves the values as they are.
@@ -44,6 +68,8 @@ pub(super) trait Column: Send + Sync {
     fn load_places(&mut self, world: &mut World, places: &Places, loading: &Loading<'_>);
     /// Another entity stands in for one that was despawned.
     fn replace(&mut self, old: Entity, new: Entity);
+    /// Gives every value as it is in a state that is kept, of entities that are alive in it; in no order.
+    fn read(&mut self, reading: &Reading<'_>, scratch: &mut Vec<u8>, take: Take<'_>);
 }
 
 /// How ticks are compared in a loop without branches; as `Tick::is_newer_than`, for ticks that the world

@@ -6,8 +6,9 @@ use bevy_ecs::component::Mutable;
 use bevy_ecs::prelude::*;
 use bevy_ecs::query::QueryState;
 
-use super::column::{Column, Loading, Saving, is_newer};
+use super::column::{Column, Loading, Reading, Saving, Take, is_newer};
 use super::layout::{Hidden, Layout, Places};
+use crate::rollback::encode::{Encode, hash};
 use crate::rollback::id::RollbackId;
 
 /// No rows of a span have the component.
@@ -24,17 +25,19 @@ pub(super) struct Dense<C: Component<Mutability = Mutable>> {
     read: QueryState<(Entity, &'static C, Hidden), With<RollbackId>>,
     write: QueryState<(Entity, &'static mut C, Hidden), With<RollbackId>>,
     slots: Vec<Rows<C>>,
+    encode: Option<Encode<C>>,
     /// For reuse: the first entity of each table, and where its values begin.
     tables: Vec<(Entity, u32)>,
 }
 
 impl<C: Component<Mutability = Mutable> + Clone> Dense<C> {
-    pub(super) fn new(world: &mut World, slots: usize) -> Self {
+    pub(super) fn new(world: &mut World, slots: usize, encode: Option<Encode<C>>) -> Self {
         let rows = || Rows { values: Vec::new(), starts: Vec::new() };
         Self {
             read: world.query_filtered(),
             write: world.query_filtered(),
             slots: (0..slots).map(|_| rows()).collect(),
+            encode,
             tables: Vec::new(),
         }
     }
@@ -155,4 +158,20 @@ impl<C: Component<Mutability = Mutable> + Clone> Column for Dense<C> {
     }
 
     fn replace(&mut self, _: Entity, _: Entity) {}
+
+    fn read(&mut self, reading: &Reading<'_>, scratch: &mut Vec<u8>, take: Take<'_>) {
+        let Some(encode) = self.encode else { return };
+        let rows = &self.slots[reading.slot];
+        for (span, start) in reading.layout.spans.iter().zip(&rows.starts) {
+            if *start == NONE || span.dead {
+                continue;
+            }
+            let values = rows.values[*start as usize..].iter().take(span.len);
+            for (id, value) in reading.layout.ids[span.start..].iter().zip(values) {
+                let id = id.in_type();
+                encode(value, reading.id_of, scratch);
+                take(id, hash(id, scratch), scratch);
+            }
+        }
+    }
 }

@@ -25,8 +25,9 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::query::QueryState;
 
 use crate::rollback::despawn::Despawned;
+use crate::rollback::encode::{Encode, encode};
 use crate::rollback::id::{NextId, RollbackId};
-use column::{Column, Loading, Saving};
+use column::{Column, Loading, Reading, Saving};
 use dense::Dense;
 use layout::{Layout, Live, Places};
 use undo::Undo;
@@ -57,12 +58,15 @@ pub(crate) struct States {
     /// For reuse.
     buried: Vec<Entity>,
     places: Places,
+    scratch: Vec<u8>,
     /// In which rows of the layout the entity that is there was found.
     found: Vec<bool>,
     spare: Vec<usize>,
     slots: usize,
     /// What is written from this change tick on was written after the last save or load.
     since: Tick,
+    /// The column of [`NextId`].
+    next_id: usize,
 }
 
 /// A state that is not kept.
@@ -85,51 +89,68 @@ impl States {
             dead,
             buried: Vec::new(),
             places: Places::default(),
+            scratch: Vec::new(),
             found: Vec::new(),
             spare: (0..kept).collect(),
             slots: kept,
             since,
+            next_id: 0,
         };
-        states.register::<Despawned>(world);
-        states.register::<RollbackId>(world);
-        states.register_resource::<NextId>(world);
+        states.register::<Despawned>(world, None);
+        states.register::<RollbackId>(world, None);
+        states.next_id = states.register_resource::<NextId>(world, Some(encode::<NextId>));
         states
     }
 
-    /// Saves this type of component from now on.
+    /// The column of [`NextId`].
+    pub(crate) const fn next_id(&self) -> usize {
+        self.next_id
+    }
+
+    /// Saves this type of component from now on; gives its column. What cannot be encoded is not read.
     pub(crate) fn register<C: Component<Mutability = Mutable> + Clone>(
         &mut self,
         world: &mut World,
-    ) {
+        encode: Option<Encode<C>>,
+    ) -> usize {
         let plain = !core::mem::needs_drop::<C>() && size_of::<C>() <= DENSE_MAX;
         self.columns.push(if plain && C::STORAGE_TYPE == StorageType::Table {
-            Box::new(Dense::<C>::new(world, self.slots))
+            Box::new(Dense::<C>::new(world, self.slots, encode))
         } else {
-            Box::new(Undo::<C>::new(world, |entity, value| {
+            let write: undo::Write<C> = |entity, value| {
                 if let Some(mut here) = entity.get_mut::<C>() {
                     here.clone_from(value);
                 }
-            }))
+            };
+            Box::new(Undo::<C>::new(world, write, encode))
         });
+        self.columns.len() - 1
     }
 
     /// Saves this type of immutable component from now on: it is inserted again where it differs, which
     /// runs its hooks.
-    pub(crate) fn register_immutable<C: Component + Clone>(&mut self, world: &mut World) {
-        self.columns.push(Box::new(Undo::<C>::new(world, |entity, value| {
+    pub(crate) fn register_immutable<C: Component + Clone>(
+        &mut self,
+        world: &mut World,
+        encode: Option<Encode<C>>,
+    ) -> usize {
+        let write: undo::Write<C> = |entity, value| {
             entity.insert(value.clone());
-        })));
+        };
+        self.columns.push(Box::new(Undo::<C>::new(world, write, encode)));
+        self.columns.len() - 1
     }
 
     /// Saves a resource from now on, whether it is there or not.
     pub(crate) fn register_resource<R: Resource<Mutability = Mutable> + Clone>(
         &mut self,
         world: &mut World,
-    ) {
+        encode: Option<Encode<R>>,
+    ) -> usize {
         let id = RollbackId::of_resource(self.resources.len() as u32);
         let component = world.register_component::<R>();
         self.resources.push((component, id));
-        self.register::<R>(world);
+        self.register::<R>(world, encode)
     }
 
     /// Resources are components of entities of their own, which get an id when they appear.
@@ -302,6 +323,37 @@ impl States {
             }
         }
         self.frames.back().map(|frame| frame.layout.clone())
+    }
+
+    /// Reads the state that is kept before this tick: the ids of the entities that are alive, in no order, and
+    /// of each of these columns every value, encoded, with its entity's id and its hash.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn read(
+        &mut self,
+        tick: i32,
+        columns: impl Iterator<Item = usize>,
+        mut alive: impl FnMut(RollbackId),
+        mut take: impl FnMut(usize, RollbackId, u64, &[u8]),
+    ) -> Result<(), NotKept> {
+        let place = self.frames.iter().position(|frame| frame.tick == tick).ok_or(NotKept(tick))?;
+        let frame = &self.frames[place];
+        let (slot, layout) = (frame.slot, frame.layout.clone());
+        self.places.fill(&layout);
+        let Self { places, scratch, .. } = self;
+        let id_of = |entity| Some(layout.ids[places.row(&layout, entity)?]);
+        let newer = self.frames.len() - 1 - place;
+        let reading = Reading { slot, layout: &layout, places, newer, id_of: &id_of };
+        for span in layout.spans.iter().filter(|span| !span.dead) {
+            let ids = layout.ids[span.start..].iter().take(span.len);
+            ids.filter(|id| !id.is_resource()).for_each(|id| alive(*id));
+        }
+        for (nth, column) in columns.enumerate() {
+            let take = &mut |id, hash, bytes: &[u8]| take(nth, id, hash, bytes);
+            self.columns[column].read(&reading, scratch, take);
+        }
+        Ok(())
     }
 
     /// How many states are kept.

@@ -4,27 +4,30 @@ use std::collections::BTreeMap;
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::EntityCommands;
+use netplay_protocol::codec::{Bincode, Codec};
 use proptest::prelude::*;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::rollback::clock::SimulatedTick;
 use crate::rollback::{DespawnRollback, Rollback};
 
-#[derive(Component, Clone, Copy, Debug, PartialEq)]
+#[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Plain(u32);
 
-#[derive(Component, Clone, Debug, PartialEq)]
+#[derive(Component, Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Heap(Vec<u32>);
 
-#[derive(Component, Clone, Debug, PartialEq)]
+#[derive(Component, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[component(storage = "SparseSet")]
 struct Sparse(u8);
 
-#[derive(Component, Clone, Debug, PartialEq)]
+#[derive(Component, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[component(immutable)]
 struct Fixed(u8);
 
-#[derive(Resource, Clone, Debug, PartialEq)]
+#[derive(Resource, Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Score(u32);
 
 /// What an entity is to everybody who can query it.
@@ -98,6 +101,11 @@ struct Kit {
     tick: i32,
     /// By tick, as they were saved.
     models: BTreeMap<i32, Model>,
+    columns: [usize; 6],
+}
+
+fn value<C: DeserializeOwned>(bytes: &[u8]) -> C {
+    Bincode::decode(bytes).expect("it was encoded")
 }
 
 const KEPT: usize = 6;
@@ -107,13 +115,16 @@ impl Kit {
         let mut world = World::new();
         world.init_resource::<SimulatedTick>();
         let mut states = States::new(&mut world, KEPT);
-        states.register::<Plain>(&mut world);
-        states.register::<Heap>(&mut world);
-        states.register::<Sparse>(&mut world);
-        states.register_immutable::<Fixed>(&mut world);
-        states.register_resource::<Score>(&mut world);
+        let columns = [
+            states.next_id(),
+            states.register(&mut world, Some(encode::<Plain>)),
+            states.register(&mut world, Some(encode::<Heap>)),
+            states.register(&mut world, Some(encode::<Sparse>)),
+            states.register_immutable(&mut world, Some(encode::<Fixed>)),
+            states.register_resource(&mut world, Some(encode::<Score>)),
+        ];
         world.insert_resource(states);
-        let mut kit = Self { world, tick: 0, models: BTreeMap::new() };
+        let mut kit = Self { world, tick: 0, models: BTreeMap::new(), columns };
         kit.save();
         kit
     }
@@ -124,6 +135,43 @@ impl Kit {
         self.models.insert(tick, looks(&mut self.world));
         self.models.retain(|at, _| *at > tick - KEPT as i32);
         self.world.insert_resource(SimulatedTick(tick));
+    }
+
+    /// What can be read of a state that is kept.
+    fn read(&mut self, tick: i32) -> Model {
+        let mut model = Model { entities: BTreeMap::new(), score: None, next: 0 };
+        let mut alive = Vec::new();
+        let mut values = Vec::new();
+        let mut states = self.world.resource_mut::<States>();
+        let put = |nth: usize, id: RollbackId, hash: u64, bytes: &[u8]| {
+            assert_eq!(hash, crate::rollback::encode::hash(id, bytes));
+            values.push((nth, id, bytes.to_vec()));
+        };
+        let read = states.read(tick, self.columns.into_iter(), |id| alive.push(id), put);
+        read.expect("it is kept");
+        model.entities.extend(alive.into_iter().map(|id| (id, Looks::default())));
+        for (nth, id, bytes) in values {
+            if nth == 0 {
+                model.next = value::<NextId>(&bytes).0;
+            } else if nth == 5 {
+                model.score = Some(value(&bytes));
+            } else {
+                let looks = model.entities.get_mut(&id).expect("it is alive");
+                match nth {
+                    1 => looks.0 = Some(value(&bytes)),
+                    2 => looks.1 = Some(value(&bytes)),
+                    3 => looks.2 = Some(value(&bytes)),
+                    _ => looks.3 = Some(value(&bytes)),
+                }
+            }
+        }
+        model
+    }
+
+    fn read_all(&mut self) {
+        for (tick, model) in self.models.clone() {
+            assert_eq!(self.read(tick), model, "read tick {tick} at {}", self.tick);
+        }
     }
 
     fn load(&mut self, tick: i32) {
@@ -208,6 +256,17 @@ proptest! {
         let mut kit = Kit::new();
         for act in &acts {
             kit.act(act);
+        }
+    }
+
+    #[test]
+    fn every_kept_state_can_be_read_at_any_time(acts in prop::collection::vec(act(), 1..80)) {
+        let mut kit = Kit::new();
+        for act in &acts {
+            kit.act(act);
+            if matches!(act, Act::Tick | Act::Back(_)) {
+                kit.read_all();
+            }
         }
     }
 }

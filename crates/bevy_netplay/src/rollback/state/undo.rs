@@ -1,7 +1,8 @@
 //! Types with memory of their own, or large ones: a mirror of the last state, and a log of the values that
 //! were replaced in it since the oldest one. What does not change costs nothing but a look at its tick.
 //!
-//! Not seen: a write that goes past change detection.
+//! Not seen: a write that goes past change detection. What a value of the last state is on other machines,
+//! and its hash, are kept with it once they were asked for, unless it names entities.
 
 use std::collections::VecDeque;
 
@@ -11,14 +12,22 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::query::QueryState;
 use bevy_ecs::world::EntityWorldMut;
 
-use super::column::{Column, Loading, Saving, is_newer};
+use super::column::{Column, Loading, Reading, Saving, Take, is_newer};
 use super::layout::{Hidden, Places};
+use crate::rollback::encode::{Encode, hash};
 use crate::rollback::id::RollbackId;
 
 /// The value of an entity in the last state.
 struct Kept<C> {
     entity: Entity,
     value: C,
+    told: Option<Told>,
+}
+
+/// What a value is on other machines.
+struct Told {
+    hash: u64,
+    bytes: Box<[u8]>,
 }
 
 /// All values of rollback entities.
@@ -32,6 +41,7 @@ pub(super) struct Undo<C: Component> {
     /// Taken out while it is iterated.
     query: Option<All<C>>,
     write: Write<C>,
+    encode: Option<Encode<C>>,
     /// By the index of the entity.
     mirror: Vec<Option<Kept<C>>>,
     /// What was replaced, the oldest first: the entity, and its value if it had one.
@@ -46,13 +56,17 @@ pub(super) struct Undo<C: Component> {
     round: u32,
     /// Entities whose values are written.
     writes: Vec<Entity>,
+    /// Entities whose values were replaced since the state that is read, each with the place of the first
+    /// replacement in the log.
+    replaced: Vec<(Entity, usize)>,
 }
 
 impl<C: Component + Clone> Undo<C> {
-    pub(super) fn new(world: &mut World, write: Write<C>) -> Self {
+    pub(super) fn new(world: &mut World, write: Write<C>, encode: Option<Encode<C>>) -> Self {
         Self {
             query: Some(world.query_filtered()),
             write,
+            encode,
             mirror: Vec::new(),
             log: VecDeque::new(),
             states: VecDeque::new(),
@@ -61,6 +75,7 @@ impl<C: Component + Clone> Undo<C> {
             dirty: Vec::new(),
             round: 0,
             writes: Vec::new(),
+            replaced: Vec::new(),
         }
     }
 
@@ -90,7 +105,7 @@ impl<C: Component + Clone> Undo<C> {
         if index >= self.mirror.len() {
             self.mirror.resize_with(index + 1, || None);
         }
-        let fresh = Kept { entity, value: self.copy(value) };
+        let fresh = Kept { entity, value: self.copy(value), told: None };
         match self.mirror[index].replace(fresh) {
             Some(old) if old.entity == entity => self.note(entity, Some(old.value)),
             old => {
@@ -101,6 +116,18 @@ impl<C: Component + Clone> Undo<C> {
                 self.note(entity, None);
             }
         }
+    }
+
+    /// Finds what was replaced since a state, and what it was in that state.
+    fn find_replaced(&mut self, newer: usize) {
+        let since = self.states.len() - newer.min(self.states.len()) - 1;
+        let count: usize = self.states.range(since..).sum();
+        let first = self.log.len() - count;
+        self.replaced.clear();
+        let log = self.log.range(first..).enumerate();
+        self.replaced.extend(log.map(|(place, (entity, _))| (*entity, first + place)));
+        self.replaced.sort_unstable();
+        self.replaced.dedup_by_key(|(entity, _)| *entity);
     }
 
     fn kept(&self, entity: Entity) -> Option<&C> {
@@ -232,7 +259,7 @@ impl<C: Component + Clone> Column for Undo<C> {
                 mark_at(&mut self.dirty, index, self.round);
                 let here = &mut self.mirror[index];
                 let replaced = match old {
-                    Some(value) => here.replace(Kept { entity, value }),
+                    Some(value) => here.replace(Kept { entity, value, told: None }),
                     None => here.take(),
                 };
                 self.spare.extend(replaced.map(|kept| kept.value));
@@ -279,6 +306,35 @@ impl<C: Component + Clone> Column for Undo<C> {
                 self.mirror.resize_with(to + 1, || None);
             }
             self.mirror[to] = Some(kept);
+        }
+    }
+
+    fn read(&mut self, reading: &Reading<'_>, scratch: &mut Vec<u8>, take: Take<'_>) {
+        let Some(encode) = self.encode else { return };
+        self.find_replaced(reading.newer);
+        let id_of = |entity| {
+            let row = reading.places.row(reading.layout, entity)?;
+            reading.alive(row)
+        };
+        for (entity, place) in &self.replaced {
+            if let (Some(id), Some(value)) = (id_of(*entity), &self.log[*place].1) {
+                encode(value, reading.id_of, scratch);
+                take(id, hash(id, scratch), scratch);
+            }
+        }
+        for kept in self.mirror.iter_mut().flatten() {
+            let replaced = self.replaced.binary_search_by_key(&kept.entity, |(entity, _)| *entity);
+            let Some(id) = id_of(kept.entity).filter(|_| replaced.is_err()) else { continue };
+            if let Some(told) = &kept.told {
+                take(id, told.hash, &told.bytes);
+                continue;
+            }
+            let names_entities = encode(&kept.value, reading.id_of, scratch);
+            let hash = hash(id, scratch);
+            take(id, hash, scratch);
+            if !names_entities {
+                kept.told = Some(Told { hash, bytes: scratch.as_slice().into() });
+            }
         }
     }
 }
