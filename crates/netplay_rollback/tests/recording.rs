@@ -158,6 +158,33 @@ fn a_match_with_a_drop_and_a_return_is_played_again_the_same() {
 }
 
 #[test]
+fn a_snapshot_that_is_asked_for_is_of_a_final_state() {
+    let conditions = Conditions::perfect().with_delay(MS * 40).with_loss(0.05);
+    let (mut world, mut tapes) = start(Setup { conditions, ..Setup::default() }, 11);
+    run(&mut world, &mut tapes, 2_000);
+    for asked in 1..=20 {
+        let node = world.nodes.get_mut(&0).unwrap();
+        assert_eq!(node.snapshots, asked - 1);
+        node.session.want_snapshot();
+        run(&mut world, &mut tapes, 200);
+    }
+    let node = &world.nodes[&0];
+    assert_eq!((node.snapshots, node.given.len()), (20, 20));
+    let final_states: Vec<(Tick, Vec<u8>)> = node.given.clone();
+    let tape = tapes.remove(&0).unwrap();
+    let file = [tape.file, tape.recorder.finish()].concat();
+    let recording = Recording::read(&file).unwrap();
+    let mut game = Game::new(2, 0);
+    for tick in recording.ticks() {
+        if let Some((_, bytes)) = final_states.iter().find(|(at, _)| *at == tick.tick()) {
+            assert_eq!(&game.to_bytes(), bytes, "before tick {}", tick.tick());
+        }
+        step(&mut game, &tick);
+    }
+    assert!(final_states.iter().all(|(tick, _)| *tick < recording.end_tick()));
+}
+
+#[test]
 fn who_watches_records_the_same() {
     let (mut world, mut tapes) = start(Setup::default(), 3);
     run(&mut world, &mut tapes, 2_000);

@@ -101,6 +101,7 @@
 //! ```
 
 mod chunk;
+mod file;
 mod header;
 mod reader;
 mod replay;
@@ -108,6 +109,7 @@ mod replay;
 mod tests;
 mod writer;
 
+pub use file::RecordingFile;
 pub use header::{Header, HeaderError};
 pub use reader::{Checksums, Ending, Recording, RecordingError, Snapshot, TickInputs, Ticks};
 pub use replay::{Difference, Replay, ReplayStep};

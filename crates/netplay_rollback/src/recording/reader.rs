@@ -1,6 +1,7 @@
 //! Reads a recording.
 
 use core::fmt;
+use core::ops::Range;
 
 use netplay_protocol::cursor::{ReadError, Reader};
 use thiserror::Error;
@@ -135,6 +136,29 @@ impl<'a> Recording<'a> {
         let (end, skipped) = (check.end, check.skipped);
         let chunks = &rest[..rest.len() - left.len()];
         Ok(Self { header, players, neutral, chunks, end, ending, skipped })
+    }
+
+    /// All but the chunks, and where these are in the bytes that were read.
+    pub(super) fn without_chunks(&self, bytes: &[u8]) -> (Recording<'static>, Range<usize>) {
+        // The chunks that were checked end where the rest, which was not taken, begins.
+        let end = match self.ending {
+            Ending::Finished => bytes.len(),
+            Ending::Cut { at } | Ending::Damaged { at } => at,
+        };
+        let header = self.header.clone();
+        let (players, neutral) = (self.players, self.neutral.clone());
+        let (end_tick, ending, skipped) = (self.end, self.ending, self.skipped);
+        let parts =
+            Recording { header, players, neutral, chunks: &[], end: end_tick, ending, skipped };
+        (parts, end - self.chunks.len()..end)
+    }
+
+    /// The same with these chunks, which were checked.
+    pub(super) fn with_chunks<'b>(&self, chunks: &'b [u8]) -> Recording<'b>
+    where
+        'a: 'b,
+    {
+        Recording { chunks, ..self.clone() }
     }
 
     /// What was played, and by whom.

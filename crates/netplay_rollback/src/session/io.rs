@@ -86,6 +86,7 @@ pub enum Output {
     /// Run this tick with [`Session::inputs`](crate::Session::inputs).
     Advance(Tick),
     /// Answer with [`Input::Snapshot`], at any time: the state kept before this tick, which is final.
+    /// Somebody joins, or [`Session::want_snapshot`](crate::Session::want_snapshot) was called.
     Snapshot(Tick),
     /// Take this state instead of ours, before this tick: we join.
     Restore {

@@ -249,6 +249,13 @@ impl Session {
         self.checksums.told(tick).filter_map(|(slot, sum)| Some((*self.roster.get(slot)?, sum)))
     }
 
+    /// Asks for the bytes of a final state, for a recording: an [`Output::Snapshot`] comes with one of
+    /// the next ticks. It may be of a past state, of which the owner then gives the bytes as it does for
+    /// who joins.
+    pub const fn want_snapshot(&mut self) {
+        self.simulation.snapshot_wanted = true;
+    }
+
     /// The last tick whose inputs are final.
     pub fn confirmed(&self) -> Tick {
         self.inputs.confirmed()

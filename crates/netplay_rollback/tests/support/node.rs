@@ -46,6 +46,8 @@ pub struct Node {
     /// The most states that were kept at once.
     pub most_saved: usize,
     pub snapshots: u32,
+    /// What was given then: the state before which tick.
+    pub given: Vec<(Tick, Vec<u8>)>,
     /// A game that does not do the same as the others.
     pub cheats: bool,
 }
@@ -80,6 +82,7 @@ impl Node {
             next_tick: 0,
             most_saved: 0,
             snapshots: 0,
+            given: Vec::new(),
             cheats: false,
         }
     }
@@ -142,6 +145,7 @@ impl Node {
                     self.snapshots += 1;
                     let bytes = self.saved[&tick].to_bytes();
                     self.session.handle(now, Input::Snapshot { tick, bytes: &bytes });
+                    self.given.push((tick, bytes));
                 }
                 Output::Restore { tick, bytes } => {
                     self.game = Game::from_bytes(&bytes, self.game.players.len());

@@ -153,6 +153,23 @@ fn a_file_with_any_bit_flipped_gives_nothing_that_is_wrong() {
 }
 
 #[test]
+fn a_file_that_is_kept_is_read_as_its_bytes_are() {
+    let (file, ends) = sample();
+    let mut damaged = file.clone();
+    damaged[ends[2] + 7] ^= 1;
+    for bytes in [file.clone(), file[..ends[1] + 3].to_vec(), damaged] {
+        let kept = RecordingFile::read(bytes.clone()).unwrap();
+        let (ours, read) = (kept.recording(), Recording::read(&bytes).unwrap());
+        assert_eq!((ours.header(), ours.ending()), (read.header(), read.ending()));
+        assert_eq!((ours.first_tick(), ours.end_tick()), (read.first_tick(), read.end_tick()));
+        assert_eq!(Contents::of(&ours), Contents::of(&read));
+        assert_eq!(kept.bytes(), bytes);
+    }
+    let none = RecordingFile::read(b"#!".to_vec());
+    assert_eq!(none.map(|_| ()), Err(RecordingError::NotARecording));
+}
+
+#[test]
 fn what_is_no_recording_is_told_apart() {
     let (mut file, _) = sample();
     let read = |file: &[u8]| Recording::read(file).map(|_| ()).unwrap_err();
