@@ -82,14 +82,8 @@ impl PlayArgs {
     /// Decides between window and headless, and how long it lasts. Says on standard error what was
     /// decided for the user.
     pub fn settle(&mut self) -> Mode {
-        if !self.headless && !has_display() {
-            self.headless = true;
-            eprintln!("There is no display, so this game plays without a window.");
-        }
-        if !self.headless {
-            return Mode::Window;
-        }
-        if self.seconds.is_none() {
+        let mode = self.settle_mode();
+        if mode == Mode::Headless && self.seconds.is_none() {
             self.seconds = Some(HEADLESS_SECONDS);
             if self.child.is_none() {
                 eprintln!(
@@ -97,7 +91,16 @@ impl PlayArgs {
                 );
             }
         }
-        Mode::Headless
+        mode
+    }
+
+    /// Decides between window and headless only.
+    pub fn settle_mode(&mut self) -> Mode {
+        if !self.headless && !has_display() {
+            self.headless = true;
+            eprintln!("There is no display, so this game plays without a window.");
+        }
+        if self.headless { Mode::Headless } else { Mode::Window }
     }
 
     /// What the links suffer, if anything. Each player has its own luck.

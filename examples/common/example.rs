@@ -51,11 +51,29 @@ impl Example {
                 return AppExit::error();
             }
         };
+        let mut app = self.app(mode, Duration::from_secs_f64(1.0 / 60.0));
+        app.add_plugins(self.netplay(Some(&launcher)));
+        app.add_plugins(PlayPlugin::new(self.args, launcher, self.keeps_time));
+        game(&mut app, mode);
+        app.run()
+    }
+
+    /// Adds the game to an app, in a window or without, and runs it by itself: without a lobby or other
+    /// players. Without a window, frames follow each other at once.
+    pub fn run_alone(mut self, game: impl FnOnce(&mut App, Mode)) -> AppExit {
+        let mode = self.args.settle_mode();
+        let mut app = self.app(mode, Duration::ZERO);
+        app.add_plugins(self.netplay(None));
+        game(&mut app, mode);
+        app.run()
+    }
+
+    /// With this time between two frames, if there is no window.
+    fn app(&self, mode: Mode, frame: Duration) -> App {
         let mut app = App::new();
         let log = LogPlugin { filter: log_filter(self.name), ..default() };
         match mode {
             Mode::Headless => {
-                let frame = Duration::from_secs_f64(1.0 / 60.0);
                 app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(frame)), log));
             }
             Mode::Window => {
@@ -66,18 +84,17 @@ impl Example {
                     .insert_resource(WinitSettings::continuous());
             }
         }
-        app.add_plugins(self.netplay(&launcher));
-        app.add_plugins(PlayPlugin::new(self.args, launcher, self.keeps_time));
-        game(&mut app, mode);
-        app.run()
+        app
     }
 
-    fn netplay(&self, launcher: &Launcher) -> NetplayPlugins {
+    fn netplay(&self, launcher: Option<&Launcher>) -> NetplayPlugins {
         let mut netplay = NetplayPlugins::new(format!("netplay-{}", self.name))
-            .build_id(env!("CARGO_PKG_VERSION"))
-            .server(launcher.server());
-        if launcher.all_here() {
-            netplay = netplay.on_this_machine();
+            .build_id(env!("CARGO_PKG_VERSION"));
+        if let Some(launcher) = launcher {
+            netplay = netplay.server(launcher.server());
+            if launcher.all_here() {
+                netplay = netplay.on_this_machine();
+            }
         }
         if let Some(conditioner) = self.args.conditioner() {
             netplay = netplay.conditioner(conditioner);

@@ -39,9 +39,31 @@ struct History {
 
 pub fn plugin(app: &mut App) {
     app.init_resource::<History>()
+        .add_plugins(scores_plugin)
         .add_systems(Startup, write)
-        .add_systems(Update, (remember, status, scores))
+        .add_systems(Update, (remember, status))
         .add_systems(PostUpdate, graph.in_set(Paint));
+}
+
+/// The scores only.
+pub fn scores_plugin(app: &mut App) {
+    app.add_systems(Startup, write_scores).add_systems(Update, scores);
+}
+
+fn corner() -> Vec2 {
+    Vec2::new(-VIEW.x / 2.0 + 18.0, VIEW.y / 2.0 - 16.0)
+}
+
+/// A line of text from here on.
+pub fn line(size: f32, at: Vec2) -> impl Bundle {
+    let font = TextFont::from_font_size(size);
+    let at = Transform::from_translation(at.extend(3.0));
+    (Text2d::new(""), TextColor(PLAIN), font, Anchor::TOP_LEFT, at)
+}
+
+/// Where the line under the scores is.
+pub fn under_scores() -> Vec2 {
+    corner() - Vec2::new(0.0, 34.0)
 }
 
 fn graph_at() -> Vec2 {
@@ -49,18 +71,12 @@ fn graph_at() -> Vec2 {
 }
 
 fn write(mut commands: Commands) {
-    let corner = Vec2::new(-VIEW.x / 2.0 + 18.0, VIEW.y / 2.0 - 16.0);
-    let mut text = |at: Vec2, anchor: Anchor, size: f32| {
-        let font = TextFont::from_font_size(size);
-        let text = (Text2d::new(""), TextColor(PLAIN), font, anchor);
-        commands.spawn((text, Transform::from_translation(at.extend(3.0)))).id()
-    };
-    let scores = text(corner, Anchor::TOP_LEFT, 22.0);
-    let status = text(corner - Vec2::new(0.0, 34.0), Anchor::TOP_LEFT, 15.0);
-    let graph = text(graph_at() + Vec2::new(0.0, -8.0), Anchor::TOP_LEFT, 13.0);
-    commands.entity(scores).insert(ScoreText);
-    commands.entity(status).insert(StatusText);
-    commands.entity(graph).insert(GraphText);
+    commands.spawn((StatusText, line(15.0, under_scores())));
+    commands.spawn((GraphText, line(13.0, graph_at() + Vec2::new(0.0, -8.0))));
+}
+
+fn write_scores(mut commands: Commands) {
+    commands.spawn((ScoreText, line(22.0, corner())));
 }
 
 fn remember(status: Option<Single<&RollbackStatus>>, mut history: ResMut<History>) {

@@ -6,16 +6,23 @@
 //! cargo run --release --example duel -- --conditions wifi         # two, on a bad network
 //! cargo run --release --example duel -- --desync-at 600           # one of two cheats: what is reported then
 //! cargo run --release --example duel -- --players 2 --headless --seconds 15 --json
+//! cargo run --release --example duel -- --record duel.npr         # what you play, as a file
+//! cargo run --release --example duel -- --replay duel.npr         # Space pauses, arrows seek
+//! cargo run --release --example duel -- --replay duel.npr --headless --json   # is it still the same?
 //! ```
 
 mod bot;
 mod game;
 mod hud;
 mod proof;
+mod replay;
 mod session;
 mod view;
 
+use std::path::PathBuf;
+
 use bevy::prelude::*;
+use bevy_netplay::rollback::RecordMatches;
 use clap::Parser;
 use netplay_examples::{Example, Mode, PlayArgs};
 
@@ -40,17 +47,41 @@ struct Args {
     /// At this tick the first player's machine changes its state behind the others' back.
     #[arg(long, value_name = "TICK")]
     desync_at: Option<u32>,
+
+    /// Record the match in this file. Of several players on this machine the first does so.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+
+    /// Play this recording instead of a match. Space pauses, Left and Right go back and on by 5 s, Up and
+    /// Down set the speed. With --headless it runs as fast as it can, and the exit status tells whether
+    /// this game still comes to the recorded states.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "server", "players", "seconds", "desync_at"])]
+    replay: Option<PathBuf>,
+
+    /// Begin the replay with this tick.
+    #[arg(long, value_name = "TICK", requires = "replay")]
+    seek: Option<i32>,
+
+    /// How fast the replay is shown, 0 to 8 times as fast as the match.
+    #[arg(long, value_name = "X", requires = "replay", value_parser = replay::speed)]
+    speed: Option<f32>,
 }
 
 fn main() -> AppExit {
     let args = Args::parse();
-    let Args { play, delay, prediction, desync_at } = args;
+    let Args { play, delay, prediction, desync_at, record, replay, seek, speed } = args;
+    if let Some(file) = replay {
+        return replay::run(play, &file, seek, speed);
+    }
     let desync = desync_at.map(|tick| format!("--desync-at={tick}"));
     let flags = [format!("--delay={delay}"), format!("--prediction={prediction}")];
     let flags = flags.into_iter().chain(desync);
     Example::new("duel", play).flags(flags).run(|app, mode| {
         app.add_plugins((game::plugin, proof::plugin));
         session::build(app, delay, prediction, desync_at);
+        if let Some(file) = record {
+            app.insert_resource(RecordMatches::to_file(file));
+        }
         if mode == Mode::Window {
             app.add_plugins((view::plugin, hud::plugin));
         }

@@ -1,10 +1,12 @@
 //! The match: its settings, who is in it, and what goes into it.
 
+use std::path::Path;
+
 use bevy::prelude::*;
 use bevy_netplay::prelude::*;
 use bevy_netplay::rollback::{
-    Desync, LocalInputs, PlayersJoined, PlayersLeft, ReadInputs, Resimulating, RollbackPlugin,
-    SimulationBegins, SimulationFailed, SimulationRestored, TickButtons,
+    Desync, LocalInputs, PlayersJoined, PlayersLeft, ReadInputs, RecordingEnded, Resimulating,
+    RollbackPlugin, SimulationBegins, SimulationFailed, SimulationRestored, TickButtons,
 };
 use netplay_examples::Findings;
 
@@ -22,6 +24,7 @@ pub struct Touched(pub bool);
 pub fn build(app: &mut App, delay: u8, prediction: u8, desync_at: Option<u32>) {
     app.add_plugins(RollbackPlugin { delay, prediction, ..default() })
         .init_resource::<Touched>()
+        .add_observer(recorded)
         .add_systems(ReadInputs, read)
         .add_observer(begin)
         .add_observer(|restored: On<SimulationRestored>| {
@@ -49,6 +52,17 @@ fn begin(begins: On<SimulationBegins>, mut commands: Commands) {
 fn differs(desync: On<Desync>, mut findings: ResMut<Findings>) {
     warn!("{} came to another state before tick {}", desync.peer.short(), desync.tick);
     findings.differ = true;
+}
+
+fn recorded(ended: On<RecordingEnded>) {
+    let RecordingEnded { path, ticks, bytes, error, .. } = &*ended;
+    let path = path.as_deref().unwrap_or(Path::new("")).display();
+    match error {
+        None => {
+            info!("ticks {} to {} are recorded in {path}: {bytes} bytes", ticks.start, ticks.end)
+        }
+        Some(error) => warn!("{error}; what is recorded in {path} ends before tick {}", ticks.end),
+    }
 }
 
 /// What the players at this machine do in the next tick.

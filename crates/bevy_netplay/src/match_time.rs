@@ -187,6 +187,12 @@ impl FixedLoop {
         self.due_in.is_some_and(|due| due <= NEAR)
     }
 
+    /// Bevy's own loop runs no tick in this frame; [`restore`] gives the time back.
+    pub(crate) fn hold(&mut self, virtual_time: &mut Time<Virtual>) {
+        self.held.get_or_insert(*virtual_time);
+        virtual_time.advance_by(Duration::ZERO);
+    }
+
     pub(crate) fn take_due(&mut self) -> DueTicks {
         let end = self.due.ticks.end;
         core::mem::replace(&mut self.due, DueTicks { ticks: end..end, held: false })
@@ -229,7 +235,7 @@ pub(crate) fn pause(world: &mut World, lobby: Entity, pause: Pause) {
 
 /// The nearest rate to a timestep. Ticks are counted on the clock, so what a timestep is rounded by
 /// adds up to nothing.
-fn rate_of(timestep: Duration) -> TickRate {
+pub(crate) fn rate_of(timestep: Duration) -> TickRate {
     let per_second = (1.0 / timestep.as_secs_f64()).round();
     let per_second = per_second.clamp(f64::from(TickRate::MIN), f64::from(TickRate::MAX));
     TickRate::new(per_second as u16).unwrap_or_default()
@@ -311,8 +317,7 @@ pub(crate) fn drive(
 ) {
     (fixed_loop.due_in, fixed_loop.rolls_back) = (None, rollback.is_some());
     let Some((session, of, mut pacer, mut status)) = lobbies.iter_mut().next() else { return };
-    fixed_loop.held = Some(*virtual_time);
-    virtual_time.advance_by(Duration::ZERO);
+    fixed_loop.hold(&mut virtual_time);
     let (before, timestep) = (fixed.overstep(), fixed.timestep());
     fixed.discard_overstep(before);
     let mut session = session.lock();

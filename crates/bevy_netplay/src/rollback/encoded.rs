@@ -4,7 +4,11 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::id::RollbackId;
+use bevy_ecs::prelude::*;
+
+use super::despawn::Despawned;
+use super::encode::hash;
+use super::id::{Rollback, RollbackId};
 use super::state::{NotKept, States};
 use super::types::{StateTypes, checksum};
 
@@ -49,6 +53,32 @@ impl EncodedState {
         Ok(state)
     }
 
+    /// The state of the world as it is, before this tick.
+    pub(crate) fn now(world: &mut World, types: &mut StateTypes, tick: i32) -> Self {
+        let mut alive = world.query_filtered::<&RollbackId, (With<Rollback>, Without<Despawned>)>();
+        let alive = alive.iter(world).copied().collect();
+        let mut state = Self { tick, alive, ..Self::default() };
+        let mut scratch = Vec::new();
+        for of in types.iter_mut() {
+            let mut values = Vec::new();
+            of.each(world, &mut scratch, &mut |id, bytes| {
+                let start = state.bytes.len();
+                state.bytes.extend_from_slice(bytes);
+                let bytes = Some(start..state.bytes.len());
+                let hash = hash(id, &state.bytes[start..]);
+                values.push(Value { id, hash, bytes });
+            });
+            state.types.push(values);
+        }
+        state.sort();
+        state
+    }
+
+    fn sort(&mut self) {
+        self.alive.sort_unstable();
+        self.types.iter_mut().for_each(|values| values.sort_unstable_by_key(|value| value.id));
+    }
+
     /// Takes the state that is kept before a tick, with so many bytes of values.
     fn take(
         &mut self,
@@ -73,8 +103,7 @@ impl EncodedState {
             let bytes = fits.then(|| start..start + bytes.len());
             values[nth].push(Value { id, hash, bytes });
         })?;
-        self.alive.sort_unstable();
-        self.types.iter_mut().for_each(|values| values.sort_unstable_by_key(|value| value.id));
+        self.sort();
         Ok(())
     }
 
@@ -109,7 +138,7 @@ impl EncodedState {
             let mut put = |(id, bytes): &(u32, Vec<u8>)| {
                 let (id, start) = (RollbackId::new(*id), state.bytes.len());
                 state.bytes.extend_from_slice(bytes);
-                let hash = super::encode::hash(id, bytes);
+                let hash = hash(id, bytes);
                 Value { id, hash, bytes: Some(start..start + bytes.len()) }
             };
             let values = values.iter().map(&mut put).collect();

@@ -18,6 +18,7 @@
 //! | sounds and the like | [`Effects`], which are told once, and cancelled if they were none |
 //! | what is drawn | [`AddDrawn::add_drawn`]: between two ticks, and moved gently after a rollback |
 //! | how it goes | [`RollbackStatus`] on the lobby |
+//! | a match as a file | [`RecordMatches`]; [`Replay`] plays it again, and finds where it is not the same |
 //! | a test that all of it holds | [`RollbackCheckPlugin`] |
 //!
 //! A match begins as any other, with [`StartMatch`](crate::StartMatch) of the host, who seats all who are
@@ -42,6 +43,14 @@
 //! | [`InputDelayChanged`] | inputs wait longer, or less long |
 //! | [`Desync`] | another player came to another state, and in which values; [`DesyncPolicy`] says what is done |
 //! | [`NoQuorum`] | too few are left to go on |
+//! | [`RecordingEnded`] | the file of this match is complete, or is not written any further |
+//!
+//! | event, on a replay | means |
+//! |---|---|
+//! | [`SimulationRestored`] | it begins, or was sought: the state is a recorded one |
+//! | [`ReplayDiffers`] | the game came to another state than in the match |
+//! | [`ReplayEnded`] | the last recorded tick has run |
+//! | [`ReplayFailed`] | it is not played, and why |
 //!
 //! In a match `Time` and `Time<Fixed>` of `FixedUpdate` are those of the match: elapsed is the time since tick 0 began.
 //!
@@ -63,6 +72,8 @@ mod events;
 mod hear;
 mod id;
 mod input;
+mod record;
+mod replay;
 mod seating;
 mod session;
 mod snapshot;
@@ -74,7 +85,9 @@ mod tick_state;
 mod types;
 mod wire;
 
-use bevy_app::{App, FixedFirst, FixedLast, Plugin, RunFixedMainLoop, RunFixedMainLoopSystems};
+use bevy_app::{
+    App, AppExit, FixedFirst, FixedLast, Last, Plugin, RunFixedMainLoop, RunFixedMainLoopSystems,
+};
 use bevy_ecs::component::Mutable;
 use bevy_ecs::prelude::*;
 use serde::Serialize;
@@ -96,9 +109,16 @@ pub(crate) use hear::{note, take_inputs};
 pub use id::{Rollback, RollbackId};
 pub(crate) use input::InputType;
 pub use input::{AddRollbackInput, LocalInputs, PlayerInputs, ReadInputs, RollbackInput};
+pub use netplay_rollback::recording::{
+    Difference as ReplayDifference, Ending as RecordingEnding, Header as RecordingHeader,
+    HeaderError, RecordError, RecordingError,
+};
 pub use netplay_rollback::{
     History, InputBytes, InputStatus, Player, Predictor, RepeatLast, Stats,
 };
+pub use record::{RecordMatches, RecordingEnded, RecordingFailed, RecordingSink};
+pub use replay::{Replay, ReplayDiffers, ReplayEnded, ReplayError, ReplayFailed, ReplayStatus};
+pub use snapshot::SnapshotError;
 pub use state::NotKept;
 pub use status::RollbackStatus;
 pub use tick_messages::{AddTickMessages, TickMessages};
@@ -109,6 +129,7 @@ use clock::{Begins, Corrected, Driven, PastTicks, SimulatedTick};
 use despawn::{InTick, PlainDespawns};
 use draw::WentBack;
 use id::NextId;
+use replay::Replaying;
 use session::Playing;
 use state::States;
 use types::StateTypes;
@@ -184,6 +205,8 @@ impl Plugin for RollbackPlugin {
             .init_resource::<TickRng>()
             .init_resource::<Playing>()
             .init_resource::<DesyncDumps>()
+            .init_resource::<Replaying>()
+            .add_observer(replay::forget)
             .register_type::<Rollback>()
             .register_type::<RollbackId>()
             .register_type::<Despawned>()
@@ -202,11 +225,17 @@ impl Plugin for RollbackPlugin {
         hear::add_messages(app);
         app.add_systems(
             RunFixedMainLoop,
-            (seating::begin, session::run, status::refresh)
+            (
+                seating::begin,
+                session::run,
+                status::refresh,
+                replay::run.run_if(any_with_component::<Replay>),
+            )
                 .chain()
                 .in_set(RunFixedMainLoopSystems::BeforeFixedMainLoop)
                 .after(crate::match_time::drive),
-        );
+        )
+        .add_systems(Last, record::end_with_game.run_if(on_message::<AppExit>));
     }
 }
 

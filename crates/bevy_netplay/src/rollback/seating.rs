@@ -13,8 +13,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
-use netplay_protocol::{Now, PeerId};
+use netplay_protocol::ids::InvalidId;
+use netplay_protocol::{BuildId, GameId, Now, PeerId};
+use netplay_rollback::recording::Header;
 use netplay_rollback::{Input, Role, Seat, Session, SessionConfig};
+use netplay_tick::TickRate;
 use serde::{Deserialize, Serialize};
 
 use super::RollbackSettings;
@@ -22,6 +25,7 @@ use super::clock::{Begins, SimulatedTick};
 use super::events::{RollbackError, SimulationBegins, SimulationFailed};
 use super::id::NextId;
 use super::input::InputType;
+use super::record;
 use super::session::{Play, Playing, timestep};
 use super::snapshot::despawn_all;
 use super::state::States;
@@ -30,6 +34,7 @@ use super::types::StateTypes;
 use super::wire::{self, Carrier, Told};
 use crate::lobby::Lobby;
 use crate::match_time::Match;
+use crate::settings::NetplaySettings;
 
 /// A new host seats the players if nobody has told it so for so long.
 const SEAT_AFTER: Duration = Duration::from_secs(1);
@@ -201,7 +206,30 @@ fn seat(world: &mut World, lobby: Entity, me: PeerId, of: &Match) {
     });
 }
 
-fn fingerprint(world: &World) -> u64 {
+/// What a recording of the match in this lobby says of it.
+///
+/// # Errors
+/// If the names of the game or of its build are none.
+pub(crate) fn header(world: &World, lobby: Entity) -> Result<Header, InvalidId> {
+    let settings = world.resource::<NetplaySettings>();
+    let (game, build) = (settings.game.as_str(), settings.build.as_str());
+    let known = world.get::<Seats>(lobby).and_then(|seats| seats.seating.as_ref());
+    let (start_us, seats) = known.map_or((0, Vec::new()), |(_, of)| (of.start_us, of.seats()));
+    // Who we are, and who leads, is not recorded.
+    let nobody = PeerId::from_u128(0);
+    let mut config = SessionConfig::new(start_us as u64, nobody, nobody, seats);
+    if let Some((_, seating)) = known {
+        config.rate = TickRate::new(seating.rate).unwrap_or_default();
+        config.checksum_every = seating.checksum_every;
+    }
+    if let Some(input_type) = world.get_resource::<InputType>() {
+        config.neutral = (input_type.neutral)();
+    }
+    Ok(Header::new(&config, GameId::new(game)?, BuildId::new(build)?, fingerprint(world)))
+}
+
+/// Names the types of this game.
+pub(crate) fn fingerprint(world: &World) -> u64 {
     let input = world.get_resource::<InputType>().map_or("", |input_type| input_type.name);
     world.resource::<StateTypes>().fingerprint(input)
 }
@@ -314,6 +342,7 @@ fn enter(
     world.resource_mut::<Playing>().play = Some(play);
     if from_start {
         world.trigger(SimulationBegins { entity: lobby, players });
+        record::begin_match(world);
     }
 }
 

@@ -25,6 +25,7 @@ use super::events::{
     SimulationRestored, SimulationResumed, SimulationStalled,
 };
 use super::input::InputType;
+use super::record::{self, Recording};
 use super::seating;
 use super::snapshot;
 use super::state::States;
@@ -59,6 +60,8 @@ pub(crate) struct Play {
     pub(crate) desyncs: Desyncs,
     /// The machine has dropped us: another one is to begin.
     pub(crate) dropped: bool,
+    /// What is written of it, if the game wants that.
+    pub(crate) recording: Option<Recording>,
 }
 
 impl Play {
@@ -81,6 +84,7 @@ impl Play {
             waiting: BTreeMap::new(),
             desyncs: Desyncs::default(),
             dropped: false,
+            recording: None,
         }
     }
 
@@ -167,9 +171,10 @@ pub(crate) fn run(world: &mut World) {
     // Taken out, for observers of the game look at the world in the middle of it.
     let Some(mut play) = world.resource_mut::<Playing>().play.take() else { return };
     let due = world.resource_mut::<FixedLoop>().take_due();
-    let Some(now) = wire::now(world, play.lobby) else { return };
+    let Some(now) = wire::now(world, play.lobby) else { return record::end(world, &mut play) };
     if !world.entity(play.lobby).contains::<Match>() {
         leave(world, &mut play, now);
+        record::end(world, &mut play);
         world.entity_mut(play.lobby).remove::<RollbackStatus>();
         return;
     }
@@ -189,24 +194,33 @@ pub(crate) fn run(world: &mut World) {
         perform(world, &mut play, now, false);
     });
     world.resource_mut::<Driven>().0 = false;
-    match desync::run(world, &mut play, now) {
-        DesyncPolicy::Continue => {}
-        DesyncPolicy::Resync => {
-            tracing::warn!("the state of the other players is taken");
-            leave(world, &mut play, now);
-            play.dropped = true;
-        }
-        DesyncPolicy::Stop => {
-            leave(world, &mut play, now);
-            seating::refuse(world, play.lobby, RollbackError::Desync);
-            return;
-        }
+    record::follow(world, &mut play);
+    if follow_policy(world, &mut play, now) {
+        record::end(world, &mut play);
+        return;
     }
     if play.dropped {
+        record::end(world, &mut play);
         seating::come_back(world, play.lobby);
     } else {
         world.resource_mut::<Playing>().play = Some(play);
     }
+}
+
+/// Does what is to be done where our state differs from that of others; whether the match is over for us.
+fn follow_policy(world: &mut World, play: &mut Play, now: Now) -> bool {
+    let policy = desync::run(world, play, now);
+    if policy == DesyncPolicy::Continue {
+        return false;
+    }
+    leave(world, play, now);
+    play.dropped = policy == DesyncPolicy::Resync;
+    if play.dropped {
+        tracing::warn!("the state of the other players is taken");
+    } else {
+        seating::refuse(world, play.lobby, RollbackError::Desync);
+    }
+    !play.dropped
 }
 
 fn leave(world: &mut World, play: &mut Play, now: Now) {
@@ -294,7 +308,8 @@ fn give_snapshot(world: &mut World, play: &mut Play, now: Now, tick: i32) {
     match state {
         Ok(state) => {
             let bytes = snapshot::write(&state);
-            tracing::debug!(tick, bytes = bytes.len(), "a snapshot for who joins");
+            tracing::debug!(tick, bytes = bytes.len(), "a snapshot");
+            record::note_state(world, play, tick, &bytes);
             play.session.handle(now, Input::Snapshot { tick, bytes: &bytes });
         }
         Err(error) => tracing::error!(%error, "no snapshot"),
@@ -314,6 +329,7 @@ fn restore(world: &mut World, play: &mut Play, tick: i32, bytes: &[u8]) {
     world.resource_mut::<SimulatedTick>().0 = tick;
     play.fresh = tick;
     world.trigger(SimulationRestored { entity: play.lobby, tick, players: play.players() });
+    record::begin(world, play, tick, bytes);
 }
 
 /// Sends a message, after those that wait.

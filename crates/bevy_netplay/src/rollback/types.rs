@@ -233,6 +233,11 @@ impl StateTypes {
         types.iter_mut().map(sum).collect()
     }
 
+    /// One number for all of it.
+    pub(crate) fn checksum(&mut self, world: &World) -> u64 {
+        checksum(self.sums(world).iter().map(|(_, sum)| *sum))
+    }
+
     /// Names the set of types.
     pub(crate) fn fingerprint(&self, input: &str) -> u64 {
         let mut hash = Xxh3::new();

@@ -216,8 +216,18 @@ impl States {
 
     /// Ends the entities that were dead before the oldest state.
     fn bury(&mut self, world: &mut World) {
-        let Some(oldest) = self.oldest() else { return };
-        let old = |(_, despawned): &(Entity, &Despawned)| despawned.tick < oldest;
+        if let Some(oldest) = self.oldest() {
+            self.bury_before(world, oldest);
+        }
+    }
+
+    /// Ends all entities that are dead: nothing goes back any more.
+    pub(crate) fn bury_all(&mut self, world: &mut World) {
+        self.bury_before(world, i32::MAX);
+    }
+
+    fn bury_before(&mut self, world: &mut World, tick: i32) {
+        let old = |(_, despawned): &(Entity, &Despawned)| despawned.tick < tick;
         self.buried.extend(self.dead.iter(world).filter(old).map(|(entity, _)| entity));
         for entity in self.buried.drain(..) {
             // Its parent may have taken it along.
