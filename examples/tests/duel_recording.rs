@@ -1,5 +1,6 @@
 //! `duel` records a match in a file, and plays it again: the same, or it says where not.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 mod support;
 

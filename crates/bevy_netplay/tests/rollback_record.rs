@@ -1,4 +1,5 @@
 //! Matches that are recorded, and played again: the same, or it is told where not.
+#![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 mod rollback_game;
 
@@ -151,7 +152,7 @@ impl Player {
         self.net.app(0).world_mut().get_mut::<Replay>(self.entity).expect("a replay")
     }
 
-    fn to_end(&mut self) -> ReplayStatus {
+    fn plays_on(&mut self) -> ReplayStatus {
         let entity = self.entity;
         let ended = |net: &mut TestNet| {
             net.app(0).world().get::<ReplayStatus>(entity).is_some_and(|status| status.ended)
@@ -212,7 +213,7 @@ fn a_match_that_was_recorded_is_played_again_the_same() {
             assert!(states[0] == 0 && states.len() >= 6, "{states:?}");
 
             let mut player = Player::new(&file);
-            let status = player.to_end();
+            let status = player.plays_on();
             assert_eq!((status.tick, status.difference), (end, None));
             assert!(status.verified as i32 >= last[i] / 10, "{status:?}");
             assert_eq!(status.players.len(), 2);
@@ -263,13 +264,13 @@ fn who_is_restored_late_records_from_there() {
     let [ended] = &tapes.ended()[..] else { panic!("{:?}", tapes.ended()) };
     assert_eq!((ended.ticks.start, from.len()), (from[0], 1));
     let mut player = Player::new(&tapes.file(0));
-    let status = player.to_end();
+    let status = player.plays_on();
     assert_eq!((status.first, status.tick, status.difference), (from[0], ended.ticks.end, None));
     assert!(status.verified > 30, "{status:?}");
     assert_same(&mut player, &mut game, 1, last);
     // What was written before the kill was cut, and can be played.
     let mut player = Player::new(&first.file(0));
-    let status = player.to_end();
+    let status = player.plays_on();
     assert!(status.tick > 100 && status.verified > 9, "{status:?}");
     assert!(matches!(status.ending, Some(RecordingEnding::Cut { .. })), "{status:?}");
     assert_eq!(status.difference, None);
@@ -291,7 +292,7 @@ fn who_watches_records_the_same() {
     let [ended] = &tapes.ended()[..] else { panic!("{:?}", tapes.ended()) };
     assert!(ended.error.is_none() && ended.ticks.len() > 300, "{ended:?}");
     let mut player = Player::new(&tapes.file(0));
-    assert_eq!(player.to_end().difference, None);
+    assert_eq!(player.plays_on().difference, None);
     assert_same(&mut player, &mut game, 0, ended.ticks.end - 1);
 }
 
@@ -310,7 +311,7 @@ fn each_match_is_a_recording_of_its_own() {
         assert_eq!((tapes.count(), tapes.ended().len()), (number, number));
     }
     for number in 0..2 {
-        let status = Player::new(&tapes.file(number)).to_end();
+        let status = Player::new(&tapes.file(number)).plays_on();
         assert!(status.tick > 100 && status.difference.is_none(), "{status:?}");
     }
 }
@@ -347,7 +348,7 @@ fn what_cannot_be_written_ends_the_recording_and_not_the_match() {
     assert!(is(&ended.error, io::ErrorKind::StorageFull), "{ended:?}");
     let refused = refused.lock().unwrap();
     assert!(refused.len() == 1 && is(&refused[0], io::ErrorKind::NotFound), "{refused:?}");
-    let status = Player::new(&tapes.file(0)).to_end();
+    let status = Player::new(&tapes.file(0)).plays_on();
     assert!(status.tick > 0 && status.difference.is_none(), "{status:?}");
 }
 
@@ -387,14 +388,14 @@ fn going_to_a_tick_comes_to_the_state_of_the_straight_run() {
         }
     }
     player.replay().seek(i32::MAX);
-    let status = player.to_end();
+    let status = player.plays_on();
     assert_eq!((status.tick, status.difference), (end, None));
     // From the end it can be played again.
     player.replay().paused = false;
     player.replay().seek(i32::MIN);
     player.net.step();
     assert!(!player.status().ended);
-    player.to_end();
+    player.plays_on();
     assert_eq!(player.told().ended.len(), 2);
 }
 
@@ -444,7 +445,7 @@ fn a_simulation_that_was_changed_is_found_with_the_tick() {
             }
         });
     });
-    let status = player.to_end();
+    let status = player.plays_on();
     let difference = status.difference.expect("it is found");
     assert_eq!((difference.tick, difference.equal), (200, Some(190)));
     assert_eq!(player.told().differs, [200], "once");
@@ -494,13 +495,13 @@ fn a_file_that_was_cut_or_damaged_is_played_up_to_there() {
     for len in [file.len() / 3, file.len() / 2, file.len() - 1] {
         let end = Recording::read(&file[..len]).expect("a recording").end_tick();
         let mut player = Player::new(&file[..len]);
-        let status = player.to_end();
+        let status = player.plays_on();
         assert_eq!((status.tick, status.difference), (end, None), "cut to {len}");
         assert!(end <= whole && matches!(status.ending, Some(RecordingEnding::Cut { .. })));
         let mut damaged = file.clone();
         damaged[len - 20] ^= 1;
         let mut player = Player::new(&damaged);
-        let status = player.to_end();
+        let status = player.plays_on();
         assert!(status.tick <= whole && status.difference.is_none(), "{status:?}");
         assert!(matches!(status.ending, Some(RecordingEnding::Damaged { .. })), "{status:?}");
     }

@@ -315,12 +315,9 @@ pub(crate) fn note_state(world: &mut World, play: &mut Play, tick: i32, bytes: &
 /// The match is over for us: so is its recording.
 pub(crate) fn end(world: &mut World, play: &mut Play) {
     let Some(mut recording) = play.recording.take() else { return };
-    match recording.follow(&play.session) {
-        Err(error @ RecordingFailed::Write { .. }) => {
-            return failed(world, ended(play.lobby, &recording), error);
-        }
-        // What the session has forgotten is the end of it.
-        Ok(()) | Err(_) => {}
+    // What the session has forgotten is the end of it.
+    if let Err(error @ RecordingFailed::Write { .. }) = recording.follow(&play.session) {
+        return failed(world, ended(play.lobby, &recording), error);
     }
     let mut ended = ended(play.lobby, &recording);
     match recording.finish() {
