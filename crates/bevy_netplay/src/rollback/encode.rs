@@ -12,7 +12,7 @@ use super::id::RollbackId;
 /// Bytes of one value: a component of a megabyte is a world, and belongs into several.
 pub(crate) const VALUE_MAX: usize = 1024 * 1024;
 
-/// Gives the rollback id of an entity, if it has one.
+/// Gives the rollback id of an entity, if it has one and is alive: who comes later has never seen the dead.
 pub(crate) type IdOf<'a> = &'a dyn Fn(Entity) -> Option<RollbackId>;
 
 /// Writes a value; gives whether it names entities.

@@ -49,6 +49,13 @@ pub(crate) trait StateType: Send + Sync {
     fn show(&self, bytes: &[u8]) -> String;
 }
 
+/// The id of an entity that is alive; one that is dead may still be hidden here, and has never been on another
+/// machine.
+fn id_of(world: &World, entity: Entity) -> Option<RollbackId> {
+    let there = world.get_entity(entity).ok().filter(|there| !there.contains::<Despawned>());
+    there.and_then(|there| there.get::<RollbackId>()).copied()
+}
+
 /// Gives the entity with an id in place of the id.
 struct FromId<'e>(&'e Entities);
 
@@ -90,7 +97,7 @@ impl<C: Component + Clone + Serialize + DeserializeOwned> StateType for OfCompon
         take: &mut dyn FnMut(RollbackId, &[u8]),
     ) {
         for (id, value) in self.0.iter(world) {
-            encode(value, &|entity| world.get::<RollbackId>(entity).copied(), scratch);
+            encode(value, &|entity| id_of(world, entity), scratch);
             take(*id, scratch);
         }
     }
@@ -134,7 +141,7 @@ where
         take: &mut dyn FnMut(RollbackId, &[u8]),
     ) {
         if let Some(value) = world.get_resource::<R>() {
-            encode(value, &|entity| world.get::<RollbackId>(entity).copied(), scratch);
+            encode(value, &|entity| id_of(world, entity), scratch);
             take(RollbackId::default(), scratch);
         }
     }

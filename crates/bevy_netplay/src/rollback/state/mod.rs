@@ -352,7 +352,10 @@ impl States {
         let (slot, layout) = (frame.slot, frame.layout.clone());
         self.places.fill(&layout);
         let Self { places, scratch, .. } = self;
-        let id_of = |entity| Some(layout.ids[places.row(&layout, entity)?]);
+        let id_of = |entity| {
+            let row = places.row(&layout, entity).filter(|row| !layout.is_dead(*row))?;
+            Some(layout.ids[row])
+        };
         let newer = self.frames.len() - 1 - place;
         let reading = Reading { slot, layout: &layout, places, newer, id_of: &id_of };
         for span in layout.spans.iter().filter(|span| !span.dead) {
