@@ -110,14 +110,20 @@ pub(crate) fn count(mut tick: ResMut<SimulatedTick>, mut in_tick: ResMut<InTick>
     in_tick.0 = false;
 }
 
-/// Goes back to the state before a tick, and runs all ticks since again; outside of a match. `Time` and
-/// `Time<Fixed>` are what they were in each, and what they are now after that; the overstep stays.
+/// Goes back to the state before a tick, does something with it, and runs all ticks since again; outside of
+/// a match. `Time` and `Time<Fixed>` are what they were in each, and what they are now after that; the
+/// overstep stays.
 ///
 /// # Errors
 /// [`NotKept`].
-pub(crate) fn run_again(world: &mut World, from: i32) -> Result<(), NotKept> {
+pub(crate) fn run_again(
+    world: &mut World,
+    from: i32,
+    change: impl FnOnce(&mut World),
+) -> Result<(), NotKept> {
     let to = world.resource::<SimulatedTick>().0;
     go_back(world, from, to - 1)?;
+    change(world);
     world.resource_mut::<Resimulating>().0 = true;
     keep_time(world, |world| {
         while world.resource::<SimulatedTick>().0 < to {

@@ -5,7 +5,7 @@ use bevy_ecs::system::EntityCommands;
 use bevy_reflect::Reflect;
 
 use super::clock::SimulatedTick;
-use super::id::Rollback;
+use super::id::{Rollback, RollbackId};
 
 /// The entity was despawned in simulation: queries do not see it any more, and once its death is final it
 /// is gone. [`DespawnRollback::despawn_rollback`] adds it.
@@ -65,6 +65,7 @@ pub(crate) fn find_plain_despawns(
     in_tick: Res<InTick>,
     tick: Res<SimulatedTick>,
     despawned: Query<(), With<Despawned>>,
+    ids: Query<&RollbackId>,
     mut found: ResMut<PlainDespawns>,
 ) {
     if !in_tick.0 || despawned.contains(removed.entity) {
@@ -74,6 +75,7 @@ pub(crate) fn find_plain_despawns(
     if found.0 == 1 {
         tracing::error!(
             tick = tick.0,
+            id = ids.get(removed.entity).map_or(0, |id| id.get()),
             "an entity was despawned in simulation: use despawn_rollback() in place of despawn(), or a \
              rollback brings back another entity, with its registered components only"
         );

@@ -19,7 +19,7 @@
 //! | what is drawn | [`AddDrawn::add_drawn`]: between two ticks, and moved gently after a rollback |
 //! | how it goes | [`RollbackStatus`] on the lobby |
 //! | a match as a file | [`RecordMatches`]; [`Replay`] plays it again, and finds where it is not the same |
-//! | a test that all of it holds | [`RollbackCheckPlugin`] |
+//! | a test that all of it holds | [`RollbackCheckPlugin`]; debug builds log each [`RollbackWarning`] once |
 //!
 //! A match begins as any other, with [`StartMatch`](crate::StartMatch) of the host, who seats all who are
 //! connected. Then in each frame:
@@ -72,6 +72,7 @@ mod events;
 mod hear;
 mod id;
 mod input;
+mod permute;
 mod record;
 mod replay;
 mod seating;
@@ -83,6 +84,7 @@ mod tick_messages;
 mod tick_rng;
 mod tick_state;
 mod types;
+mod warnings;
 mod wire;
 
 use bevy_app::{
@@ -94,7 +96,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use buttons::{AddTickButtons, TickButtons};
-pub use check::{RollbackCheck, RollbackCheckPlugin, RollbackDifference};
+pub use check::{FoundBy, RollbackCheck, RollbackCheckPlugin, RollbackDifference};
 pub use clock::Resimulating;
 pub use despawn::{DespawnRollback, Despawned};
 pub use desync::{DesyncDumps, DesyncPolicy};
@@ -124,6 +126,7 @@ pub use status::RollbackStatus;
 pub use tick_messages::{AddTickMessages, TickMessages};
 pub use tick_rng::TickRng;
 pub use tick_state::{AddTickState, TickState};
+pub use warnings::RollbackWarning;
 
 use clock::{Begins, Corrected, Driven, PastTicks, SimulatedTick};
 use despawn::{InTick, PlainDespawns};
@@ -223,6 +226,9 @@ impl Plugin for RollbackPlugin {
         let early = app.world_mut().remove_resource::<Early>().unwrap_or_default();
         early.0.into_iter().for_each(|add| add_type(app.world_mut(), add));
         hear::add_messages(app);
+        if cfg!(debug_assertions) {
+            warnings::watch(app);
+        }
         app.add_systems(
             RunFixedMainLoop,
             (
@@ -259,6 +265,33 @@ pub trait AddRollback {
     fn rollback_resource<R>(&mut self) -> &mut Self
     where
         R: Resource<Mutability = Mutable> + Clone + Serialize + DeserializeOwned;
+
+    /// Says that a component or resource is not rolled back on purpose, though systems in `FixedUpdate`
+    /// write it, as what is only shown: no [`RollbackWarning`] tells of it.
+    ///
+    /// ```
+    /// # use bevy_app::prelude::*;
+    /// # use bevy_ecs::prelude::*;
+    /// # use bevy_netplay::rollback::*;
+    /// # use bevy_time::{TimePlugin, TimeUpdateStrategy};
+    /// # use std::time::Duration;
+    /// /// Ticks for which the screen shakes.
+    /// #[derive(Resource, Default)]
+    /// struct Shake(u32);
+    ///
+    /// # let mut app = App::new();
+    /// # app.add_plugins(TimePlugin);
+    /// # app.insert_resource(TimeUpdateStrategy::ManualDuration(Duration::from_millis(16)));
+    /// app.add_plugins((RollbackPlugin::default(), RollbackCheckPlugin { seed: 7 }))
+    ///     .init_resource::<Shake>()
+    ///     .rollback_ignore::<Shake>()
+    ///     .add_systems(FixedUpdate, |again: Res<Resimulating>, mut shake: ResMut<Shake>| {
+    ///         shake.0 += u32::from(!again.0);
+    ///     });
+    /// (0..100).for_each(|_| app.update());
+    /// assert_eq!(app.world().resource::<RollbackCheck>().warnings, []);
+    /// ```
+    fn rollback_ignore<C: Component>(&mut self) -> &mut Self;
 }
 
 /// Keeps and loads states by hand: what the plugin does around every tick, for tools and measurements.
@@ -321,6 +354,7 @@ impl AddRollback for App {
         register(self, |world, states, types| {
             let column = states.register::<C>(world, Some(encode::encode::<C>));
             types.register::<C>(world, column);
+            warnings::register::<C>(world);
         });
         self
     }
@@ -332,6 +366,7 @@ impl AddRollback for App {
         register(self, |world, states, types| {
             let column = states.register_immutable::<C>(world, Some(encode::encode::<C>));
             types.register::<C>(world, column);
+            warnings::register::<C>(world);
         });
         self
     }
@@ -343,7 +378,13 @@ impl AddRollback for App {
         register(self, |world, states, types| {
             let column = states.register_resource::<R>(world, Some(encode::encode::<R>));
             types.register_resource::<R>(column);
+            warnings::register::<R>(world);
         });
+        self
+    }
+
+    fn rollback_ignore<C: Component>(&mut self) -> &mut Self {
+        warnings::ignore::<C>(self.world_mut());
         self
     }
 }

@@ -63,6 +63,7 @@ pub fn game(app: &mut App, seed: u64, plugin: RollbackPlugin) {
         .rollback::<Bullet>()
         .rollback_resource::<Score>()
         .init_resource::<Score>()
+        .rollback_ignore::<Log>()
         .insert_resource(Log { random: seed, ..Log::default() })
         .add_systems(ReadInputs, read)
         .add_systems(FixedUpdate, (steer, fly, note).chain())
