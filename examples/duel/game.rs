@@ -7,6 +7,8 @@ use bevy_netplay::rollback::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Ticks per second.
+pub const RATE: f64 = 60.0;
 /// What places and speeds are counted in: so many to a unit on the screen.
 pub const FINE: i32 = 256;
 /// Half a fighter's size.
@@ -129,7 +131,7 @@ pub fn plugin(app: &mut App) {
         .rollback::<Spark>()
         .add_drawn::<Fighter>()
         .add_drawn::<Wave>()
-        .insert_resource(Time::<Fixed>::from_hz(60.0))
+        .insert_resource(Time::<Fixed>::from_hz(RATE))
         .add_systems(FixedUpdate, (control, throw, fly, hit, wave_hits, walk, glow).chain());
 }
 

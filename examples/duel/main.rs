@@ -9,9 +9,11 @@
 //! cargo run --release --example duel -- --record duel.npr         # what you play, as a file
 //! cargo run --release --example duel -- --replay duel.npr         # Space pauses, arrows seek
 //! cargo run --release --example duel -- --replay duel.npr --headless --json   # is it still the same?
+//! cargo run --release --example duel -- --check 10000             # no match: does each tick come to the same state again?
 //! ```
 
 mod bot;
+mod check;
 mod game;
 mod hud;
 mod proof;
@@ -65,11 +67,24 @@ struct Args {
     /// How fast the replay is shown, 0 to 8 times as fast as the match.
     #[arg(long, value_name = "X", requires = "replay", value_parser = replay::speed)]
     speed: Option<f32>,
+
+    /// Plays no match, but so many ticks of four bots in check mode; the exit status tells whether each
+    /// tick came to the same state whenever it was run again.
+    #[arg(long, value_name = "TICKS")]
+    check: Option<u32>,
+
+    /// Decides what check mode does after each tick.
+    #[arg(long, value_name = "SEED", default_value_t = 1, requires = "check")]
+    check_seed: u64,
 }
 
 fn main() -> AppExit {
     let args = Args::parse();
-    let Args { play, delay, prediction, desync_at, record, replay, seek, speed } = args;
+    let Args { play, delay, prediction, desync_at, record, replay, seek, speed, check, check_seed } =
+        args;
+    if let Some(ticks) = check {
+        return check::run(ticks, check_seed);
+    }
     if let Some(file) = replay {
         return replay::run(play, &file, seek, speed);
     }

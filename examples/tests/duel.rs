@@ -36,6 +36,15 @@ fn players_come_to_the_same_state_on_a_bad_network() {
 }
 
 #[test]
+fn a_tick_comes_to_the_same_state_however_it_is_run_again() {
+    for seed in ["1", "2"] {
+        eprintln!("seed {seed}");
+        let arguments = ["--check", "1500", "--check-seed", seed];
+        duel(&arguments).succeeds(limit(60));
+    }
+}
+
+#[test]
 fn on_a_good_network_a_datagram_for_each_tick_is_enough() {
     let arguments = ["--headless", "--seconds", "6", "--json"];
     let summary = duel(&arguments).succeeds(limit(6)).summary();
