@@ -5,7 +5,7 @@ mod rollback_game;
 
 use bevy::prelude::*;
 use bevy_netplay::prelude::*;
-use bevy_netplay::rollback::RollbackPlugin;
+use bevy_netplay::rollback::{RollbackCheck, RollbackCheckPlugin, RollbackPlugin};
 use rollback_game::{Game, Log, bad, lobby, plugin, status};
 
 #[test]
@@ -159,6 +159,33 @@ fn a_second_match_begins_anew() {
         }
     }
     assert_eq!(game.log(0).begun, 2);
+}
+
+#[test]
+fn check_mode_leaves_a_match_alone_and_goes_on_after_it() {
+    let mut game = Game::new("check", 11, 2, &Conditions::perfect());
+    for i in 0..2 {
+        RollbackCheckPlugin { seed: 11 }.build(game.net.app(i));
+    }
+    let check =
+        |game: &mut Game, i: usize| game.net.app(i).world().resource::<RollbackCheck>().clone();
+    game.run(30);
+    assert!(check(&mut game, 0).resimulated > 0);
+    game.start();
+    game.run(150);
+    let resimulated = check(&mut game, 0).resimulated;
+    game.run(150);
+    assert_eq!(check(&mut game, 0).resimulated, resimulated);
+    game.agree(200);
+    for i in 0..2 {
+        let entity = lobby(game.net.app(i));
+        game.net.app(i).world_mut().trigger(EndMatch { entity });
+    }
+    game.run(200);
+    for i in 0..2 {
+        check(&mut game, i).assert_same();
+        assert!(check(&mut game, i).resimulated > resimulated + 200);
+    }
 }
 
 #[test]

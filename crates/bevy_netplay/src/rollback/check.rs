@@ -172,7 +172,7 @@ pub struct RollbackCheck {
     /// What is likely to differ one day.
     pub warnings: Vec<RollbackWarning>,
     random: u64,
-    /// The last tick before which it went back.
+    /// The tick before which it went back last.
     checked: Option<i32>,
     /// From this tick on, rows are in the order in which they are now.
     rows_since: i32,
@@ -239,13 +239,11 @@ impl Plugin for RollbackCheckPlugin {
 
 /// Checks the tick that was run last, if any was since the last time; outside of a match.
 fn check(world: &mut World) {
-    if world.resource::<Playing>().play.is_some() {
-        return;
-    }
     let now = world.resource::<SimulatedTick>().0;
+    let alone = world.resource::<Playing>().play.is_none();
     let mut check = world.remove_resource::<RollbackCheck>().unwrap_or_default();
-    if check.checked.is_none_or(|checked| checked < now) {
-        check.checked = Some(now);
+    if alone && check.checked.replace(now) != Some(now) {
+        check.rows_since = check.rows_since.min(now);
         check_tick(world, &mut check, now);
     }
     check.plain_despawns = world.resource::<PlainDespawns>().0;

@@ -1,6 +1,7 @@
 //! Which tick of the simulation is run, and what time it is in it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use bevy_app::FixedMain;
@@ -68,6 +69,11 @@ impl PastTicks {
         &mut self.0.push_back_mut(PastTick { tick, time, inputs }).inputs
     }
 
+    /// Whether all of these were run outside of a match.
+    fn has(&self, mut ticks: Range<i32>) -> bool {
+        ticks.all(|tick| self.at(tick).is_some())
+    }
+
     fn at(&self, tick: i32) -> Option<&PastTick> {
         self.0.iter().find(|past| past.tick == tick)
     }
@@ -122,6 +128,9 @@ pub(crate) fn run_again(
     change: impl FnOnce(&mut World),
 ) -> Result<(), NotKept> {
     let to = world.resource::<SimulatedTick>().0;
+    if !world.resource::<PastTicks>().has(from..to) {
+        return Err(NotKept(from));
+    }
     go_back(world, from, to - 1)?;
     change(world);
     world.resource_mut::<Resimulating>().0 = true;

@@ -21,7 +21,7 @@ use netplay_tick::TickRate;
 use serde::{Deserialize, Serialize};
 
 use super::RollbackSettings;
-use super::clock::{Begins, SimulatedTick};
+use super::clock::{Begins, PastTicks, SimulatedTick};
 use super::events::{RollbackError, SimulationBegins, SimulationFailed};
 use super::id::NextId;
 use super::input::InputType;
@@ -330,6 +330,8 @@ fn enter(
     let again = core::mem::replace(&mut world.resource_mut::<Playing>().again, true);
     world.resource_mut::<States>().forget_all();
     world.resource_mut::<SimulatedTick>().0 = 0;
+    // Those were ticks of another count.
+    world.insert_resource(PastTicks::default());
     let from_start = !matches!(role, Role::Returning | Role::Spectator { from_start: false, .. });
     if again && from_start {
         despawn_all(world);
