@@ -57,11 +57,10 @@ fn differs(desync: On<Desync>, mut findings: ResMut<Findings>) {
 fn recorded(ended: On<RecordingEnded>) {
     let RecordingEnded { path, ticks, bytes, error, .. } = &*ended;
     let path = path.as_deref().unwrap_or(Path::new("")).display();
+    let (from, to) = (ticks.start, ticks.end);
     match error {
-        None => {
-            info!("ticks {} to {} are recorded in {path}: {bytes} bytes", ticks.start, ticks.end)
-        }
-        Some(error) => warn!("{error}; what is recorded in {path} ends before tick {}", ticks.end),
+        None => info!("ticks {from} to {to} are recorded in {path}: {bytes} bytes"),
+        Some(error) => warn!("{error}; what is recorded in {path} ends before tick {to}"),
     }
 }
 
