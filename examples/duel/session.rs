@@ -51,6 +51,10 @@ fn begin(begins: On<SimulationBegins>, mut commands: Commands) {
 
 fn differs(desync: On<Desync>, mut findings: ResMut<Findings>) {
     warn!("{} came to another state before tick {}", desync.peer.short(), desync.tick);
+    desync.differences.iter().for_each(|difference| warn!("{difference}"));
+    if let Some(dump) = &desync.dump {
+        warn!("all of it is in {}", dump.display());
+    }
     findings.differ = true;
 }
 
