@@ -5,7 +5,7 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy::time::{TimePlugin, TimeUpdateStrategy};
 use bevy_netplay::rollback::{
-    AddRollbackInput, LocalInputs, Player, PlayerInputs, ReadInputs, RollbackCheck,
+    AddRollback, AddRollbackInput, LocalInputs, Player, PlayerInputs, ReadInputs, RollbackCheck,
     RollbackCheckPlugin, RollbackPlugin, TickButtons,
 };
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,7 @@ fn app(frame: Duration) -> App {
         .insert_resource(TimeUpdateStrategy::ManualDuration(frame))
         .init_resource::<ButtonInput<KeyCode>>()
         .init_resource::<Seen>()
+        .rollback_ignore::<Seen>()
         .add_systems(
             ReadInputs,
             |keys: Res<TickButtons<KeyCode>>, mut local: ResMut<LocalInputs<Pad>>| {

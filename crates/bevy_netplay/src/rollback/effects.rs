@@ -154,11 +154,7 @@ impl AddEffects for App {
             .add_systems(FixedFirst, begin_tick::<E>.after(RollbackSystems::Save))
             .add_systems(WentBack, rewind::<E>)
             .add_systems(Begins, forget::<E>)
-            .add_observer(
-                |_: On<'_, '_, SimulationRestored>, mut effects: ResMut<'_, Effects<E>>| {
-                    *effects = Effects::default();
-                },
-            )
+            .add_observer(restored::<E>)
             .add_systems(
                 RunFixedMainLoop,
                 tell::<E>.in_set(RunFixedMainLoopSystems::AfterFixedMainLoop),
@@ -175,6 +171,14 @@ fn rewind<E: Clone + PartialEq + Send + Sync + 'static>(
     mut effects: ResMut<Effects<E>>,
 ) {
     effects.rewind(tick.0);
+}
+
+/// Another state takes the place of ours: what was told since then is told again, or was none.
+fn restored<E: Clone + PartialEq + Send + Sync + 'static>(
+    restored: On<SimulationRestored>,
+    mut effects: ResMut<Effects<E>>,
+) {
+    effects.rewind(restored.tick);
 }
 
 fn forget<E: Send + Sync + 'static>(mut effects: ResMut<Effects<E>>) {
