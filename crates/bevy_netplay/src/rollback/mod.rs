@@ -299,7 +299,8 @@ pub trait AddRollback {
 /// # Panics
 /// Every method panics without [`RollbackPlugin`].
 pub trait RollbackWorld {
-    /// Keeps the state as it is, before this tick. Ticks only grow, but for a load.
+    /// Keeps the state as it is, before this tick, which is the one that is simulated from now on. Ticks only
+    /// grow, but for a load.
     fn save_rollback(&mut self, tick: i32);
 
     /// Goes back to the state before this tick, and forgets later ones.
@@ -311,11 +312,14 @@ pub trait RollbackWorld {
 
 impl RollbackWorld for World {
     fn save_rollback(&mut self, tick: i32) {
+        self.resource_mut::<SimulatedTick>().0 = tick;
         self.resource_scope(|world, mut states: Mut<'_, States>| states.save(world, tick));
     }
 
     fn load_rollback(&mut self, tick: i32) -> Result<(), NotKept> {
-        self.resource_scope(|world, mut states: Mut<'_, States>| states.load(world, tick))
+        self.resource_scope(|world, mut states: Mut<'_, States>| states.load(world, tick))?;
+        self.resource_mut::<SimulatedTick>().0 = tick;
+        Ok(())
     }
 }
 
