@@ -1,11 +1,13 @@
 //! Entities that die in simulation, and may turn out to live.
 
+use bevy_ecs::lifecycle::HookContext;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::EntityCommands;
+use bevy_ecs::world::DeferredWorld;
 use bevy_reflect::Reflect;
 
 use super::clock::SimulatedTick;
-use super::id::{Rollback, RollbackId};
+use super::id::RollbackId;
 
 /// The entity was despawned in simulation: queries do not see it any more, and once its death is final it
 /// is gone. [`DespawnRollback::despawn_rollback`] adds it.
@@ -59,23 +61,21 @@ pub(crate) struct InTick(pub(crate) bool);
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PlainDespawns(pub(crate) u64);
 
-/// Finds plain despawns, and says once what to write instead.
-pub(crate) fn find_plain_despawns(
-    removed: On<Remove, Rollback>,
-    in_tick: Res<InTick>,
-    tick: Res<SimulatedTick>,
-    despawned: Query<(), With<Despawned>>,
-    ids: Query<&RollbackId>,
-    mut found: ResMut<PlainDespawns>,
-) {
-    if !in_tick.0 || despawned.contains(removed.entity) {
+/// Finds plain despawns, and says once what to write instead; when [`Rollback`](super::Rollback) is removed.
+///
+/// A hook, for an observer would make every removal of any component of a rollback entity slower.
+pub(super) fn find_plain_despawns(mut world: DeferredWorld<'_>, context: HookContext) {
+    let in_tick = world.get_resource::<InTick>().is_some_and(|in_tick| in_tick.0);
+    if !in_tick || world.get::<Despawned>(context.entity).is_some() {
         return;
     }
+    let id = world.get::<RollbackId>(context.entity).map_or(0, |id| id.get());
+    let Some(mut found) = world.get_resource_mut::<PlainDespawns>() else { return };
     found.0 += 1;
     if found.0 == 1 {
         tracing::error!(
-            tick = tick.0,
-            id = ids.get(removed.entity).map_or(0, |id| id.get()),
+            tick = world.get_resource::<SimulatedTick>().map_or(0, |tick| tick.0),
+            id,
             "an entity was despawned in simulation: use despawn_rollback() in place of despawn(), or a \
              rollback brings back another entity, with its registered components only"
         );

@@ -6,9 +6,12 @@ use bevy_ecs::world::DeferredWorld;
 use bevy_reflect::Reflect;
 use serde::{Deserialize, Serialize};
 
+use super::despawn::find_plain_despawns;
+
 /// Marks an entity whose registered components are rolled back. Spawn it in simulation, or before the
 /// match begins in the same order on every peer.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Reflect)]
+#[component(on_remove = find_plain_despawns)]
 #[reflect(Component)]
 #[require(RollbackId)]
 pub struct Rollback;

@@ -202,7 +202,6 @@ impl Plugin for RollbackPlugin {
             .init_resource::<Driven>()
             .init_resource::<InTick>()
             .init_resource::<PlainDespawns>()
-            .add_observer(despawn::find_plain_despawns)
             .init_schedule(WentBack)
             .init_schedule(Begins)
             .init_resource::<TickRng>()
