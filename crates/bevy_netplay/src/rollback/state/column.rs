@@ -60,8 +60,9 @@ pub(super) trait Column: Send + Sync {
     fn forget_oldest(&mut self);
     /// Writes the values; the entities are where they were.
     fn load_rows(&mut self, world: &mut World, loading: &Loading<'_>);
-    /// Gives an entity the component if it had it, with its value, or takes it away.
-    fn fix(&mut self, world: &mut World, entity: Entity, row: usize, loading: &Loading<'_>);
+    /// Gives an entity the component if it had it, with its value, or takes it away; says whether it had to.
+    fn fix(&mut self, world: &mut World, entity: Entity, row: usize, loading: &Loading<'_>)
+    -> bool;
     /// Takes the component away from an entity that did not have it.
     fn take_away(&mut self, world: &mut World, entity: Entity);
     /// Writes the values; the same entities have the component as had it, in whatever rows.

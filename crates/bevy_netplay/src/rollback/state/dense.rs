@@ -110,17 +110,25 @@ impl<C: Component<Mutability = Mutable> + Clone> Column for Dense<C> {
         }
     }
 
-    fn fix(&mut self, world: &mut World, entity: Entity, row: usize, loading: &Loading<'_>) {
-        let value = self.at(loading.slot, loading.layout, row).cloned();
-        let Ok(mut entity) = world.get_entity_mut(entity) else { return };
-        match value {
-            Some(value) if !entity.contains::<C>() => {
-                entity.insert(value);
+    fn fix(
+        &mut self,
+        world: &mut World,
+        entity: Entity,
+        row: usize,
+        loading: &Loading<'_>,
+    ) -> bool {
+        let value = self.at(loading.slot, loading.layout, row);
+        let Ok(mut entity) = world.get_entity_mut(entity) else { return false };
+        match (value, entity.contains::<C>()) {
+            (Some(value), false) => {
+                entity.insert(value.clone());
+                true
             }
-            Some(_) => {}
-            None => {
+            (None, true) => {
                 entity.remove::<C>();
+                true
             }
+            _ => false,
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Layout {
 }
 
 /// The table of an entity that is there.
-fn table_of(world: &World, entity: Entity) -> Option<TableId> {
+pub(super) fn table_of(world: &World, entity: Entity) -> Option<TableId> {
     world.get_entity(entity).ok().map(|entity| entity.location().table_id)
 }
 

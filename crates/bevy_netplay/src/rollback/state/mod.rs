@@ -29,11 +29,17 @@ use crate::rollback::encode::{Encode, encode};
 use crate::rollback::id::{NextId, RollbackId};
 use column::{Column, Loading, Reading, Saving};
 use dense::Dense;
-use layout::{Layout, Live, Places};
+use layout::{Layout, Live, Places, table_of};
 use undo::Undo;
 
 /// Types up to this size are copied whole; a larger one that does not change costs less in a log.
 const DENSE_MAX: usize = 64;
+
+/// Whether a type is copied whole.
+const fn is_dense<C: Component>() -> bool {
+    let table = matches!(C::STORAGE_TYPE, StorageType::Table);
+    table && !core::mem::needs_drop::<C>() && size_of::<C>() <= DENSE_MAX
+}
 
 /// A state that is kept.
 struct Frame {
@@ -59,6 +65,8 @@ pub(crate) struct States {
     buried: Vec<Entity>,
     places: Places,
     scratch: Vec<u8>,
+    /// For reuse: the columns in which two tables differ.
+    differ: Vec<usize>,
     /// In which rows of the layout the entity that is there was found.
     found: Vec<bool>,
     spare: Vec<usize>,
@@ -91,6 +99,7 @@ impl States {
             places: Places::default(),
             scratch: Vec::new(),
             found: Vec::new(),
+            differ: Vec::new(),
             spare: (0..kept).collect(),
             slots: kept,
             since,
@@ -113,16 +122,11 @@ impl States {
         world: &mut World,
         encode: Option<Encode<C>>,
     ) -> usize {
-        let plain = !core::mem::needs_drop::<C>() && size_of::<C>() <= DENSE_MAX;
-        self.columns.push(if plain && C::STORAGE_TYPE == StorageType::Table {
+        // A constant, so that only one of the two is compiled.
+        self.columns.push(if const { is_dense::<C>() } {
             Box::new(Dense::<C>::new(world, self.slots, encode))
         } else {
-            let write: undo::Write<C> = |entity, value| {
-                if let Some(mut here) = entity.get_mut::<C>() {
-                    here.clone_from(value);
-                }
-            };
-            Box::new(Undo::<C>::new(world, write, encode))
+            Box::new(Undo::<C, _>::in_place(world, encode))
         });
         self.columns.len() - 1
     }
@@ -134,10 +138,7 @@ impl States {
         world: &mut World,
         encode: Option<Encode<C>>,
     ) -> usize {
-        let write: undo::Write<C> = |entity, value| {
-            entity.insert(value.clone());
-        };
-        self.columns.push(Box::new(Undo::<C>::new(world, write, encode)));
+        self.columns.push(Box::new(Undo::<C, _>::inserted(world, encode)));
         self.columns.len() - 1
     }
 
@@ -282,14 +283,39 @@ impl States {
             }
         }
         let lost = self.respawn(world, layout, &mut moved);
-        for (entity, row) in moved {
-            self.columns.iter_mut().for_each(|column| column.fix(world, entity, row, loading));
-        }
+        self.fix(world, &moved, loading);
         let named = if lost.is_empty() { None } else { self.rename(&lost) };
         let loading = Loading { layout: named.as_deref().unwrap_or(layout), ..*loading };
         self.places.fill(loading.layout);
         let Self { columns, places, .. } = self;
         columns.iter_mut().for_each(|column| column.load_places(world, places, &loading));
+    }
+
+    /// Gives entities the components that they had in these rows. Entities that went from one table to
+    /// another differ in the same types.
+    fn fix(&mut self, world: &mut World, moved: &[(Entity, usize)], loading: &Loading<'_>) {
+        let Self { columns, differ, .. } = self;
+        let mut last = None;
+        for (entity, row) in moved {
+            let then = loading.layout.spans[loading.layout.span_at(*row)].table;
+            let way = (table_of(world, *entity), then);
+            if last == Some(way) {
+                for column in differ.iter() {
+                    columns[*column].fix(world, *entity, *row, loading);
+                }
+            } else {
+                last = Some(way);
+                differ.clear();
+            }
+            // The first one on its way; or a component has brought another one with it.
+            if table_of(world, *entity) != Some(then) {
+                for (place, column) in columns.iter_mut().enumerate() {
+                    if column.fix(world, *entity, *row, loading) && !differ.contains(&place) {
+                        differ.push(place);
+                    }
+                }
+            }
+        }
     }
 
     /// Ends an entity that was spawned later. That of a resource stays, and loses it.
