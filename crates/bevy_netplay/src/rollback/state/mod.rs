@@ -26,7 +26,7 @@ use bevy_ecs::query::QueryState;
 
 use crate::rollback::despawn::Despawned;
 use crate::rollback::encode::{Encode, encode};
-use crate::rollback::id::{NextId, RollbackId};
+use crate::rollback::id::{NextId, Rollback, RollbackId};
 use column::{Column, Loading, Reading, Saving};
 use dense::Dense;
 use layout::{Layout, Live, Places, table_of};
@@ -340,7 +340,10 @@ impl States {
                 continue;
             }
             let old = layout.entities[row];
-            let new = world.spawn(layout.ids[row]).id();
+            let id = layout.ids[row];
+            // That of a resource is none of the simulation's entities.
+            let new = if id.is_resource() { world.spawn(id) } else { world.spawn((id, Rollback)) };
+            let new = new.id();
             self.columns.iter_mut().for_each(|column| column.replace(old, new));
             lost.push((old, new));
             moved.push((new, row));

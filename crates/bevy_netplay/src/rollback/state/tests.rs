@@ -63,6 +63,7 @@ fn looks(world: &mut World) -> Model {
 enum Act {
     Spawn { plain: Option<u32>, heap: bool, sparse: bool, fixed: bool },
     Die(u32),
+    Despawn(u32),
     Write(u32, u32),
     Grow(u32),
     Give(u32, u8),
@@ -77,6 +78,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (any::<Option<u32>>(), any::<bool>(), any::<bool>(), any::<bool>())
             .prop_map(|(plain, heap, sparse, fixed)| Act::Spawn { plain, heap, sparse, fixed }),
         2 => any::<u32>().prop_map(Act::Die),
+        1 => any::<u32>().prop_map(Act::Despawn),
         4 => any::<(u32, u32)>().prop_map(|(who, what)| Act::Write(who, what)),
         3 => any::<u32>().prop_map(Act::Grow),
         2 => (any::<u32>(), 0..4_u8).prop_map(|(who, what)| Act::Give(who, what)),
@@ -205,6 +207,7 @@ impl Kit {
                 fixed.then(|| entity.insert(Fixed(1)).id());
             }
             Act::Die(who) => self.entity(who, |entity| entity.despawn_rollback()),
+            Act::Despawn(who) => self.entity(who, |entity| entity.despawn()),
             Act::Write(who, what) => {
                 if let Some(entity) = pick(&mut self.world, who)
                     && let Some(mut plain) = self.world.get_mut::<Plain>(entity)

@@ -398,11 +398,12 @@ impl<C: Component + Clone, W: Write<C>> Column for Undo<C, W> {
         let (from, to) = (old.index_u32() as usize, new.index_u32() as usize);
         let is_old = |kept: &mut Kept<C>| kept.entity == old;
         let all = &mut self.mirror.kept;
+        if to >= all.len() {
+            // The log names it, too.
+            all.resize_with(to + 1, || None);
+        }
         if let Some(mut kept) = all.get_mut(from).and_then(|kept| kept.take_if(is_old)) {
             kept.entity = new;
-            if to >= all.len() {
-                all.resize_with(to + 1, || None);
-            }
             all[to] = Some(kept);
         }
     }
