@@ -1,12 +1,16 @@
-//! What saved states take from the allocator: nothing, while entities and components stay the same.
+//! What saved states take from the allocator: nothing, while entities and components stay the same; and no
+//! more after a minute than after ten seconds, when entities come and go.
 
 #![allow(unsafe_code, reason = "a global allocator is unsafe to implement")]
 
 use core::cell::Cell;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::thread::LocalKey;
 
 use bevy::prelude::*;
-use bevy_netplay::rollback::{AddRollback, Rollback, RollbackPlugin, RollbackWorld};
+use bevy_netplay::rollback::{
+    AddRollback, DespawnRollback, Rollback, RollbackPlugin, RollbackWorld,
+};
 use serde::{Deserialize, Serialize};
 
 /// Passes everything to the system's allocator, and counts for each thread.
@@ -14,18 +18,25 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+}
+
+fn add(counter: &'static LocalKey<Cell<usize>>, more: usize) {
+    // A thread that ends has no counters any more.
+    let _ = counter.try_with(|counter| counter.set(counter.get().wrapping_add(more)));
 }
 
 // SAFETY: every call goes to the system's allocator with the arguments it came with.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // A thread that ends has no counter any more.
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        add(&ALLOCATIONS, 1);
+        add(&LIVE, layout.size());
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        add(&LIVE, layout.size().wrapping_neg());
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -97,4 +108,58 @@ fn saves_and_loads_allocate_nothing_while_no_entity_comes_or_goes() {
         assert_eq!(counted, 0, "every {every}th changes");
         assert_eq!(world.resource::<Score>().0, tick as u32);
     }
+}
+
+/// When an entity dies.
+#[derive(Component, Clone, Copy, Serialize, Deserialize)]
+struct Death(i32);
+
+/// One tick of a game in which 100 entities come and 100 go.
+fn come_and_go(world: &mut World, now: i32) {
+    let mut all = world.query::<(Entity, &Death, &mut Trail)>();
+    let mut dying = Vec::new();
+    for (entity, death, mut trail) in all.iter_mut(world) {
+        trail.0[0] += 1;
+        dying.extend((death.0 <= now).then_some(entity));
+    }
+    for entity in dying {
+        world.entity_mut(entity).despawn_rollback();
+    }
+    (0..100).for_each(|_| {
+        world.spawn((Rollback, At(0.0, 0.0), Death(now + 10), Trail(vec![0; 16])));
+    });
+}
+
+#[test]
+fn memory_stays_the_same_while_entities_come_and_go() {
+    let before = LIVE.get();
+    let mut app = App::new();
+    app.add_plugins(RollbackPlugin::default())
+        .rollback::<At>()
+        .rollback::<Death>()
+        .rollback::<Trail>();
+    let world = app.world_mut();
+    let mut live = Vec::new();
+    for now in 0..=3600 {
+        world.save_rollback(now);
+        if now >= 8 && now % 7 == 0 {
+            world.load_rollback(now - 8).expect("the state is kept");
+            for again in now - 8..now {
+                world.save_rollback(again);
+                come_and_go(world, again);
+            }
+            world.save_rollback(now);
+        }
+        if now == 600 || now == 3600 {
+            live.push(LIVE.get() - before);
+            let alive = world.query::<&Death>().iter(world).count();
+            assert_eq!(alive, 1000, "tick {now}");
+        }
+        come_and_go(world, now);
+        // As an app does after every frame.
+        world.clear_trackers();
+    }
+    let [early, late] = live[..] else { panic!("two ticks are measured") };
+    eprintln!("{early} bytes after 600 ticks, {late} after 3600");
+    assert!(late <= early + early / 10, "{early} bytes have become {late}");
 }
