@@ -23,6 +23,7 @@
 //! [`clock`] and [`pacing`](clock::pacing) are simulated: there the truth is known. [`states`] measures what
 //! happens within one world.
 
+mod allocations;
 mod carriers;
 mod cells;
 mod cli;

@@ -109,15 +109,32 @@ pub fn optional(value: Option<f64>, decimals: usize) -> String {
 ///
 /// If standard output cannot be written to.
 pub fn print<R: Row>(bench: &str, rows: &[R], json: bool) -> Result<()> {
+    print_all(&[table(rows)], json.then_some(&Line { bench, rows }))
+}
+
+/// Prints tables, an empty line between two, and the JSON line if there is one.
+///
+/// # Errors
+///
+/// If standard output cannot be written to.
+pub fn print_all(tables: &[String], line: Option<&impl Serialize>) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(table(rows).as_bytes())?;
-    if json {
-        writeln!(out, "{}", json_line(bench, rows)?)?;
+    out.write_all(tables.join("\n").as_bytes())?;
+    if let Some(line) = line {
+        writeln!(out, "{}", serde_json::to_string(line)?)?;
     }
     Ok(out.flush()?)
 }
 
-fn table<R: Row>(rows: &[R]) -> String {
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Line<'a, R> {
+    bench: &'a str,
+    rows: &'a [R],
+}
+
+/// Rows as text, one a line.
+pub fn table<R: Row>(rows: &[R]) -> String {
     let header = R::COLUMNS.iter().map(ToString::to_string).collect();
     let lines: Vec<Vec<String>> =
         std::iter::once(header).chain(rows.iter().map(Row::cells)).collect();
@@ -137,15 +154,6 @@ fn table<R: Row>(rows: &[R]) -> String {
         text.push('\n');
     }
     text
-}
-
-fn json_line<R: Row>(bench: &str, rows: &[R]) -> Result<String> {
-    #[derive(Serialize)]
-    struct Line<'a, R> {
-        bench: &'a str,
-        rows: &'a [R],
-    }
-    Ok(serde_json::to_string(&Line { bench, rows })?)
 }
 
 /// How far a bench has come, on standard error: one line that is redrawn on a terminal, one line
@@ -221,10 +229,14 @@ mod tests {
         }
     }
 
+    fn json_line<R: Row>(bench: &str, rows: &[R]) -> String {
+        serde_json::to_string(&Line { bench, rows }).unwrap()
+    }
+
     /// Every row has exactly the columns, in their order, and no value is nested.
     fn assert_flat<R: Row>(bench: &str, row: R) {
         assert_eq!(row.cells().len(), R::COLUMNS.len());
-        let line = json_line(bench, &[row]).unwrap();
+        let line = json_line(bench, &[row]);
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["bench"], bench);
         let rows = value["rows"].as_array().unwrap();
@@ -249,7 +261,7 @@ mod tests {
 
     #[test]
     fn json_is_one_line() {
-        let line = json_line("latency", &[latency(Some(1.0)), latency(None)]).unwrap();
+        let line = json_line("latency", &[latency(Some(1.0)), latency(None)]);
         assert!(!line.contains('\n'));
         assert!(
             line.starts_with(r#"{"bench":"latency","rows":[{"stack":"raw_udp","p50_us":10.25"#)

@@ -1,7 +1,9 @@
 //! `rollback`: what it costs to keep the state of a world and to go back to it, beside bevy_ggrs.
 
+mod churn;
 mod ggrs;
 mod netplay;
+mod types;
 
 use std::time::Instant;
 
@@ -10,11 +12,18 @@ use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::report::{self, Progress, Row};
+use crate::allocations::Counter;
+use crate::report::{self, Progress, Row, optional, table};
 use crate::stats::median;
+
+pub use churn::{ChurnRow, DespawnedRow};
+pub use types::TypesRow;
 
 /// Ticks of one rollback.
 const DEPTH: i32 = 8;
+
+/// Saves whose allocations are counted.
+const SAVES: u32 = 60;
 
 /// What the entities are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +63,13 @@ trait Side {
     fn save(&mut self, tick: i32);
     /// Goes back to it.
     fn load(&mut self, tick: i32);
-    /// Runs the game's systems for one tick.
-    fn advance(&mut self);
+    /// Runs the game's systems for this tick.
+    fn advance(&mut self, tick: i32);
 }
+
+/// The tick that runs.
+#[derive(Resource, Clone, Copy, Default)]
+struct Now(i32);
 
 /// Every how many-th entity changes in a tick.
 #[derive(Resource, Clone, Copy)]
@@ -149,25 +162,45 @@ fn round(side: &mut dyn Side, tick: &mut i32, times: &mut Times) {
     for _ in 0..DEPTH {
         let now = *tick;
         times.save.push(micros(|| side.save(now)));
-        times.advance.push(micros(|| side.advance()));
+        times.advance.push(micros(|| side.advance(now)));
         *tick += 1;
     }
     side.save(*tick);
-    let from = *tick - DEPTH;
+    let (load, all) = rollback(side, *tick);
+    times.load.push(load);
+    times.rollback.push(all);
+}
+
+/// A rollback of [`DEPTH`], from the state before a tick that is kept already: what the load took, and all of it.
+fn rollback(side: &mut dyn Side, tick: i32) -> (f64, f64) {
+    let from = tick - DEPTH;
     let mut load = 0.0;
     let all = micros(|| {
         load = micros(|| side.load(from));
-        for again in from..*tick {
+        for again in from..tick {
             // The state that was loaded is there already.
             if again > from {
                 side.save(again);
             }
-            side.advance();
+            side.advance(again);
         }
-        side.save(*tick);
+        side.save(tick);
     });
-    times.load.push(load);
-    times.rollback.push(all);
+    (load, all)
+}
+
+/// Allocations of a save, as long as no entity comes or goes.
+fn allocations(side: &mut dyn Side, tick: &mut i32) -> f64 {
+    let mut sum = 0;
+    for _ in 0..SAVES {
+        let counter = Counter::start();
+        side.save(*tick);
+        sum += counter.allocations();
+        drop(counter);
+        side.advance(*tick);
+        *tick += 1;
+    }
+    sum as f64 / f64::from(SAVES)
 }
 
 /// One stack's cost.
@@ -180,6 +213,7 @@ pub struct StatesRow {
     save_us: f64,
     load_us: f64,
     rollback8_us: f64,
+    allocations: f64,
     x_save: Option<f64>,
     x_load: Option<f64>,
     x_rollback8: Option<f64>,
@@ -194,13 +228,13 @@ impl Row for StatesRow {
         "save_us",
         "load_us",
         "rollback8_us",
+        "allocations",
         "x_save",
         "x_load",
         "x_rollback8",
     ];
 
     fn cells(&self) -> Vec<String> {
-        let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "-".into(), |x| format!("{x:.0}"));
         vec![
             self.stack.to_owned(),
             self.entities.to_string(),
@@ -209,25 +243,27 @@ impl Row for StatesRow {
             format!("{:.1}", self.save_us),
             format!("{:.1}", self.load_us),
             format!("{:.1}", self.rollback8_us),
-            ratio(self.x_save),
-            ratio(self.x_load),
-            ratio(self.x_rollback8),
+            format!("{:.1}", self.allocations),
+            optional(self.x_save, 0),
+            optional(self.x_load, 0),
+            optional(self.x_rollback8, 0),
         ]
     }
 }
 
-fn row(name: &'static str, cell: &Cell, times: &Times) -> StatesRow {
+fn row(side: &dyn Side, cell: &Cell, times: &Times, allocations: f64) -> StatesRow {
     let [save, load, rollback, advance] =
         [&times.save, &times.load, &times.rollback, &times.advance]
             .map(|times| median(times.iter().copied()).unwrap_or_default());
     StatesRow {
-        stack: name,
+        stack: side.name(),
         entities: cell.entities,
         changing_pct: cell.changing_pct,
         kind: if cell.kind == Kind::Plain { "plain" } else { "heap" },
         save_us: save,
         load_us: load,
         rollback8_us: (rollback - f64::from(DEPTH) * advance).max(0.0),
+        allocations,
         x_save: None,
         x_load: None,
         x_rollback8: None,
@@ -257,15 +293,27 @@ fn measure(cell: &Cell, rounds: usize) -> Result<[StatesRow; 2]> {
     if digest(ours.world()) != digest(theirs.world()) {
         return Err("the two sides have come to different states".into());
     }
-    let mut ours = row(ours.name(), cell, &times);
-    let theirs = row(theirs.name(), cell, &their_times);
+    let counted = allocations(ours.as_mut(), &mut tick);
+    let mut ours = row(ours.as_ref(), cell, &times, counted);
+    let counted = allocations(theirs.as_mut(), &mut their_tick);
+    let theirs = row(theirs.as_ref(), cell, &their_times, counted);
     ours.x_save = Some(theirs.save_us / ours.save_us);
     ours.x_load = Some(theirs.load_us / ours.load_us);
     ours.x_rollback8 = Some(theirs.rollback8_us / ours.rollback8_us.max(0.1));
     Ok([ours, theirs])
 }
 
-/// Measures all cells.
+/// Everything that is measured.
+#[derive(Serialize)]
+struct Report {
+    bench: &'static str,
+    rows: Vec<StatesRow>,
+    churn: Vec<ChurnRow>,
+    despawned: DespawnedRow,
+    types: TypesRow,
+}
+
+/// Measures all cells, and then the rest.
 ///
 /// # Errors
 /// If the sides differ in the end, or the table cannot be written.
@@ -279,12 +327,25 @@ pub fn states(quick: bool, json: bool, rounds: Option<u32>) -> Result<()> {
             }
         }
     }
-    let mut progress = Progress::new(cells.len() as u32);
+    let mut progress = Progress::new(cells.len() as u32 + 3);
     let mut rows = Vec::new();
     for cell in &cells {
         progress.begin(&format!("{} entities, {} % changing", cell.entities, cell.changing_pct));
         rows.extend(measure(cell, rounds)?);
     }
+    progress.begin("entities that come and go");
+    let churn = churn::churn(quick)?;
+    progress.begin("entities that come back");
+    let despawned = churn::despawned(rounds)?;
+    progress.begin("many types");
+    let types = types::types(rounds);
     progress.clear();
-    report::print("rollback", &rows, json)
+    let report = Report { bench: "rollback", rows, churn, despawned, types };
+    let tables = [
+        table(&report.rows),
+        table(&report.churn),
+        table(std::slice::from_ref(&report.despawned)),
+        table(std::slice::from_ref(&report.types)),
+    ];
+    report::print_all(&tables, json.then_some(&report))
 }
