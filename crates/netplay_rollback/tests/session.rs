@@ -21,6 +21,29 @@ fn two_players_play_on_a_perfect_path() {
 }
 
 #[test]
+fn every_final_state_is_compared_however_many_become_final_at_once() {
+    let conditions = Conditions::perfect().with_delay(MS * 30).with_jitter(MS * 60);
+    for every in [1_u16, 2, 3] {
+        let apart = i32::from(every);
+        let setup = Setup {
+            checksum_every: Some(every),
+            conditions: conditions.clone(),
+            ..Setup::default()
+        };
+        let mut world = World::new(setup, every.into());
+        world.run(MS * 10_000);
+        world.check_inputs();
+        for node in world.nodes.values() {
+            let confirmed = node.session.confirmed();
+            let of: Vec<_> = node.session.final_checksums().map(|(tick, _)| tick).collect();
+            assert!(of.windows(2).all(|pair| pair[1] - pair[0] == apart), "{of:?}");
+            let newest = of.last().copied().unwrap_or(0);
+            assert!((confirmed - newest).abs() <= apart, "{newest} of {confirmed}");
+        }
+    }
+}
+
+#[test]
 fn a_player_who_dies_leaves_and_one_who_returns_plays() {
     let mut world = World::new(Setup { peers: 3, ..Setup::default() }, 2);
     world.run(MS * 3_000);

@@ -182,7 +182,9 @@ impl Simulation {
                 }
             });
         }
-        let checksum = self.checksum_every > 0 && tick == self.next_checksum;
+        let checksum = self.checksum_every > 0
+            && tick >= self.next_checksum
+            && (tick - self.next_checksum) % self.checksum_every == 0;
         row.saved = !sure || checksum || row.saved && tick == loaded;
         if row.saved && tick != loaded {
             out.push_back(Output::Save(tick));
@@ -191,10 +193,10 @@ impl Simulation {
         self.current += 1;
     }
 
-    /// Asks for the checksum of a state that was kept and is final now, while the owner still has it.
+    /// Asks for the checksums of states that were kept and are final now, while the owner still has them.
     fn ask_checksums(&mut self, confirmed: Tick, out: &mut VecDeque<Output>) {
         let kept_and_final = self.current.min(confirmed.saturating_add(2));
-        if self.checksum_every > 0 && self.next_checksum < kept_and_final {
+        while self.checksum_every > 0 && self.next_checksum < kept_and_final {
             out.push_back(Output::Checksum(self.next_checksum));
             self.next_checksum += self.checksum_every;
         }

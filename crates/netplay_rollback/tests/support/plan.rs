@@ -64,6 +64,7 @@ fn setup(peers: impl Strategy<Value = usize>) -> impl Strategy<Value = Setup> {
                 input_max,
                 ballast,
                 conditions,
+                checksum_every: None,
                 bulk_rate: 2_500_000,
             }
         },

@@ -23,6 +23,8 @@ pub struct Setup {
     pub peers: usize,
     pub players_each: u8,
     pub rate: u16,
+    /// Ticks between two checksums; a second without.
+    pub checksum_every: Option<u16>,
     pub prediction: u8,
     pub delay: u8,
     pub change_every: Tick,
@@ -39,6 +41,7 @@ impl Default for Setup {
             peers: 2,
             players_each: 1,
             rate: 60,
+            checksum_every: None,
             prediction: 8,
             delay: 0,
             change_every: 10,
@@ -140,7 +143,7 @@ impl World {
         let seats = (0..setup.peers).map(|of| Seat { peer: peer(of), players: setup.players_each });
         let mut config = SessionConfig::new(77, peer(index), peer(self.host), seats.collect());
         config.rate = netplay_tick::TickRate::new(setup.rate).unwrap();
-        config.checksum_every = setup.rate;
+        config.checksum_every = setup.checksum_every.unwrap_or(setup.rate);
         (config.role, config.prediction, config.delay) = (role, setup.prediction, setup.delay);
         config.epoch = self.rng.next_u32();
         let players = setup.peers * usize::from(setup.players_each);
