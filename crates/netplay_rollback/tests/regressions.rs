@@ -302,3 +302,24 @@ fn of_two_who_come_back_one_after_the_other_the_first_knows_when_it_began() {
     plan.setup.input_max = 4;
     run(&plan);
 }
+
+#[test]
+fn two_who_come_at_once_ask_who_plays_and_not_only_each_other() {
+    let faults = vec![(100, Fault::Come { seat: 0 }), (100, Fault::Come { seat: 1 })];
+    let mut plan = plan(3, 10_223_203_250_762_759_228, faults);
+    plan.setup.conditions = Conditions::perfect().with_delay(MS * 74);
+    plan.setup.absent = 2;
+    (plan.setup.prediction, plan.setup.change_every) = (0, 1);
+    run(&plan);
+}
+
+#[test]
+fn who_comes_back_asks_who_came_since() {
+    let faults =
+        vec![(100, Fault::Come { seat: 0 }), (503, Fault::Kill { node: 0, back_after: Some(0) })];
+    let mut plan = plan(2, 1, faults);
+    plan.setup.conditions = Conditions::perfect();
+    plan.setup.absent = 1;
+    (plan.setup.prediction, plan.setup.change_every) = (0, 1);
+    run(&plan);
+}

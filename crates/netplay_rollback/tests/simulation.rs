@@ -7,7 +7,7 @@ mod support;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use support::plan::{plan, run};
+use support::plan::{plan, plan_with_seats, run};
 
 /// The same cases every time, so that a change is judged by itself; with `NETPLAY_CASES` others.
 fn cases(usual: u32) -> ProptestConfig {
@@ -37,6 +37,11 @@ proptest! {
 
     #[test]
     fn eight_players_agree_whatever_happens(plan in plan(Just(8))) {
+        run(&plan);
+    }
+
+    #[test]
+    fn who_takes_a_free_seat_plays_whatever_happens(plan in plan_with_seats(2..6_usize)) {
         run(&plan);
     }
 }

@@ -118,17 +118,17 @@ pub(crate) struct Agreement {
 }
 
 impl Agreement {
-    /// Everybody in the roster plays.
-    pub(crate) fn new(me: Slot, host: Slot, all: Mask) -> Self {
+    /// Everybody in the roster plays but who is absent: those play nowhere else, as if they had left.
+    pub(crate) fn new(me: Slot, host: Slot, all: Mask, absent: Mask) -> Self {
         Self {
             me,
             host,
             all,
             view: 0,
             led_here: host,
-            members: all,
-            lost: Mask::default(),
-            gone: Mask::default(),
+            members: all.without(absent),
+            lost: absent,
+            gone: absent,
             returned: Mask::default(),
             wanted: Mask::default(),
             silent: Mask::default(),

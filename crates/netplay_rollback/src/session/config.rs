@@ -33,8 +33,8 @@ pub enum Role {
     },
 }
 
-/// The settings of a session. `id`, `roster`, `neutral`, `rate` and `checksum_every` have to be equal
-/// on all peers.
+/// The settings of a session. `id`, `roster`, `absent`, `neutral`, `rate` and `checksum_every` have to be
+/// equal on all peers; `roster` but for peers who took a seat since ([`Input::Seat`](crate::Input::Seat)).
 #[derive(Debug)]
 pub struct SessionConfig {
     /// Names the match: another number for every match of these peers.
@@ -45,6 +45,9 @@ pub struct SessionConfig {
     pub host: PeerId,
     /// All who play, in the order of the players.
     pub roster: Vec<Seat>,
+    /// Of these, the seats that nobody has at tick 0, or, for who comes later, has by now: any name may
+    /// stand for a peer who comes later, as [`Role::Returning`]. None by default.
+    pub absent: Vec<PeerId>,
     /// How we take part.
     pub role: Role,
     /// Tells our process from earlier ones of the same peer: any number that they did not have. 0 by
@@ -75,6 +78,7 @@ impl SessionConfig {
             me,
             host,
             roster,
+            absent: Vec::new(),
             role: Role::Player,
             epoch: 0,
             rate,
@@ -91,8 +95,12 @@ impl SessionConfig {
     pub(crate) fn check(&self) -> Result<InputBytes, ConfigError> {
         check_roster(&self.roster)?;
         let listed = self.roster.iter().any(|seat| seat.peer == self.me);
-        if listed == matches!(self.role, Role::Spectator { .. }) {
+        let comes_later = self.absent.contains(&self.me) && self.role == Role::Player;
+        if listed == matches!(self.role, Role::Spectator { .. }) || comes_later {
             return Err(ConfigError::Role);
+        }
+        if self.roster.iter().all(|seat| self.absent.contains(&seat.peer)) {
+            return Err(ConfigError::Absent);
         }
         if self.prediction > PREDICTION_MAX {
             return Err(ConfigError::Prediction(self.prediction));
@@ -135,9 +143,14 @@ pub enum ConfigError {
     /// Too many players, or none.
     #[error("{0} players; a match has 1 to {PLAYERS_MAX}")]
     Players(usize),
-    /// Who plays has to be in the roster, and who watches not.
-    #[error("who plays has to be in the roster, and who watches must not be")]
+    /// Who plays has to be in the roster, and who watches not; who is absent comes later.
+    #[error(
+        "who plays has to be in the roster, and who watches must not be; who is absent comes later"
+    )]
     Role,
+    /// Nobody is there at tick 0.
+    #[error("somebody has to be there at tick 0")]
+    Absent,
     /// Too many ticks of prediction.
     #[error("{0} ticks of prediction; {PREDICTION_MAX} are the most")]
     Prediction(u8),

@@ -50,6 +50,16 @@ pub enum Input<'a> {
     Gone(PeerId),
     /// Another peer is the host of the lobby now.
     Host(PeerId),
+    /// A seat that nobody has taken, or that its peer has left, is another peer's from now on: who has it
+    /// in its own roster may come as [`Role::Returning`](crate::Role::Returning), once all peers were told:
+    /// else one that was not takes it for lost, and has it dropped again. Nothing happens while the seat's
+    /// peer plays, or if the other one has a seat.
+    Seat {
+        /// Whose seat it was.
+        of: PeerId,
+        /// Whose it is now.
+        peer: PeerId,
+    },
     /// The checksum of a state, as asked for with [`Output::Checksum`].
     Checksum {
         /// The state before this tick.

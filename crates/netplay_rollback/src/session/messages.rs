@@ -49,8 +49,9 @@ impl Session {
             Message::Feed { first, count, bits } => self.feed(from, first, count, &bits),
             Message::Fed { next } => self.feeds.fed(from, next),
             Message::Absent => {
-                if let Some(watching) = self.watching.as_mut().filter(|w| w.feeder == Some(from)) {
-                    watching.feeder = None;
+                let feeds = |watching: &&mut Watching| watching.feeder == Some(from);
+                if let Some((watching, slot)) = self.watching.as_mut().filter(feeds).zip(slot) {
+                    watching.refuse(slot);
                 }
                 slot.is_some()
             }
@@ -121,14 +122,15 @@ impl Session {
 
     /// Who may tell us the match: another one than was asked last, and the host only if there is nobody
     /// else. If all catch up themselves, it is who was agreed on first.
-    fn feeders(&self, asked: Option<PeerId>) -> Vec<PeerId> {
+    fn feeders(&mut self, asked: Option<PeerId>) -> Vec<PeerId> {
         let others = self.others().and(self.linked);
         let first = self.watching.as_ref().zip(self.slot);
         let first = first.map_or(Mask::default(), |(watching, me)| watching.asks(me, others));
         if !first.is_empty() && others.iter().all(|slot| self.remotes[slot].catches_up()) {
             return first.iter().map(|slot| self.roster[slot]).collect();
         }
-        let mut peers: Vec<PeerId> = others.iter().map(|slot| self.roster[slot]).collect();
+        let willing = self.watching.as_mut().map_or(others, |watching| watching.willing(others));
+        let mut peers: Vec<PeerId> = willing.iter().map(|slot| self.roster[slot]).collect();
         let host = self.roster.get(self.agreement.host()).copied();
         for other in [asked, host].into_iter().flatten() {
             if peers.len() > 1 {

@@ -128,14 +128,16 @@ impl Session {
         let counts = config.roster.iter().map(|seat| usize::from(seat.players));
         // Half a second, so that everybody hears of a first tick before it comes.
         let lead = Tick::from(config.rate.per_second() / 2).max(8);
-        let inputs = Inputs::new(counts, neutral, config.validate, lead);
+        let mut inputs = Inputs::new(counts, neutral, config.validate, lead);
         let roster: Vec<PeerId> = config.roster.iter().map(|seat| seat.peer).collect();
         let find = |peer| roster.iter().position(|other| *other == peer);
         let (slot, host) = (find(config.me), find(config.host).unwrap_or(0));
         let all: Mask = (0..slots).collect();
+        let absent: Mask = config.absent.iter().filter_map(|peer| find(*peer)).collect();
+        let absent = absent.without(slot.into_iter().collect());
         let plays = config.role == Role::Player;
         // Who watches has no part in the agreement: its place is one that nobody has.
-        let mut agreement = Agreement::new(slot.unwrap_or(usize::from(u8::MAX)), host, all);
+        let mut agreement = Agreement::new(slot.unwrap_or(usize::from(u8::MAX)), host, all, absent);
         let watching = match config.role {
             Role::Player => None,
             Role::Returning => Some(Watching::new(0, None)),
@@ -143,9 +145,10 @@ impl Session {
                 Some(Watching::new(delay, from_start.then_some(0)))
             }
         };
-        let linked = if plays { all } else { Mask::default() };
+        let linked = if plays { all.without(absent) } else { Mask::default() };
+        absent.iter().for_each(|slot| inputs.leave(slot, -1));
         if !plays {
-            let others = all.without(slot.into_iter().collect());
+            let others = all.without(slot.into_iter().collect()).without(absent);
             agreement.restore(0, others);
             others.iter().for_each(|slot| agreement.set_lost(slot, true));
         }
@@ -249,6 +252,12 @@ impl Session {
         self.checksums.told(tick).filter_map(|(slot, sum)| Some((*self.roster.get(slot)?, sum)))
     }
 
+    /// Runs at most so many ticks on predictions from now on, and never more than the settings allow: for
+    /// a machine that is too slow to run more of them again.
+    pub fn limit_prediction(&mut self, ticks: u8) {
+        self.simulation.limit = ticks.into();
+    }
+
     /// Asks for the bytes of a final state, for a recording: an [`Output::Snapshot`] comes with one of
     /// the next ticks. It may be of a past state, of which the owner then gives the bytes as it does for
     /// who joins.
@@ -329,6 +338,7 @@ impl Session {
                     self.agreement.set_host(slot);
                 }
             }
+            Input::Seat { of, peer } => self.seat(of, peer),
             Input::Checksum { tick, sum } => self.checksum(tick, sum),
             Input::Snapshot { tick, bytes } => self.snapshot(tick, bytes),
             Input::Delay(delay) => self.change_delay(delay),
@@ -376,6 +386,30 @@ impl Session {
             {
                 watching.feeder = None;
             }
+        }
+    }
+
+    /// A seat is another peer's.
+    fn seat(&mut self, of: PeerId, peer: PeerId) {
+        let free = self
+            .slot_of(of)
+            .filter(|slot| Some(*slot) != self.slot && !self.agreement.members().contains(*slot));
+        let Some(slot) = free.filter(|_| self.slot_of(peer).is_none() && peer != self.me) else {
+            return;
+        };
+        // Of who had it before, nothing counts any more.
+        self.link(of, false);
+        self.wants.remove(&slot);
+        let up = self.spectators_up.remove(&peer);
+        self.feeds.remove(peer);
+        self.roster[slot] = peer;
+        if up {
+            self.link(peer, true);
+        }
+        // Until it is told who plays, who comes later asks everybody who has a seat.
+        if self.watching.as_ref().is_some_and(|watching| watching.next.is_none()) {
+            let members = Mask(self.agreement.members().0 | Mask::of(slot).0);
+            self.agreement.restore(self.agreement.view(), members);
         }
     }
 

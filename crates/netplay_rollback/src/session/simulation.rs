@@ -32,6 +32,8 @@ pub(crate) struct Simulation {
     /// For reuse.
     spare: Vec<Row>,
     prediction: Tick,
+    /// What the owner allows of it.
+    pub(crate) limit: Tick,
     checksum_every: Tick,
     /// The next tick of which the checksum is asked for.
     next_checksum: Tick,
@@ -60,6 +62,7 @@ impl Simulation {
             done: -1,
             spare: Vec::new(),
             prediction: prediction.into(),
+            limit: prediction.into(),
             checksum_every: checksum_every.into(),
             next_checksum: checksum_every.into(),
             predictor,
@@ -118,7 +121,7 @@ impl Simulation {
             }
         }
         self.ask_checksums(confirmed, out);
-        let window = if predict { self.prediction } else { 0 };
+        let window = if predict { self.window() } else { 0 };
         let last = target.min(confirmed.saturating_add(window)).min(self.current - 1 + CATCH_UP);
         while self.current <= last {
             ran.advanced += 1;
@@ -202,9 +205,14 @@ impl Simulation {
         }
     }
 
+    /// Ticks that may run on predictions now.
+    fn window(&self) -> Tick {
+        self.prediction.min(self.limit)
+    }
+
     /// Whether the next tick cannot be run, because too little is known.
     pub(crate) fn waits(&self, inputs: &Inputs) -> bool {
-        self.current > inputs.confirmed().saturating_add(self.prediction)
+        self.current > inputs.confirmed().saturating_add(self.window())
     }
 
     /// Rows of final ticks are not needed; the last one stays for who asks what was run.

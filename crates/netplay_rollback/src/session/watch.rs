@@ -34,6 +34,8 @@ pub(crate) struct Watching {
     earlier: Mask,
     beside: Mask,
     loading: Option<Loading>,
+    /// Who has said that it cannot feed us, since somebody did.
+    refused: Mask,
     /// When something last came, or was asked for.
     heard: Tick,
 }
@@ -54,8 +56,9 @@ impl Watching {
     /// `next` is the tick whose state is here.
     pub(crate) const fn new(delay: u16, next: Option<Tick>) -> Self {
         let nobody = Mask(0);
-        let (earlier, beside) = (nobody, nobody);
-        Self { feeder: None, delay, next, last: None, earlier, beside, loading: None, heard: 0 }
+        let (earlier, beside, refused) = (nobody, nobody, nobody);
+        let (feeder, last, loading) = (None, None, None);
+        Self { feeder, delay, next, last, earlier, beside, loading, refused, heard: 0 }
     }
 
     /// Whether to ask, now: nobody was asked, or who was asked says nothing for so many ticks.
@@ -93,7 +96,21 @@ impl Watching {
 
     /// Something came.
     pub(crate) const fn hear(&mut self, tick: Tick) {
-        self.heard = tick;
+        (self.heard, self.refused) = (tick, Mask(0));
+    }
+
+    /// A peer cannot feed us.
+    pub(crate) const fn refuse(&mut self, slot: Slot) {
+        self.feeder = None;
+        self.refused.set(slot, true);
+    }
+
+    /// Of these, who has not refused; all, once all have: they may play by now.
+    pub(crate) const fn willing(&mut self, peers: Mask) -> Mask {
+        if peers.without(self.refused).is_empty() {
+            self.refused = Mask(0);
+        }
+        peers.without(self.refused)
     }
 
     /// A snapshot begins.

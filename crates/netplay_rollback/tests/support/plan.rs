@@ -21,6 +21,8 @@ pub enum Fault {
     Cut { a: usize, b: usize, lasts: u64 },
     /// A player leaves properly.
     Leave { node: usize },
+    /// Somebody takes a seat that was free from the start.
+    Come { seat: usize },
     /// The host changes the input delay.
     Delay { ticks: u8 },
     /// Somebody watches from now on.
@@ -56,6 +58,7 @@ fn setup(peers: impl Strategy<Value = usize>) -> impl Strategy<Value = Setup> {
         |(peers, conditions, (each, prediction, delay, change_every, input_max), rate, ballast)| {
             Setup {
                 peers,
+                absent: 0,
                 players_each: if peers <= 8 { each } else { 1 },
                 rate,
                 prediction,
@@ -92,6 +95,20 @@ pub fn plan(peers: impl Strategy<Value = usize>) -> impl Strategy<Value = Plan> 
         setup,
         faults,
     })
+}
+
+/// The same with seats that are free at first, which some take.
+pub fn plan_with_seats(peers: impl Strategy<Value = usize>) -> impl Strategy<Value = Plan> {
+    let come = (100..2_500_u64, (0..16_usize).prop_map(|seat| Fault::Come { seat }));
+    (plan(peers), 1..16_usize, prop::collection::vec((0..7_usize, come), 1..5)).prop_map(
+        |(mut plan, absent, comes)| {
+            plan.setup.absent = 1 + absent % (plan.setup.peers - 1);
+            for (place, come) in comes {
+                plan.faults.insert(place.min(plan.faults.len()), come);
+            }
+            plan
+        },
+    )
 }
 
 fn ms(count: u64) -> Duration {
@@ -176,6 +193,10 @@ fn begin(world: &mut World, fault: &Fault, later: &mut Vec<(Now, Fault)>, watche
             if world.players_left() > 1 {
                 world.leave(node % peers);
             }
+        }
+        Fault::Come { seat } => {
+            let absent = world.setup.absent.max(1);
+            world.come(peers - absent + seat % absent);
         }
         Fault::Delay { ticks } => {
             let host = world.host();

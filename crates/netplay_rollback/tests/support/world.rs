@@ -21,6 +21,8 @@ pub const MS: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub peers: usize,
+    /// Of these, the last so many are not there at first.
+    pub absent: usize,
     pub players_each: u8,
     pub rate: u16,
     /// Ticks between two checksums; a second without.
@@ -39,6 +41,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             peers: 2,
+            absent: 0,
             players_each: 1,
             rate: 60,
             checksum_every: None,
@@ -55,6 +58,11 @@ impl Default for Setup {
 
 pub fn peer(index: usize) -> PeerId {
     PeerId::from_u128((index as u128 + 1) << 96)
+}
+
+/// The name of a seat that nobody has.
+fn nobody(index: usize) -> PeerId {
+    PeerId::from_u128(index as u128 + 1)
 }
 
 pub fn index(peer: PeerId) -> usize {
@@ -78,6 +86,11 @@ pub struct World {
     copies: Vec<(Now, usize, usize, u16, Vec<u8>)>,
     /// Link news that are still to come: when, to whom, about whom, up.
     news: Vec<(Now, usize, usize, bool)>,
+    /// Seats that were taken, and who is still to hear it: when, who, which.
+    taken: BTreeSet<usize>,
+    seats: Vec<(Now, usize, usize)>,
+    /// Who starts when.
+    comes: Vec<(Now, usize)>,
     /// When the lobby server tells who is there.
     lobby_news: Option<Now>,
     /// The host of the lobby, until the lobby server notices that it is gone.
@@ -110,6 +123,9 @@ impl World {
             channels: BTreeMap::new(),
             copies: Vec::new(),
             news: Vec::new(),
+            taken: BTreeSet::new(),
+            seats: Vec::new(),
+            comes: Vec::new(),
             lobby_news: None,
             host: 0,
             rng,
@@ -123,10 +139,41 @@ impl World {
             differences: 0,
             setup,
         };
-        for index in 0..world.setup.peers {
+        for index in 0..world.setup.peers - world.setup.absent {
             world.start(index, Role::Player);
         }
         world
+    }
+
+    /// Who has a seat, or a name in its place that nobody has.
+    fn seated(&self, index: usize) -> PeerId {
+        let free = index >= self.setup.peers - self.setup.absent && !self.taken.contains(&index);
+        if free { nobody(index) } else { peer(index) }
+    }
+
+    /// A peer takes a seat that was free: the others hear it within 300 ms, and then it starts.
+    pub fn come(&mut self, index: usize) {
+        let first = self.setup.peers - self.setup.absent;
+        if (first..self.setup.peers).contains(&index) && self.taken.insert(index) {
+            for to in self.nodes.keys().copied().collect::<Vec<_>>() {
+                let after = MS * (self.rng.next_u32() % 300);
+                self.seats.push((self.now + after, to, index));
+            }
+            self.comes.push((self.now + MS * 300, index));
+        }
+    }
+
+    fn tell_seats(&mut self) {
+        while let Some(place) = self.comes.iter().position(|(at, _)| *at <= self.now) {
+            let (_, index) = self.comes.swap_remove(place);
+            self.start(index, Role::Returning);
+        }
+        while let Some(place) = self.seats.iter().position(|(at, ..)| *at <= self.now) {
+            let (_, to, seat) = self.seats.swap_remove(place);
+            if self.nodes.contains_key(&to) {
+                self.give(to, Input::Seat { of: nobody(seat), peer: peer(seat) });
+            }
+        }
     }
 
     fn players_of(&self, index: usize) -> Vec<Player> {
@@ -140,8 +187,12 @@ impl World {
     /// A process starts. Who comes later is linked to everybody at once.
     pub fn start(&mut self, index: usize, role: Role) {
         let setup = &self.setup;
-        let seats = (0..setup.peers).map(|of| Seat { peer: peer(of), players: setup.players_each });
-        let mut config = SessionConfig::new(77, peer(index), peer(self.host), seats.collect());
+        let seat = |of| Seat { peer: self.seated(of), players: setup.players_each };
+        let seats = (0..setup.peers).map(seat).collect();
+        let mut config = SessionConfig::new(77, peer(index), peer(self.host), seats);
+        let free =
+            (setup.peers - setup.absent..setup.peers).filter(|seat| !self.taken.contains(seat));
+        config.absent = free.map(nobody).collect();
         config.rate = netplay_tick::TickRate::new(setup.rate).unwrap();
         config.checksum_every = setup.checksum_every.unwrap_or(setup.rate);
         (config.role, config.prediction, config.delay) = (role, setup.prediction, setup.delay);
@@ -408,6 +459,7 @@ impl World {
     /// One millisecond.
     pub fn step(&mut self) {
         self.now = self.now + STEP;
+        self.tell_seats();
         self.news();
         self.lobby();
         self.deliver();
