@@ -125,6 +125,90 @@ fn who_comes_while_others_play_watches_and_nobody_waits() {
 }
 
 #[test]
+fn who_comes_while_others_play_takes_a_free_seat_and_leaves_it_to_the_next() {
+    let settings = RollbackPlugin { seats: 3, prediction: 24, ..plugin() };
+    let mut game = Game::with("seats", 12, 2, &bad(), settings);
+    game.start();
+    game.run(300);
+    assert_eq!(status(&mut game.net, 0).players.len(), 2);
+    let before = [0, 1].map(|i| game.log(i).stalled);
+    for (joined, number) in [(1, 2), (2, 2)] {
+        game.add(2, plugin());
+        game.net.join(2, JoinLobby::quick(3));
+        game.net.step_until(400, |net| status(net, 2).playing);
+        game.run(200);
+        game.agree(300);
+        for i in 0..3 {
+            let status = status(&mut game.net, i);
+            assert_eq!(status.players.len(), 3, "app {i}");
+            assert_eq!(
+                status.players.iter().position(|seated| seated.local),
+                Some([0, 1, number][i])
+            );
+        }
+        assert_eq!((game.log(0).joined.len(), game.log(1).joined.len()), (joined, joined));
+        assert_eq!((game.log(2).begun, game.log(2).restored.len()), (0, 1), "one state is enough");
+        assert!(game.log(2).reads > 150, "it plays");
+        // It leaves for good, and its seat is free again.
+        game.remove(2);
+        game.run(200);
+        assert_eq!(game.log(0).left.len(), joined);
+    }
+    for (i, before) in before.into_iter().enumerate() {
+        let waited = game.log(i).stalled - before;
+        assert!(waited <= 4, "app {i} waited for {waited} ticks, at two joins and two leaves");
+    }
+}
+
+#[test]
+fn who_took_a_free_seat_is_killed_and_comes_back_to_it_also_after_the_host_has_gone() {
+    let settings = RollbackPlugin { seats: 4, ..plugin() };
+    let mut game = Game::with("seat", 13, 3, &bad(), settings);
+    game.capacity = 4;
+    game.start();
+    game.run(200);
+    game.add(3, plugin());
+    game.net.join(3, JoinLobby::quick(4));
+    game.net.step_until(400, |net| status(net, 3).playing);
+    game.run(100);
+    let host = rollback_game::host(&mut game.net);
+    game.remove(host);
+    game.run(200);
+    let late = game.net.len() - 1;
+    let saved = game.kill(late);
+    game.run(120);
+    game.start_again(late, &saved);
+    game.net.step_until(400, |net| status(net, late).playing);
+    game.run(200);
+    game.agree(600);
+    for i in 0..game.net.len() {
+        let status = status(&mut game.net, i);
+        assert!(status.playing && status.players.len() == 4, "{status:?}");
+        assert_eq!(status.players[3].local, i == late);
+    }
+}
+
+#[test]
+fn who_finds_no_free_seat_watches_until_there_is_one() {
+    let settings = RollbackPlugin { seats: 3, ..plugin() };
+    let mut game = Game::with("full", 14, 3, &Conditions::perfect(), settings);
+    game.capacity = 4;
+    game.start();
+    game.run(200);
+    game.add(3, plugin());
+    game.net.join(3, JoinLobby::quick(4));
+    game.net.step_until(400, |net| status(net, 3).simulated > 0);
+    game.run(100);
+    assert!(!status(&mut game.net, 3).playing);
+    game.remove(1);
+    game.net.step_until(600, |net| status(net, 2).playing);
+    game.run(200);
+    game.agree(400);
+    assert_eq!(status(&mut game.net, 2).players.len(), 3);
+    assert_eq!(game.log(2).restored.len(), 2, "once to watch, once to play");
+}
+
+#[test]
 fn who_has_no_players_watches_from_the_start() {
     let mut game = Game::new("nobody", 8, 2, &bad());
     game.add(2, RollbackPlugin { local_players: 0, ..plugin() });

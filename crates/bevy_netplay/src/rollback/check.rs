@@ -24,7 +24,7 @@ use super::RollbackSettings;
 use super::clock::{SimulatedTick, run_again};
 use super::despawn::PlainDespawns;
 use super::encoded::EncodedState;
-use super::events::{SeatedPlayer, SimulationRestored};
+use super::events::{SeatedPlayer, SimulationRestored, trigger};
 use super::id::RollbackId;
 use super::permute::permute;
 use super::session::Playing;
@@ -343,7 +343,7 @@ fn restored(world: &mut World, tick: i32) {
     let seated = |number| SeatedPlayer { player: Player(number), peer, local: true };
     let players = (0..world.resource::<RollbackSettings>().0.local_players).map(seated).collect();
     let entity = world.spawn_empty().id();
-    world.trigger(SimulationRestored { entity, tick, players });
+    trigger(world, SimulationRestored { entity, tick, players });
     world.flush();
     world.despawn(entity);
 }

@@ -10,6 +10,13 @@ use thiserror::Error;
 
 use super::id::RollbackId;
 
+/// Tells the game, and lets its observers finish: what they spawn is there before the next tick, or the next
+/// state that is kept. `World::trigger` leaves their commands to whatever applies commands next.
+pub(crate) fn trigger<E: for<'a> Event<Trigger<'a>: Default>>(world: &mut World, event: E) {
+    world.trigger(event);
+    world.flush();
+}
+
 /// A match begins with us in it, or before our eyes: spawn here what is there at tick 0, the same on every
 /// machine. Triggered on the lobby, before tick 0; what an earlier match has left is gone. Who comes later
 /// hears [`SimulationRestored`] instead.
@@ -73,7 +80,7 @@ pub struct PlayersLeft {
     pub at: i32,
 }
 
-/// All have agreed that these players are in the match again.
+/// All have agreed that these players are in the match: again, or in a seat that was free.
 #[derive(EntityEvent, Clone, Debug)]
 pub struct PlayersJoined {
     /// The lobby.

@@ -94,6 +94,7 @@ pub(crate) fn note(world: &mut World, lobby: Entity, event: &SessionEvent) {
             }
         }
         SessionEvent::PeerLeft { peer, .. } => {
+            seating::note_left(world, lobby, *peer);
             if let Some(play) = play(world, lobby) {
                 play.session.handle(now, Input::Gone(*peer));
             }

@@ -72,6 +72,7 @@ mod events;
 mod hear;
 mod id;
 mod input;
+mod late;
 mod permute;
 mod record;
 mod replay;
@@ -154,6 +155,10 @@ pub enum RollbackSystems {
 pub struct RollbackPlugin {
     /// Players who sit at this machine; 1 by default, 0 for who only watches.
     pub local_players: u8,
+    /// Machines for which a match has a seat, at most 16: who comes while it runs takes a free one, and is in
+    /// the match a moment later. By default 0: only who is there when it begins has one. The host's counts, and
+    /// a free seat is for as many players as sit at the host's machine.
+    pub seats: u8,
     /// Ticks that may run on predictions, at most 32; at 0 every tick waits for all inputs. 8 by
     /// default.
     pub prediction: u8,
@@ -174,6 +179,7 @@ impl Default for RollbackPlugin {
     fn default() -> Self {
         Self {
             local_players: 1,
+            seats: 0,
             prediction: 8,
             delay: 2,
             checksum_every: 60,
@@ -232,6 +238,7 @@ impl Plugin for RollbackPlugin {
             RunFixedMainLoop,
             (
                 seating::begin,
+                late::step,
                 session::run,
                 status::refresh,
                 replay::run.run_if(any_with_component::<Replay>),

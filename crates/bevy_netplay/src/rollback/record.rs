@@ -24,6 +24,7 @@ use netplay_rollback::recording::{Header, HeaderError, RecordError, Recorder};
 use thiserror::Error;
 
 use super::encoded::EncodedState;
+use super::events::trigger;
 use super::seating;
 use super::session::{Play, Playing};
 use super::snapshot;
@@ -324,7 +325,7 @@ pub(crate) fn end(world: &mut World, play: &mut Play) {
         Ok(bytes) => {
             ended.bytes = bytes;
             tracing::info!(ticks = ?ended.ticks, bytes, "the match is recorded");
-            world.trigger(ended);
+            trigger(world, ended);
         }
         Err((error, bytes)) => {
             ended.bytes = bytes;
@@ -357,7 +358,7 @@ fn ended(entity: Entity, recording: &Recording) -> RecordingEnded {
 fn failed(world: &mut World, mut ended: RecordingEnded, error: RecordingFailed) {
     tracing::warn!(%error, "the match is not recorded any more");
     ended.error = Some(error);
-    world.trigger(ended);
+    trigger(world, ended);
 }
 
 #[cfg(test)]

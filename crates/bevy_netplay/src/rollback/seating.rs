@@ -3,18 +3,19 @@
 //! | the host | the others |
 //! |---|---|
 //! | a match was agreed on: seats all who are connected, and tells them | wait for that, and begin |
-//! | | came while it ran already: are told by anybody who plays, and return to their seat, or watch |
+//! | | came while it ran already: are told by anybody who plays, and return to their seat, take a free one, or watch |
 //!
 //! A host that is lost in the middle of it: the next one seats the players, unless somebody has told it
 //! within a second that they are seated.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use netplay_protocol::ids::InvalidId;
 use netplay_protocol::{BuildId, GameId, Now, PeerId};
+use netplay_rollback::limits::{PEERS_MAX, PLAYERS_MAX};
 use netplay_rollback::recording::Header;
 use netplay_rollback::{Input, Role, Seat, Session, SessionConfig};
 use netplay_tick::TickRate;
@@ -22,9 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use super::RollbackSettings;
 use super::clock::{Begins, PastTicks, SimulatedTick};
-use super::events::{RollbackError, SimulationBegins, SimulationFailed};
+use super::events::{RollbackError, SeatedPlayer, SimulationBegins, SimulationFailed, trigger};
 use super::id::NextId;
 use super::input::InputType;
+use super::late::{self, Claim};
 use super::record;
 use super::session::{Play, Playing, timestep};
 use super::snapshot::despawn_all;
@@ -53,14 +55,49 @@ pub(crate) struct Seating {
     checksum_every: u16,
     /// What the types of the game are.
     types: u64,
-    /// Peers and how many players sit there, in the order of the players.
-    seats: Vec<(PeerId, u8)>,
+    /// In the order of the players.
+    pub(super) seats: Vec<TakenSeat>,
+}
+
+/// A seat, and who has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct TakenSeat {
+    /// How often it was given to somebody since tick 0: the latest word counts.
+    pub(super) given: u16,
+    /// Nobody, if it is free.
+    pub(super) peer: Option<PeerId>,
+    /// How many players sit there.
+    pub(super) players: u8,
+}
+
+/// The name of a free seat in a session.
+pub(super) const fn nobody(index: usize) -> PeerId {
+    PeerId::from_u128(index as u128 + 1)
+}
+
+/// Whether it is the name of a free seat. Peers have random ids.
+pub(crate) const fn is_nobody(peer: PeerId) -> bool {
+    peer.as_u128() <= PEERS_MAX as u128
 }
 
 impl Seating {
     fn seats(&self) -> Vec<Seat> {
-        let seat = |(peer, players): &(PeerId, u8)| Seat { peer: *peer, players: *players };
-        self.seats.iter().map(seat).collect()
+        let seats = self.seats.iter().enumerate();
+        let seat = |(index, seat): (usize, &TakenSeat)| Seat {
+            peer: seat.peer.unwrap_or(nobody(index)),
+            players: seat.players,
+        };
+        seats.map(seat).collect()
+    }
+
+    /// Which match it is.
+    pub(super) const fn id(&self) -> i64 {
+        self.start_us
+    }
+
+    /// Whether a peer has a seat.
+    pub(super) fn is_listed(&self, peer: PeerId) -> bool {
+        self.seats.iter().any(|seat| seat.peer == Some(peer))
     }
 }
 
@@ -68,9 +105,15 @@ impl Seating {
 #[derive(Component, Default)]
 pub(crate) struct Seats {
     /// How many players sit where.
-    told: BTreeMap<PeerId, u8>,
+    pub(super) told: BTreeMap<PeerId, u8>,
     /// The latest seating that we heard of, and from whom.
-    seating: Option<(PeerId, Seating)>,
+    pub(super) seating: Option<(PeerId, Seating)>,
+    /// Who has left the lobby: another one may have the seat.
+    pub(super) left: BTreeSet<PeerId>,
+    /// The latest that we heard of each seat.
+    pub(super) news: Vec<TakenSeat>,
+    /// What we wait for before we take a seat.
+    pub(super) claim: Claim,
     /// The match that cannot be played.
     refused: Option<i64>,
     /// Since when we lead a match that another host had begun.
@@ -87,10 +130,12 @@ pub(crate) fn note_players(world: &mut World, lobby: Entity, peer: PeerId, playe
     with(world, lobby, |seats| _ = seats.told.insert(peer, players));
 }
 
-/// A peer says who plays. The first word about a match counts, and the host's more than others'.
+/// A peer says who plays. The first word about a match counts, and the host's more than others'; of each
+/// seat the latest.
 pub(crate) fn note_seating(world: &mut World, lobby: Entity, from: PeerId, seating: Seating) {
     let host = world.get::<Lobby>(lobby).map(|lobby| lobby.host);
     let plays = world.resource::<Playing>().play.is_some();
+    late::note(world, lobby, from, &seating);
     with(world, lobby, |seats| {
         let counts = match &seats.seating {
             Some((by, known)) if known.start_us == seating.start_us => {
@@ -100,6 +145,10 @@ pub(crate) fn note_seating(world: &mut World, lobby: Entity, from: PeerId, seati
         };
         // What we play by is settled.
         if counts && !plays {
+            if seats.seating.as_ref().is_none_or(|(_, known)| known.id() != seating.id()) {
+                (seats.claim, seats.left) = (Claim::default(), BTreeSet::new());
+                seats.news.clear();
+            }
             seats.seating = Some((from, seating));
         }
     });
@@ -130,6 +179,7 @@ pub(crate) fn keep_early(
 
 /// A peer is there: it is told how many players we have, and who plays.
 pub(crate) fn greet(world: &mut World, lobby: Entity, peer: PeerId) {
+    with(world, lobby, |seats| _ = seats.left.remove(&peer));
     let players = world.resource::<RollbackSettings>().0.local_players;
     wire::say(world, lobby, peer, &Told::Players(players));
     tell_seating(world, lobby, peer);
@@ -145,12 +195,22 @@ pub(crate) fn tell_seating(world: &mut World, lobby: Entity, peer: PeerId) {
     }
 }
 
+/// A peer has left the lobby.
+pub(crate) fn note_left(world: &mut World, lobby: Entity, peer: PeerId) {
+    with(world, lobby, |seats| {
+        let seated = seats.seating.as_ref().is_some_and(|(_, seating)| seating.is_listed(peer));
+        if seated {
+            seats.left.insert(peer);
+        }
+    });
+}
+
 /// A peer is lost.
 pub(crate) fn forget(world: &mut World, lobby: Entity, peer: PeerId) {
     with(world, lobby, |seats| _ = seats.told.remove(&peer));
 }
 
-fn with(world: &mut World, lobby: Entity, change: impl FnOnce(&mut Seats)) {
+pub(super) fn with(world: &mut World, lobby: Entity, change: impl FnOnce(&mut Seats)) {
     if let Ok(mut entity) = world.get_entity_mut(lobby) {
         change(entity.entry::<Seats>().or_default().get_mut().into_inner());
     }
@@ -175,6 +235,7 @@ pub(crate) fn begin(world: &mut World) {
     // Anybody may tell who comes later, and a new host; else it is for the host to say.
     let counts = |by: PeerId| of.running || by == host || me == host;
     match known.filter(|(by, seating)| seating.start_us == start && counts(*by)) {
+        Some(_) if of.running && late::waits(world, lobby, me) => {}
         Some((_, seating)) => play(world, lobby, (me, host), &of, &seating),
         None if me == host && !of.running => seat(world, lobby, me, &of),
         None => {}
@@ -194,13 +255,22 @@ fn seat(world: &mut World, lobby: Entity, me: PeerId, of: &Match) {
             return;
         }
         let told = peers.iter().filter_map(|peer| Some((*peer, *seats.told.get(peer)?)));
-        let all = core::iter::once((me, players)).chain(told);
+        let all = core::iter::once((me, players)).chain(told).filter(|(_, players)| *players > 0);
+        let taken = all.map(|(peer, players)| TakenSeat { given: 0, peer: Some(peer), players });
+        let mut all: Vec<TakenSeat> = taken.collect();
+        let free = TakenSeat { given: 0, peer: None, players: players.max(1) };
+        let most = PEERS_MAX.min(settings.seats.into());
+        let mut players: usize = all.iter().map(|seat| usize::from(seat.players)).sum();
+        while all.len() < most && players + usize::from(free.players) <= PLAYERS_MAX {
+            all.push(free);
+            players += usize::from(free.players);
+        }
         let seating = Seating {
             start_us: of.timeline.start().as_micros(),
             rate: of.timeline.rate().per_second(),
             checksum_every,
             types,
-            seats: all.filter(|(_, players)| *players > 0).collect(),
+            seats: all,
         };
         seats.seating = Some((me, seating));
     });
@@ -235,15 +305,14 @@ pub(crate) fn fingerprint(world: &World) -> u64 {
 }
 
 /// Begins the session with these players.
-fn play(
+pub(super) fn play(
     world: &mut World,
     lobby: Entity,
     (me, host): (PeerId, PeerId),
     of: &Match,
     seating: &Seating,
 ) {
-    let listed = seating.seats.iter().any(|(peer, _)| *peer == me);
-    let role = match (listed, of.running) {
+    let role = match (seating.is_listed(me), of.running) {
         (true, false) => Role::Player,
         (true, true) => Role::Returning,
         (false, running) => {
@@ -257,7 +326,7 @@ fn play(
         Err(error) => {
             tracing::error!(%error, "the match cannot be played");
             with(world, lobby, |seats| seats.refused = Some(seating.start_us));
-            world.trigger(SimulationFailed { entity: lobby, error });
+            trigger(world, SimulationFailed { entity: lobby, error });
         }
     }
 }
@@ -282,6 +351,8 @@ fn session(
         config.neutral = (input_type.neutral)();
         config.validate = input_type.validate;
     }
+    config.absent =
+        config.roster.iter().map(|seat| seat.peer).filter(|peer| is_nobody(*peer)).collect();
     config.role = role;
     config.epoch = RandomState::new().hash_one(seating.start_us) as u32;
     config.rate = rate;
@@ -302,6 +373,7 @@ fn enter(
     seating: &Seating,
 ) {
     let mut play = Play::new(lobby, me, session, seating.seats(), timestep(world));
+    play.watches = matches!(role, Role::Spectator { .. });
     let connected = wire::peers(world, lobby);
     let Some(now) = wire::now(world, lobby) else { return };
     for seat in &play.seats {
@@ -320,7 +392,7 @@ fn enter(
     for (from, carrier, bytes) in early {
         play.message(now, from, carrier, &bytes);
     }
-    let players = play.players();
+    let players: Vec<SeatedPlayer> = play.players().collect();
     if let Some(input_type) = world.get_resource::<InputType>().copied() {
         let ours = players.iter().filter(|seated| seated.local).map(|seated| seated.player.0);
         let first = ours.clone().min().unwrap_or(0);
@@ -343,7 +415,7 @@ fn enter(
     }
     world.resource_mut::<Playing>().play = Some(play);
     if from_start {
-        world.trigger(SimulationBegins { entity: lobby, players });
+        trigger(world, SimulationBegins { entity: lobby, players });
         record::begin_match(world);
     }
 }
@@ -352,7 +424,7 @@ fn enter(
 pub(crate) fn refuse(world: &mut World, lobby: Entity, error: RollbackError) {
     let start = world.get::<Match>(lobby).map(|of| of.timeline.start().as_micros());
     with(world, lobby, |seats| seats.refused = start);
-    world.trigger(SimulationFailed { entity: lobby, error });
+    trigger(world, SimulationFailed { entity: lobby, error });
 }
 
 /// We were dropped from the match: comes back into it.

@@ -22,11 +22,11 @@ use super::desync::{self, DesyncPolicy, Desyncs, Tell};
 use super::encoded::EncodedState;
 use super::events::{
     InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, RollbackError, SeatedPlayer,
-    SimulationRestored, SimulationResumed, SimulationStalled,
+    SimulationRestored, SimulationResumed, SimulationStalled, trigger,
 };
 use super::input::InputType;
 use super::record::{self, Recording};
-use super::seating;
+use super::seating::{self, is_nobody};
 use super::snapshot;
 use super::state::States;
 use super::status::RollbackStatus;
@@ -58,6 +58,8 @@ pub(crate) struct Play {
     waiting: BTreeMap<PeerId, VecDeque<(Carrier, Vec<u8>)>>,
     /// Where our state differs from that of others.
     pub(crate) desyncs: Desyncs,
+    /// We have no seat.
+    pub(crate) watches: bool,
     /// The machine has dropped us: another one is to begin.
     pub(crate) dropped: bool,
     /// What is written of it, if the game wants that.
@@ -83,13 +85,14 @@ impl Play {
             offline: BTreeMap::new(),
             waiting: BTreeMap::new(),
             desyncs: Desyncs::default(),
+            watches: false,
             dropped: false,
             recording: None,
         }
     }
 
-    /// All who play.
-    pub(crate) fn players(&self) -> Vec<SeatedPlayer> {
+    /// All who play: not those of free seats.
+    pub(crate) fn players(&self) -> impl Iterator<Item = SeatedPlayer> {
         let peers = self
             .seats
             .iter()
@@ -99,11 +102,16 @@ impl Play {
             peer,
             local: peer == self.me,
         };
-        peers.enumerate().map(seated).collect()
+        peers.enumerate().filter(|(_, peer)| !is_nobody(*peer)).map(seated)
+    }
+
+    /// Whether a peer is in the match now.
+    pub(crate) fn is_member(&self, peer: PeerId) -> bool {
+        self.session.members().any(|member| member == peer)
     }
 
     fn players_of(&self, peer: PeerId) -> Vec<Player> {
-        let theirs = self.players().into_iter().filter(|seated| seated.peer == peer);
+        let theirs = self.players().filter(|seated| seated.peer == peer);
         theirs.map(|seated| seated.player).collect()
     }
 
@@ -223,7 +231,8 @@ fn follow_policy(world: &mut World, play: &mut Play, now: Now) -> bool {
     !play.dropped
 }
 
-fn leave(world: &mut World, play: &mut Play, now: Now) {
+/// Says that we leave.
+pub(crate) fn leave(world: &mut World, play: &mut Play, now: Now) {
     play.session.handle(now, Input::Leave);
     perform(world, play, now, true);
 }
@@ -328,7 +337,10 @@ fn restore(world: &mut World, play: &mut Play, tick: i32, bytes: &[u8]) {
     world.resource_mut::<States>().forget_all();
     world.resource_mut::<SimulatedTick>().0 = tick;
     play.fresh = tick;
-    world.trigger(SimulationRestored { entity: play.lobby, tick, players: play.players() });
+    trigger(
+        world,
+        SimulationRestored { entity: play.lobby, tick, players: play.players().collect() },
+    );
     record::begin(world, play, tick, bytes);
 }
 
@@ -375,23 +387,23 @@ fn flush_to(world: &World, lobby: Entity, to: PeerId, waiting: &mut VecDeque<(Ca
 fn tell(world: &mut World, play: &mut Play, now: Now, event: Event) {
     let entity = play.lobby;
     match event {
-        Event::Stalled(players) => world.trigger(SimulationStalled { entity, players }),
-        Event::Resumed(ticks) => world.trigger(SimulationResumed { entity, ticks }),
+        Event::Stalled(players) => trigger(world, SimulationStalled { entity, players }),
+        Event::Resumed(ticks) => trigger(world, SimulationResumed { entity, ticks }),
         Event::Left { peer, at } => {
             let players = play.players_of(peer);
-            world.trigger(PlayersLeft { entity, peer, players, at });
+            trigger(world, PlayersLeft { entity, peer, players, at });
         }
         Event::Joined { peer, at } => {
             let players = play.players_of(peer);
-            world.trigger(PlayersJoined { entity, peer, players, at });
+            trigger(world, PlayersJoined { entity, peer, players, at });
         }
         Event::Desync { peer, tick, ours, theirs } => {
             if let Some(told) = play.desyncs.begin(now, peer, tick, (ours, theirs)) {
                 wire::say(world, entity, peer, &told);
             }
         }
-        Event::Delay { at, delay } => world.trigger(InputDelayChanged { entity, at, delay }),
-        Event::NoQuorum => world.trigger(NoQuorum { entity }),
+        Event::Delay { at, delay } => trigger(world, InputDelayChanged { entity, at, delay }),
+        Event::NoQuorum => trigger(world, NoQuorum { entity }),
         Event::Restored(_) => {}
         Event::Dropped => play.dropped = true,
     }

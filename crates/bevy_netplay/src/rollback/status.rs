@@ -57,10 +57,13 @@ pub(crate) fn refresh(
     match status {
         Some(mut status) => {
             new.players = core::mem::take(&mut status.players);
+            if !play.players().eq(new.players.iter().copied()) {
+                new.players = play.players().collect();
+            }
             *status = new;
         }
         None => {
-            new.players = play.players();
+            new.players = play.players().collect();
             commands.entity(entity).insert(new);
         }
     }

@@ -66,7 +66,7 @@ pub fn game(app: &mut App, seed: u64, plugin: RollbackPlugin) {
         .rollback_ignore::<Log>()
         .insert_resource(Log { random: seed, ..Log::default() })
         .add_systems(ReadInputs, read)
-        .add_systems(FixedUpdate, (steer, fly, note).chain())
+        .add_systems(FixedUpdate, (enter, steer, fly, note).chain())
         .add_observer(|begins: On<SimulationBegins>, mut commands: Commands| {
             commands.insert_resource(Score(vec![0; begins.players.len()]));
             for seated in &begins.players {
@@ -98,6 +98,24 @@ fn read(mut local: ResMut<LocalInputs<Pad>>, mut log: ResMut<Log>) {
         log.random = log.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let random = log.random >> 40;
         *pad = Pad { x: (random % 7) as i8 - 3, fire: random.is_multiple_of(11) };
+    }
+}
+
+/// Who has come into the match by this tick has a fighter.
+fn enter(
+    mut commands: Commands,
+    inputs: Res<PlayerInputs<Pad>>,
+    fighters: Query<&Fighter>,
+    tick: Res<MatchTick>,
+    mut score: ResMut<Score>,
+) {
+    let present = inputs.players().filter(|player| inputs.is_present(*player));
+    for player in present.filter(|_| tick.0.is_some()) {
+        if fighters.iter().all(|fighter| fighter.0 != player.0) {
+            commands.spawn((Rollback, At(i32::from(player.0) * 100), Fighter(player.0)));
+            let scores = score.0.len().max(player.index() + 1);
+            score.0.resize(scores, 0);
+        }
     }
 }
 
@@ -184,7 +202,8 @@ pub struct Game {
     pub net: TestNet,
     files: Vec<PathBuf>,
     seed: u64,
-    capacity: u8,
+    /// Of the lobby.
+    pub capacity: u8,
 }
 
 impl Game {
@@ -208,9 +227,12 @@ impl Game {
             seed,
             capacity: count as u8 + 1,
         };
-        for i in 0..count {
+        // One more, for who comes later.
+        for i in 0..=count {
             let file = format!("netplay-rollback-{name}-{i}-{}", std::process::id());
             game.files.push(std::env::temp_dir().join(file));
+        }
+        for i in 0..count {
             game.add(i, settings);
             game.net.join(i, JoinLobby::quick(game.capacity));
         }
@@ -221,7 +243,7 @@ impl Game {
         game
     }
 
-    /// Another app, with the resume file of its place if it has one.
+    /// Another app, with the resume file of its place.
     pub fn add(&mut self, i: usize, plugin: RollbackPlugin) {
         self.seed += 1;
         let seed = self.seed;
@@ -246,12 +268,22 @@ impl Game {
         self.net.app(i).world().resource::<Log>()
     }
 
+    /// A player leaves for good; those after it move up.
+    pub fn remove(&mut self, i: usize) {
+        self.net.remove(i);
+        let file = self.files.remove(i);
+        let _ = std::fs::remove_file(&file);
+        self.files.push(file);
+    }
+
     /// Kills a player's process; those after it move up. Gives what brings it back.
     pub fn kill(&mut self, i: usize) -> Vec<u8> {
         let id = self.net.id(i).expect("it has an id");
         let saved = std::fs::read(&self.files[i]).expect("there is a resume file");
         self.net.network.kill(id);
         self.net.remove(i);
+        // Another one that comes in its place is somebody else.
+        let _ = std::fs::remove_file(&self.files[i]);
         saved
     }
 

@@ -21,7 +21,7 @@ pub(crate) use inquiry::Tell;
 
 use super::RollbackSettings;
 use super::encoded::FinalStates;
-use super::events::{Desync, StateDifference};
+use super::events::{Desync, StateDifference, trigger};
 use super::id::RollbackId;
 use super::session::Play;
 use super::state::{NotKept, States};
@@ -221,7 +221,7 @@ fn report(world: &mut World, play: &mut Play, peer: PeerId, of: Checksums, inqui
     let first = differences.first().map(ToString::to_string).unwrap_or_default();
     tracing::error!(?peer, tick, ?dump, "players came to different states: {first}");
     let Checksums { ours, theirs, .. } = of;
-    world.trigger(Desync { entity: play.lobby, peer, tick, ours, theirs, differences, dump });
+    trigger(world, Desync { entity: play.lobby, peer, tick, ours, theirs, differences, dump });
 }
 
 /// Puts differences into the game's terms.

@@ -16,7 +16,7 @@ use crate::rollback::clock::{
     Corrected, Driven, Resimulating, SimulatedTick, keep_time, run_tick, time_of,
 };
 use crate::rollback::despawn::InTick;
-use crate::rollback::events::{SeatedPlayer, SimulationRestored};
+use crate::rollback::events::{SeatedPlayer, SimulationRestored, trigger};
 use crate::rollback::input::InputType;
 use crate::rollback::seating::fingerprint;
 use crate::rollback::session::{Playing, timestep};
@@ -126,7 +126,7 @@ fn fail(world: &mut World, entity: Entity, error: ReplayError) {
     }
     if let Ok(mut replay) = world.get_entity_mut(entity) {
         replay.insert(Over);
-        world.trigger(ReplayFailed { entity, error });
+        trigger(world, ReplayFailed { entity, error });
     }
 }
 
@@ -291,7 +291,7 @@ impl Running {
         (self.next, self.read) = (tick, false);
         self.steps.clear();
         let (entity, players) = (self.entity, self.players.clone());
-        world.trigger(SimulationRestored { entity, tick, players });
+        trigger(world, SimulationRestored { entity, tick, players });
         world.flush();
         self.compare(world);
         Ok(())
@@ -341,7 +341,7 @@ impl Running {
                 let difference = Difference { tick, recorded, computed, equal: self.equal };
                 tracing::error!(%difference, "the replay is not what was recorded");
                 self.difference = Some(difference);
-                world.trigger(ReplayDiffers { entity: self.entity, difference });
+                trigger(world, ReplayDiffers { entity: self.entity, difference });
             }
         }
     }
@@ -368,7 +368,7 @@ impl Running {
         if self.next >= self.end && !self.ended {
             self.ended = true;
             let ending = self.file.recording().ending();
-            world.trigger(ReplayEnded { entity: self.entity, tick: self.end, ending });
+            trigger(world, ReplayEnded { entity: self.entity, tick: self.end, ending });
         }
     }
 
