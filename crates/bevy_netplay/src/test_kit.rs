@@ -38,6 +38,11 @@ use crate::settings::NetplayNetwork;
 /// How long a step is: a frame at 60 Hz.
 pub const STEP: Duration = Duration::from_micros(16_667);
 
+/// What the systems of an app took so far: only what they add here, so that no test depends on how fast the
+/// machine is. A rollback that takes longer than its frame has consequences; with this, any system can be slow.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent(pub Duration);
+
 /// Apps on one virtual network, each in the lobby or on its way there.
 pub struct TestNet {
     /// The virtual network: delay, loss, partitions, a server that goes away.
@@ -78,6 +83,7 @@ impl TestNet {
         let mut app = App::new();
         app.insert_resource(NetplayNetwork::Memory(self.network.clone()))
             .insert_resource(TimeUpdateStrategy::ManualDuration(STEP))
+            .init_resource::<Spent>()
             .add_plugins((TimePlugin, plugins));
         setup(&mut app);
         app.finish();

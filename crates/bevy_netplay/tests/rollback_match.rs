@@ -3,9 +3,14 @@
 
 mod rollback_game;
 
+use std::time::Duration;
+
 use bevy::prelude::*;
 use bevy_netplay::prelude::*;
-use bevy_netplay::rollback::{RollbackCheck, RollbackCheckPlugin, RollbackPlugin};
+use bevy_netplay::rollback::{
+    PredictionLimited, RollbackCheck, RollbackCheckPlugin, RollbackPlugin,
+};
+use bevy_netplay::test_kit::Spent;
 use rollback_game::{Game, Log, bad, lobby, plugin, status};
 
 #[test]
@@ -39,6 +44,74 @@ fn inputs_are_read_once_for_each_tick() {
         let ticks = status(&mut game.net, i).tick + 1;
         assert_eq!(game.log(i).reads as i32, ticks);
     }
+}
+
+#[test]
+fn inputs_wait_as_long_as_keeps_them_in_time_for_all_alike() {
+    let ms = Duration::from_millis;
+    let path = Conditions::perfect().with_delay(ms(50)).with_queues(ms(5));
+    let settings = RollbackPlugin { delay_max: 6, prediction: 24, ..plugin() };
+    let mut game = Game::with("delay", 15, 2, &path, settings);
+    game.start();
+    game.run(600);
+    let delays = |game: &mut Game| [0, 1].map(|i| status(&mut game.net, i).delay);
+    let [ours, theirs] = delays(&mut game);
+    assert!(
+        ours == theirs && (4..=5).contains(&ours),
+        "{ours} and {theirs} ticks, of 50 ms and a frame"
+    );
+    let before = status(&mut game.net, 0).stats.rollbacks;
+    game.run(300);
+    let more = status(&mut game.net, 0).stats.rollbacks - before;
+    assert!(more <= 10, "{more} rollbacks in 300 ticks");
+    // Who comes back uses it too.
+    let guest = 1 - rollback_game::host(&mut game.net);
+    let saved = game.kill(guest);
+    game.run(120);
+    game.add_as(guest, settings, &saved);
+    game.net.step_until(240, |net| status(net, guest).playing);
+    game.run(120);
+    assert_eq!(delays(&mut game), [ours, ours]);
+    game.agree(900);
+}
+
+/// What a tick takes on this machine.
+#[derive(Resource, Clone, Copy)]
+struct Burden(Duration);
+
+/// The limits that were told.
+#[derive(Resource, Clone, Debug, Default)]
+struct Limits(Vec<u8>);
+
+#[test]
+fn a_machine_that_is_too_slow_predicts_less_and_says_so_and_nobody_waits_for_it() {
+    let ms = Duration::from_millis;
+    let mut game = Game::new("slow", 16, 2, &Conditions::perfect().with_delay(ms(60)));
+    game.net
+        .app(1)
+        .insert_resource(Burden(ms(6)))
+        .init_resource::<Limits>()
+        .add_systems(FixedUpdate, |burden: Res<Burden>, mut spent: ResMut<Spent>| {
+            spent.0 += burden.0;
+        })
+        .add_observer(|limited: On<PredictionLimited>, mut limits: ResMut<Limits>| {
+            limits.0.push(limited.prediction);
+        });
+    game.start();
+    game.run(330);
+    let slow = status(&mut game.net, 1);
+    assert!(slow.prediction <= 2, "a rollback of more takes longer than a frame: {slow:?}");
+    assert_eq!(status(&mut game.net, 0).prediction, 8);
+    assert!(slow.confirmed > 250, "the ticks go on: {slow:?}");
+    let stalled = game.log(0).stalled;
+    game.run(120);
+    assert_eq!(game.log(0).stalled, stalled, "the other one does not wait");
+    game.net.app(1).insert_resource(Burden(ms(0)));
+    game.run(600);
+    let limits = game.net.app(1).world().resource::<Limits>().0.clone();
+    assert!(limits[0] < 8 && limits.ends_with(&[6, 7, 8]), "{limits:?}");
+    assert_eq!(status(&mut game.net, 1).prediction, 8);
+    game.agree(900);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use netplay_protocol::PeerId;
@@ -102,6 +103,18 @@ pub struct InputDelayChanged {
     pub at: i32,
     /// In ticks.
     pub delay: u8,
+}
+
+/// This machine is too slow to run as many ticks again as the settings allow: fewer run on predictions, or
+/// more again. The game goes on, and shows what others do later.
+#[derive(EntityEvent, Clone, Debug)]
+pub struct PredictionLimited {
+    /// The lobby.
+    pub entity: Entity,
+    /// Ticks that run on predictions from now on, at most.
+    pub prediction: u8,
+    /// What a tick took in the last second, on average.
+    pub tick_took: Duration,
 }
 
 /// Another player came to another state than we. Both machines have told each other what they have, or the

@@ -47,6 +47,10 @@ fn told(world: &mut World, from: Entity, peer: PeerId, payload: &[u8]) -> Result
         match told {
             Told::Players(players) => seating::note_players(world, lobby, peer, players),
             Told::Seating(seats) => seating::note_seating(world, lobby, peer, seats),
+            Told::Delay(wants) => {
+                let chooser = play(world, lobby).and_then(|play| play.delay.as_mut());
+                chooser.into_iter().for_each(|chooser| chooser.heard(peer, wants));
+            }
         }
     }
     Ok(())
@@ -86,6 +90,7 @@ pub(crate) fn note(world: &mut World, lobby: Entity, event: &SessionEvent) {
             seating::forget(world, lobby, *peer);
             if let Some(play) = play(world, lobby) {
                 play.desyncs.forget(*peer);
+                play.delay.iter_mut().for_each(|chooser| chooser.forget(*peer));
                 play.session.handle(now, Input::Link { peer: *peer, up: false });
                 let ended = matches!(reason, CloseReason::Left | CloseReason::Restarted);
                 if ended || (*reason == CloseReason::Lost && play.is_offline(*peer)) {

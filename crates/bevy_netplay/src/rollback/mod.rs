@@ -41,6 +41,7 @@
 //! | [`SimulationStalled`], [`SimulationResumed`] | it waits for inputs of others; it goes on |
 //! | [`PlayersLeft`], [`PlayersJoined`] | who is in the match, agreed by all, from one tick on |
 //! | [`InputDelayChanged`] | inputs wait longer, or less long |
+//! | [`PredictionLimited`] | this machine is too slow to run so many ticks again, or fast enough by now |
 //! | [`Desync`] | another player came to another state, and in which values; [`DesyncPolicy`] says what is done |
 //! | [`NoQuorum`] | too few are left to go on |
 //! | [`RecordingEnded`] | the file of this match is complete, or is not written any further |
@@ -62,6 +63,7 @@
 mod buttons;
 mod check;
 mod clock;
+mod delay;
 mod despawn;
 mod desync;
 mod draw;
@@ -73,6 +75,7 @@ mod hear;
 mod id;
 mod input;
 mod late;
+mod pace;
 mod permute;
 mod record;
 mod replay;
@@ -104,9 +107,9 @@ pub use desync::{DesyncDumps, DesyncPolicy};
 pub use draw::{AddDrawn, DrawSmoothly, Drawn};
 pub use effects::{AddEffects, Cancelled, Effects, Fired};
 pub use events::{
-    Desync, InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, RollbackError, SeatedPlayer,
-    SimulationBegins, SimulationFailed, SimulationRestored, SimulationResumed, SimulationStalled,
-    StateDifference,
+    Desync, InputDelayChanged, NoQuorum, PlayersJoined, PlayersLeft, PredictionLimited,
+    RollbackError, SeatedPlayer, SimulationBegins, SimulationFailed, SimulationRestored,
+    SimulationResumed, SimulationStalled, StateDifference,
 };
 pub(crate) use hear::{note, take_inputs};
 pub use id::{Rollback, RollbackId};
@@ -165,6 +168,9 @@ pub struct RollbackPlugin {
     /// Ticks that inputs wait before they count, on all machines. 2 by default, which at 60 Hz is less
     /// than most people notice.
     pub delay: u8,
+    /// What the delay grows to at most while one in a hundred inputs comes too late for its tick, and has to
+    /// be guessed; 4 by default. With no more than `delay` it stays as it is. The host's counts.
+    pub delay_max: u8,
     /// Ticks between two checksums that players compare; 0 for none. 60 by default. The host's counts.
     pub checksum_every: u16,
     /// Ticks that who watches is behind; 30 by default.
@@ -182,6 +188,7 @@ impl Default for RollbackPlugin {
             seats: 0,
             prediction: 8,
             delay: 2,
+            delay_max: 4,
             checksum_every: 60,
             watch_delay: 30,
             on_desync: DesyncPolicy::default(),

@@ -372,7 +372,8 @@ fn enter(
     role: Role,
     seating: &Seating,
 ) {
-    let mut play = Play::new(lobby, me, session, seating.seats(), timestep(world));
+    let settings = world.resource::<RollbackSettings>().0;
+    let mut play = Play::new(lobby, me, session, seating.seats(), timestep(world), &settings);
     play.watches = matches!(role, Role::Spectator { .. });
     let connected = wire::peers(world, lobby);
     let Some(now) = wire::now(world, lobby) else { return };

@@ -16,7 +16,9 @@ use netplay_protocol::{Now, PeerId};
 use netplay_rollback::{Event, Input, Output, Player, Seat, Session};
 use netplay_tick::NetTick;
 
+use super::RollbackPlugin;
 use super::clock::{Driven, Resimulating, SimulatedTick, go_back, keep_time, run_tick, time_of};
+use super::delay::{self, Chooser};
 use super::despawn::InTick;
 use super::desync::{self, DesyncPolicy, Desyncs, Tell};
 use super::encoded::EncodedState;
@@ -25,6 +27,7 @@ use super::events::{
     SimulationRestored, SimulationResumed, SimulationStalled, trigger,
 };
 use super::input::InputType;
+use super::pace::{self, Began, Pace};
 use super::record::{self, Recording};
 use super::seating::{self, is_nobody};
 use super::snapshot;
@@ -32,7 +35,7 @@ use super::state::States;
 use super::status::RollbackStatus;
 use super::types::StateTypes;
 use super::wire::{self, Bulk, Carrier, Machine, Said};
-use crate::match_time::{FixedLoop, Match, MatchTick};
+use crate::match_time::{FixedLoop, Match, MatchTick, rate_of};
 
 /// Messages that wait until a reliable lane has room for them; a peer that lets more wait is lost.
 const WAITING_MAX: usize = 1024;
@@ -54,6 +57,10 @@ pub(crate) struct Play {
     heard: BTreeMap<PeerId, Now>,
     /// Peers to which the lobby server has no connection.
     offline: BTreeMap<PeerId, Now>,
+    /// Chooses the input delay, if it may change.
+    pub(crate) delay: Option<Chooser>,
+    /// What this machine can simulate.
+    pub(crate) pace: Pace,
     /// Messages that wait for room.
     waiting: BTreeMap<PeerId, VecDeque<(Carrier, Vec<u8>)>>,
     /// Where our state differs from that of others.
@@ -73,6 +80,7 @@ impl Play {
         session: Session,
         seats: Vec<Seat>,
         timestep: Duration,
+        settings: &RollbackPlugin,
     ) -> Self {
         Self {
             lobby,
@@ -83,6 +91,8 @@ impl Play {
             fresh: 0,
             heard: BTreeMap::new(),
             offline: BTreeMap::new(),
+            delay: Chooser::new(settings, rate_of(timestep)),
+            pace: Pace::new(settings.prediction),
             waiting: BTreeMap::new(),
             desyncs: Desyncs::default(),
             watches: false,
@@ -105,6 +115,12 @@ impl Play {
         peers.enumerate().filter(|(_, peer)| !is_nobody(*peer)).map(seated)
     }
 
+    /// Ticks that were run so far, again or not.
+    const fn ran(&self) -> u64 {
+        let stats = self.session.stats();
+        stats.advanced + stats.resimulated
+    }
+
     /// Whether a peer is in the match now.
     pub(crate) fn is_member(&self, peer: PeerId) -> bool {
         self.session.members().any(|member| member == peer)
@@ -118,6 +134,9 @@ impl Play {
     /// Inputs came.
     pub(crate) fn block(&mut self, now: Now, from: PeerId, tick: u16, bytes: &[u8], again: bool) {
         self.heard.insert(from, now);
+        if let Some(chooser) = self.delay.as_mut().filter(|_| self.session.is_playing()) {
+            chooser.note(now, from, tick, self.session.tick(), self.session.delay());
+        }
         self.session.handle(now, Input::Block { from, tick, bytes, again });
     }
 
@@ -188,6 +207,7 @@ pub(crate) fn run(world: &mut World) {
     }
     flush_waiting(world, &mut play);
     world.resource_mut::<Driven>().0 = true;
+    let (began, ran) = (Began::now(world), play.ran());
     keep_time(world, |world| {
         for tick in due.ticks.clone() {
             read_inputs(world, &mut play);
@@ -202,6 +222,9 @@ pub(crate) fn run(world: &mut World) {
         perform(world, &mut play, now, false);
     });
     world.resource_mut::<Driven>().0 = false;
+    let ran = play.ran() - ran;
+    pace::step(world, &mut play, ran as u32, &began);
+    delay::step(world, &mut play, now);
     record::follow(world, &mut play);
     if follow_policy(world, &mut play, now) {
         record::end(world, &mut play);
@@ -395,6 +418,7 @@ fn tell(world: &mut World, play: &mut Play, now: Now, event: Event) {
         }
         Event::Joined { peer, at } => {
             let players = play.players_of(peer);
+            delay::tell_again(world, play, now);
             trigger(world, PlayersJoined { entity, peer, players, at });
         }
         Event::Desync { peer, tick, ours, theirs } => {
@@ -402,7 +426,10 @@ fn tell(world: &mut World, play: &mut Play, now: Now, event: Event) {
                 wire::say(world, entity, peer, &told);
             }
         }
-        Event::Delay { at, delay } => trigger(world, InputDelayChanged { entity, at, delay }),
+        Event::Delay { at, delay } => {
+            play.delay.iter_mut().for_each(|chooser| chooser.follow(now, at, delay));
+            trigger(world, InputDelayChanged { entity, at, delay });
+        }
         Event::NoQuorum => trigger(world, NoQuorum { entity }),
         Event::Restored(_) => {}
         Event::Dropped => play.dropped = true,

@@ -23,6 +23,8 @@ pub struct RollbackStatus {
     pub confirmed: i32,
     /// Ticks that our inputs wait.
     pub delay: u8,
+    /// Ticks that may run on predictions: fewer than in the settings, if this machine is too slow for more.
+    pub prediction: u8,
     /// Players whose inputs are guessed in the newest tick though they should have come.
     pub late: u8,
     /// The newest state that is final for us, by the tick that follows it, and its checksum.
@@ -47,6 +49,7 @@ pub(crate) fn refresh(
         simulated: session.current(),
         confirmed: session.confirmed(),
         delay: session.delay().clamp(0, 255) as u8,
+        prediction: play.pace.limit(),
         late: session
             .inputs(session.current() - 1)
             .filter(|input| input.status == InputStatus::Late)

@@ -19,6 +19,8 @@ pub(crate) enum Told {
     Players(u8),
     /// Who plays in the match that begins, or runs.
     Seating(Seating),
+    /// To the host: so many ticks of input delay would keep inputs of others in time at the sender's machine.
+    Delay(u8),
 }
 
 /// A message of the machine on the reliable lane.

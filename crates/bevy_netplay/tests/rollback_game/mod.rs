@@ -183,8 +183,9 @@ pub fn status(net: &mut TestNet, index: usize) -> RollbackStatus {
     world.query::<&RollbackStatus>().iter(world).next().cloned().unwrap_or_default()
 }
 
+/// Inputs wait for two ticks whatever the path, so that there is something to roll back.
 pub fn plugin() -> RollbackPlugin {
-    RollbackPlugin { checksum_every: 10, ..Default::default() }
+    RollbackPlugin { checksum_every: 10, delay_max: 2, ..Default::default() }
 }
 
 pub fn host(net: &mut TestNet) -> usize {
@@ -289,8 +290,13 @@ impl Game {
 
     /// Starts it again.
     pub fn start_again(&mut self, i: usize, saved: &[u8]) {
+        self.add_as(i, plugin(), saved);
+    }
+
+    /// Starts it again with other settings.
+    pub fn add_as(&mut self, i: usize, plugin: RollbackPlugin, saved: &[u8]) {
         std::fs::write(&self.files[i], saved).expect("the file can be written");
-        self.add(i, plugin());
+        self.add(i, plugin);
         self.net.join(i, JoinLobby::quick(self.capacity));
     }
 
