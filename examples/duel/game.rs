@@ -1,6 +1,7 @@
 //! The simulation: what `FixedUpdate` does, on whole numbers, the same on every machine.
 
 use bevy::prelude::*;
+use bevy_netplay::prelude::*;
 use bevy_netplay::rollback::{
     AddDrawn, AddRollback, AddRollbackInput, DespawnRollback, Drawn, Player, PlayerInputs,
     Rollback, RollbackId,
@@ -132,13 +133,29 @@ pub fn plugin(app: &mut App) {
         .add_drawn::<Fighter>()
         .add_drawn::<Wave>()
         .insert_resource(Time::<Fixed>::from_hz(RATE))
-        .add_systems(FixedUpdate, (control, throw, fly, hit, wave_hits, walk, glow).chain());
+        .add_systems(FixedUpdate, (enter, control, throw, fly, hit, wave_hits, walk, glow).chain());
 }
 
 /// The fighters of a match, each in its corner.
 pub fn set_up(players: &[Player], commands: &mut Commands) {
     for player in players {
         commands.spawn(fighter(player.0));
+    }
+}
+
+/// Who has come into a match that runs gets a fighter.
+fn enter(
+    mut commands: Commands,
+    of: Option<Res<MatchTick>>,
+    inputs: Res<PlayerInputs<Pad>>,
+    fighters: Query<&Fighter>,
+) {
+    let in_match = of.is_some_and(|of| of.0.is_some());
+    let present = inputs.players().filter(|player| in_match && inputs.is_present(*player));
+    for player in present {
+        if fighters.iter().all(|fighter| fighter.player != player.0) {
+            commands.spawn(fighter(player.0));
+        }
     }
 }
 

@@ -42,6 +42,11 @@ struct Args {
     #[arg(long, value_name = "TICKS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=20))]
     delay: u8,
 
+    /// What these grow to while the path makes more than one in a hundred inputs late; no more than --delay
+    /// leaves them as they are.
+    #[arg(long, value_name = "TICKS", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=20))]
+    delay_max: u8,
+
     /// Ticks that may run on guesses of what the others do; with 0 every tick waits for them.
     #[arg(long, value_name = "TICKS", default_value_t = 24, value_parser = clap::value_parser!(u8).range(0..=32))]
     prediction: u8,
@@ -80,8 +85,19 @@ struct Args {
 
 fn main() -> AppExit {
     let args = Args::parse();
-    let Args { play, delay, prediction, desync_at, record, replay, seek, speed, check, check_seed } =
-        args;
+    let Args {
+        play,
+        delay,
+        delay_max,
+        prediction,
+        desync_at,
+        record,
+        replay,
+        seek,
+        speed,
+        check,
+        check_seed,
+    } = args;
     if let Some(ticks) = check {
         return check::run(ticks, check_seed);
     }
@@ -89,11 +105,12 @@ fn main() -> AppExit {
         return replay::run(play, &file, seek, speed);
     }
     let desync = desync_at.map(|tick| format!("--desync-at={tick}"));
-    let flags = [format!("--delay={delay}"), format!("--prediction={prediction}")];
+    let flags = [("delay", delay), ("delay-max", delay_max), ("prediction", prediction)]
+        .map(|(flag, ticks)| format!("--{flag}={ticks}"));
     let flags = flags.into_iter().chain(desync);
     Example::new("duel", play).flags(flags).run(|app, mode| {
         app.add_plugins((game::plugin, proof::plugin));
-        session::build(app, delay, prediction, desync_at);
+        session::build(app, (delay, delay_max), prediction, desync_at);
         if let Some(file) = record {
             app.insert_resource(RecordMatches::to_file(file));
         }

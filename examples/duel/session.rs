@@ -21,8 +21,11 @@ struct DesyncAt(u32);
 #[derive(Resource, Default)]
 pub struct Touched(pub bool);
 
-pub fn build(app: &mut App, delay: u8, prediction: u8, desync_at: Option<u32>) {
-    app.add_plugins(RollbackPlugin { delay, prediction, ..default() })
+/// Seats of a match: who comes while it runs takes one that is free.
+const SEATS: u8 = 4;
+
+pub fn build(app: &mut App, (delay, delay_max): (u8, u8), prediction: u8, desync_at: Option<u32>) {
+    app.add_plugins(RollbackPlugin { seats: SEATS, delay, delay_max, prediction, ..default() })
         .init_resource::<Touched>()
         .add_observer(recorded)
         .add_systems(ReadInputs, read)

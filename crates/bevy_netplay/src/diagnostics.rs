@@ -7,6 +7,7 @@ use bevy_ecs::prelude::*;
 use crate::NetplaySystems;
 use crate::match_time::{Match, SyncState, SyncStatus};
 use crate::peer::{LinkState, Peer, PeerStats};
+use crate::rollback::RollbackStatus;
 
 /// Smoothed round-trip time in milliseconds, mean over all peers.
 pub const RTT: DiagnosticPath = DiagnosticPath::const_new("netplay/rtt");
@@ -29,9 +30,13 @@ pub const CLOCK_UNCERTAINTY: DiagnosticPath =
     DiagnosticPath::const_new("netplay/clock_uncertainty");
 /// In a match: how far our game is behind the shared clock, in milliseconds.
 pub const TICK_ERROR: DiagnosticPath = DiagnosticPath::const_new("netplay/tick_error");
+/// In a rolled-back match: ticks that were run again in the frame.
+pub const ROLLBACK_DEPTH: DiagnosticPath = DiagnosticPath::const_new("netplay/rollback_depth");
+/// In a rolled-back match: ticks that ran on guesses and are not final.
+pub const PREDICTED: DiagnosticPath = DiagnosticPath::const_new("netplay/predicted_ticks");
 
 /// Measures [`RTT`], [`JITTER`], [`LOSS`], [`PEERS`], [`MESSAGES_SENT`], [`MESSAGES_RECEIVED`],
-/// [`CLOCK_ERROR`], [`CLOCK_UNCERTAINTY`] and [`TICK_ERROR`] every frame.
+/// [`CLOCK_ERROR`], [`CLOCK_UNCERTAINTY`], [`TICK_ERROR`], [`ROLLBACK_DEPTH`] and [`PREDICTED`] every frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NetplayDiagnosticsPlugin;
 
@@ -46,7 +51,12 @@ impl Plugin for NetplayDiagnosticsPlugin {
             .register_diagnostic(Diagnostic::new(CLOCK_ERROR).with_suffix(" ms"))
             .register_diagnostic(Diagnostic::new(CLOCK_UNCERTAINTY).with_suffix(" ms"))
             .register_diagnostic(Diagnostic::new(TICK_ERROR).with_suffix(" ms"))
-            .add_systems(PostUpdate, (measure, measure_clock).after(NetplaySystems::Send));
+            .register_diagnostic(Diagnostic::new(ROLLBACK_DEPTH).with_suffix(" ticks"))
+            .register_diagnostic(Diagnostic::new(PREDICTED).with_suffix(" ticks"))
+            .add_systems(
+                PostUpdate,
+                (measure, measure_clock, measure_rollback).after(NetplaySystems::Send),
+            );
     }
 }
 
@@ -60,6 +70,19 @@ fn measure_clock(mut diagnostics: Diagnostics, lobbies: Query<(&SyncStatus, Has<
     if in_match {
         diagnostics.add_measurement(&TICK_ERROR, || status.tick_error_ms.into());
     }
+}
+
+fn measure_rollback(
+    mut diagnostics: Diagnostics,
+    lobbies: Query<&RollbackStatus>,
+    mut before: Local<u64>,
+) {
+    let Some(status) = lobbies.iter().next() else { return };
+    let again = status.stats.resimulated;
+    let depth = again.saturating_sub(core::mem::replace(&mut *before, again));
+    diagnostics.add_measurement(&ROLLBACK_DEPTH, || depth as f64);
+    let predicted = status.simulated - 1 - status.confirmed;
+    diagnostics.add_measurement(&PREDICTED, || predicted.max(0).into());
 }
 
 fn measure(mut diagnostics: Diagnostics, peers: Query<(&PeerStats, &LinkState), With<Peer>>) {

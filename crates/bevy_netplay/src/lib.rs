@@ -101,7 +101,7 @@ pub use away::PauseWhileAway;
 pub use conditioner::LinkConditioner;
 pub use diagnostics::{
     CLOCK_ERROR, CLOCK_UNCERTAINTY, JITTER, LOSS, MESSAGES_RECEIVED, MESSAGES_SENT,
-    NetplayDiagnosticsPlugin, PEERS, RTT, TICK_ERROR,
+    NetplayDiagnosticsPlugin, PEERS, PREDICTED, ROLLBACK_DEPTH, RTT, TICK_ERROR,
 };
 pub use error::LobbyError;
 pub use lobby::{

@@ -5,7 +5,9 @@ mod rollback_game;
 
 use std::time::Duration;
 
+use bevy::diagnostic::DiagnosticsStore;
 use bevy::prelude::*;
+use bevy_netplay::ROLLBACK_DEPTH;
 use bevy_netplay::prelude::*;
 use bevy_netplay::rollback::{
     PredictionLimited, RollbackCheck, RollbackCheckPlugin, RollbackPlugin,
@@ -26,6 +28,9 @@ fn everybody_comes_to_the_same_state_over_a_bad_path() {
             assert_eq!(status.players.iter().filter(|seated| seated.local).count(), 1);
             assert!(status.playing && status.stats.rollbacks > 100, "{status:?}");
             assert_eq!(status.stats.refused.total(), 0, "{status:?}");
+            let world = game.net.app(i).world();
+            let depth = world.resource::<DiagnosticsStore>().get(&ROLLBACK_DEPTH).unwrap();
+            assert!(depth.values().any(|depth| *depth >= 1.0), "{depth:?}");
             let timestep = game.net.app(i).world().resource::<Time<Fixed>>().timestep();
             let log = game.log(i);
             assert!(log.sums.keys().copied().eq(0..log.sums.len() as u32), "no tick is left out");
