@@ -208,11 +208,11 @@ fn tell<E: Clone + PartialEq + Send + Sync + 'static>(
 mod tests {
     use super::*;
 
-    /// Fires these, and ends the frame.
-    fn frame(
-        effects: &mut Effects<u8>,
-        ticks: &[(i32, &[u8])],
-    ) -> (Vec<(i32, u8)>, Vec<(i32, u8)>) {
+    /// Ticks and effects.
+    type Told = Vec<(i32, u8)>;
+
+    /// Fires these, and ends the frame: what is told, and what is cancelled.
+    fn frame(effects: &mut Effects<u8>, ticks: &[(i32, &[u8])]) -> (Told, Told) {
         for (tick, all) in ticks {
             effects.tick = *tick;
             all.iter().for_each(|effect| effects.fire(*effect));
@@ -255,8 +255,7 @@ mod tests {
 
     #[test]
     fn what_was_fired_and_taken_back_in_one_frame_is_not_told() {
-        let mut effects = Effects::default();
-        effects.tick = 1;
+        let mut effects = Effects { tick: 1, ..Effects::default() };
         effects.fire(7);
         effects.rewind(1);
         assert_eq!(frame(&mut effects, &[(1, &[8])]), (vec![(1, 8)], vec![]));
