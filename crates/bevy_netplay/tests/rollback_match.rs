@@ -287,6 +287,57 @@ fn who_finds_no_free_seat_watches_until_there_is_one() {
 }
 
 #[test]
+fn the_dead_are_forgotten_also_without_checksums() {
+    use bevy_netplay::rollback::Despawned;
+    let settings = RollbackPlugin { checksum_every: 0, ..plugin() };
+    let mut game = Game::with("dead", 18, 2, &Conditions::perfect(), settings);
+    game.add(2, RollbackPlugin { local_players: 0, ..plugin() });
+    game.net.join(2, JoinLobby::quick(3));
+    game.net.step_until(300, |net| (0..3).all(|i| net.connected(i).len() == 2));
+    game.run(60);
+    game.start();
+    game.run(600);
+    for i in 0..3 {
+        let world = game.net.app(i).world_mut();
+        let dead = world.query::<&Despawned>().iter(world).count();
+        assert!(dead < 20, "app {i} keeps {dead} that have died");
+    }
+}
+
+/// What can be told, and not be read.
+#[derive(Component, Clone, serde::Serialize)]
+struct Secret(u8);
+
+impl<'de> serde::Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("it is a secret"))
+    }
+}
+
+#[test]
+fn who_cannot_read_the_state_of_the_others_says_so_and_asks_no_more() {
+    use bevy_netplay::rollback::{AddRollback as _, Rollback, RollbackError, SimulationBegins};
+    let mut game = Game::new("secret", 17, 2, &Conditions::perfect());
+    for i in 0..2 {
+        game.net.app(i).rollback::<Secret>().add_observer(
+            |_: On<SimulationBegins>, mut commands: Commands| {
+                commands.spawn((Rollback, Secret(7)));
+            },
+        );
+    }
+    game.start();
+    game.run(200);
+    game.add(2, plugin());
+    game.net.app(2).rollback::<Secret>();
+    game.net.join(2, JoinLobby::quick(3));
+    game.net.step_until(600, |net| !net.app(2).world().resource::<Log>().failed.is_empty());
+    game.run(200);
+    let failed = &game.log(2).failed;
+    assert!(matches!(failed[..], [RollbackError::Snapshot(_)]), "{failed:?}");
+    assert_eq!(game.log(0).stalled, 0);
+}
+
+#[test]
 fn who_has_no_players_watches_from_the_start() {
     let mut game = Game::new("nobody", 8, 2, &bad());
     game.add(2, RollbackPlugin { local_players: 0, ..plugin() });

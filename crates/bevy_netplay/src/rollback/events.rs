@@ -10,6 +10,7 @@ use netplay_rollback::{ConfigError, Player};
 use thiserror::Error;
 
 use super::id::RollbackId;
+use super::snapshot::SnapshotError;
 
 /// Tells the game, and lets its observers finish: what they spawn is there before the next tick, or the next
 /// state that is kept. `World::trigger` leaves their commands to whatever applies commands next.
@@ -203,6 +204,9 @@ pub enum RollbackError {
          all players have to run the same build"
     )]
     Types,
+    /// What the others sent as the state of the match cannot be read, three times.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// Another player came to another state, and [`DesyncPolicy::Stop`](super::DesyncPolicy::Stop) is set.
     #[error("players came to different states")]
     Desync,

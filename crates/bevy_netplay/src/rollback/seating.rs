@@ -29,7 +29,7 @@ use super::input::InputType;
 use super::late::{self, Claim};
 use super::record;
 use super::session::{Play, Playing, timestep};
-use super::snapshot::despawn_all;
+use super::snapshot::{SnapshotError, despawn_all};
 use super::state::States;
 use super::tick_rng::TickRng;
 use super::types::StateTypes;
@@ -40,6 +40,9 @@ use crate::settings::NetplaySettings;
 
 /// A new host seats the players if nobody has told it so for so long.
 const SEAT_AFTER: Duration = Duration::from_secs(1);
+
+/// States that cannot be read: after so many, it is our game that cannot read them.
+const UNREADABLE_MAX: u8 = 3;
 
 /// Messages of a session that are kept until it begins here, and their bytes: it begins within a second.
 const EARLY_MAX: usize = 256;
@@ -116,6 +119,8 @@ pub(crate) struct Seats {
     pub(super) claim: Claim,
     /// The match that cannot be played.
     refused: Option<i64>,
+    /// States of it that could not be read.
+    unreadable: u8,
     /// Since when we lead a match that another host had begun.
     inherited: Option<Now>,
     /// Messages of a session that we are not in yet.
@@ -135,19 +140,23 @@ pub(crate) fn note_players(world: &mut World, lobby: Entity, peer: PeerId, playe
 pub(crate) fn note_seating(world: &mut World, lobby: Entity, from: PeerId, seating: Seating) {
     let host = world.get::<Lobby>(lobby).map(|lobby| lobby.host);
     let plays = world.resource::<Playing>().play.is_some();
+    let current = world.get::<Match>(lobby).map(|of| of.timeline.start().as_micros());
     late::note(world, lobby, from, &seating);
     with(world, lobby, |seats| {
         let counts = match &seats.seating {
             Some((by, known)) if known.start_us == seating.start_us => {
                 Some(from) == host && Some(*by) != host
             }
-            _ => true,
+            // Of another match than ours only the host may tell.
+            Some((_, known)) => Some(from) == host || Some(known.id()) != current,
+            None => true,
         };
         // What we play by is settled.
         if counts && !plays {
             if seats.seating.as_ref().is_none_or(|(_, known)| known.id() != seating.id()) {
                 (seats.claim, seats.left) = (Claim::default(), BTreeSet::new());
                 seats.news.clear();
+                seats.unreadable = 0;
             }
             seats.seating = Some((from, seating));
         }
@@ -426,6 +435,19 @@ pub(crate) fn refuse(world: &mut World, lobby: Entity, error: RollbackError) {
     let start = world.get::<Match>(lobby).map(|of| of.timeline.start().as_micros());
     with(world, lobby, |seats| seats.refused = start);
     trigger(world, SimulationFailed { entity: lobby, error });
+}
+
+/// A state of the match could not be read: another one is asked for, a few times.
+pub(crate) fn note_unreadable(world: &mut World, lobby: Entity, error: SnapshotError) -> bool {
+    let mut often = false;
+    with(world, lobby, |seats| {
+        seats.unreadable += 1;
+        often = seats.unreadable >= UNREADABLE_MAX;
+    });
+    if often {
+        refuse(world, lobby, RollbackError::Snapshot(error));
+    }
+    often
 }
 
 /// We were dropped from the match: comes back into it.

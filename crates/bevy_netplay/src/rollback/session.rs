@@ -67,6 +67,8 @@ pub(crate) struct Play {
     pub(crate) desyncs: Desyncs,
     /// We have no seat.
     pub(crate) watches: bool,
+    /// Nothing more is played of this match.
+    refused: bool,
     /// The machine has dropped us: another one is to begin.
     pub(crate) dropped: bool,
     /// What is written of it, if the game wants that.
@@ -96,6 +98,7 @@ impl Play {
             waiting: BTreeMap::new(),
             desyncs: Desyncs::default(),
             watches: false,
+            refused: false,
             dropped: false,
             recording: None,
         }
@@ -220,6 +223,9 @@ pub(crate) fn run(world: &mut World) {
             play.find_gone(now);
         }
         perform(world, &mut play, now, false);
+        // Where no tick has to be guessed, hardly a state is kept, which would do it.
+        let first = play.session.confirmed().saturating_add(1);
+        world.resource_scope(|world, mut states: Mut<'_, States>| states.bury_before(world, first));
     });
     world.resource_mut::<Driven>().0 = false;
     let ran = play.ran() - ran;
@@ -232,7 +238,9 @@ pub(crate) fn run(world: &mut World) {
     }
     if play.dropped {
         record::end(world, &mut play);
-        seating::come_back(world, play.lobby);
+        if !play.refused {
+            seating::come_back(world, play.lobby);
+        }
     } else {
         world.resource_mut::<Playing>().play = Some(play);
     }
@@ -355,6 +363,7 @@ fn restore(world: &mut World, play: &mut Play, tick: i32, bytes: &[u8]) {
     if let Err(error) = read {
         tracing::error!(%error, "another player's state is not taken");
         play.dropped = true;
+        play.refused = seating::note_unreadable(world, play.lobby, error);
         return;
     }
     world.resource_mut::<States>().forget_all();

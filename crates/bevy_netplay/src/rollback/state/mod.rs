@@ -227,7 +227,8 @@ impl States {
         self.bury_before(world, i32::MAX);
     }
 
-    fn bury_before(&mut self, world: &mut World, tick: i32) {
+    /// Ends the entities that died before this tick: nothing goes back to before it any more.
+    pub(crate) fn bury_before(&mut self, world: &mut World, tick: i32) {
         let old = |(_, despawned): &(Entity, &Despawned)| despawned.tick < tick;
         self.buried.extend(self.dead.iter(world).filter(old).map(|(entity, _)| entity));
         for entity in self.buried.drain(..) {
