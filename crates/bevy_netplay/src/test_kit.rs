@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
+use bevy_ecs::schedule::SingleThreadedExecutor;
 use bevy_ecs::system::RunSystemOnce;
 use bevy_time::{TimePlugin, TimeUpdateStrategy};
 use netplay_protocol::PeerId;
@@ -42,6 +43,15 @@ pub const STEP: Duration = Duration::from_micros(16_667);
 /// machine is. A rollback that takes longer than its frame has consequences; with this, any system can be slow.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent(pub Duration);
+
+/// Runs the systems of all schedules that an app has on the thread that updates it. To wake other threads
+/// takes longer than most systems of a test do, and several times that on a busy machine.
+pub fn on_one_thread(app: &mut App) {
+    let mut schedules = app.world_mut().get_resource_or_init::<Schedules>();
+    for (_, schedule) in schedules.iter_mut() {
+        schedule.set_executor(SingleThreadedExecutor::new());
+    }
+}
 
 /// Apps on one virtual network, each in the lobby or on its way there.
 pub struct TestNet {
@@ -86,6 +96,7 @@ impl TestNet {
             .init_resource::<Spent>()
             .add_plugins((TimePlugin, plugins));
         setup(&mut app);
+        on_one_thread(&mut app);
         app.finish();
         app.cleanup();
         self.apps.insert(index, app);

@@ -11,6 +11,7 @@ use bevy_netplay::rollback::{
     PlayerInputs, Resimulating, RollbackCheck, RollbackCheckPlugin, RollbackPlugin, TickMessages,
     TickRng, TickState,
 };
+use bevy_netplay::test_kit::on_one_thread;
 use rollback_game::{Game, Pad, bad, plugin, status};
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +139,7 @@ fn messages_states_random_numbers_and_effects_are_the_same_when_a_tick_is_run_ag
         let mixed = sum.shots.wrapping_mul(7).wrapping_add(sum.in_storm);
         if mixed.is_multiple_of(3) || sum.draws.is_multiple_of(5) { vec![1, 2] } else { vec![1] }
     });
+    on_one_thread(&mut app);
     (0..600).for_each(|_| app.update());
     let world = app.world();
     world.resource::<RollbackCheck>().assert_same();

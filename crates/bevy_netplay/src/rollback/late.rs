@@ -163,32 +163,32 @@ fn is_seated(world: &World, lobby: Entity, me: PeerId) -> bool {
     seating.is_some_and(|(_, seating)| seating.is_listed(me))
 }
 
+/// Whether there is somebody without a seat, and a seat without anybody.
+fn may_give(seats: &Seats) -> bool {
+    let Some((_, seating)) = &seats.seating else { return false };
+    let mut told = seats.told.iter();
+    let free = |seat: &TakenSeat| seat.peer.is_none_or(|of| seats.left.contains(&of));
+    told.any(|(peer, players)| *players > 0 && !seating.is_listed(*peer))
+        && seating.seats.iter().any(free)
+}
+
 /// Gives a seat to each who has none.
 fn give(world: &mut World, lobby: Entity, me: PeerId) {
-    let connected = wire::peers(world, lobby);
-    let playing = world.resource::<Playing>().play.as_ref();
-    let members: Vec<PeerId> =
-        playing.map(|play| play.session.members().collect()).unwrap_or_default();
-    let mut told = None;
-    with(world, lobby, |seats| {
-        let Some((_, seating)) = &seats.seating else { return };
-        let mut new = seating.clone();
-        let left = |of: PeerId| seats.left.contains(&of) && !members.contains(&of);
-        for peer in connected.iter().filter(|peer| !seating.is_listed(**peer)) {
-            let Some(players) = seats.told.get(peer) else { continue };
-            let fits = |seat: &&mut TakenSeat| {
-                let free = seat.peer.is_none_or(left);
-                free && seat.players == *players
-            };
-            if let Some(seat) = new.seats.iter_mut().find(fits) {
-                (seat.peer, seat.given) = (Some(*peer), seat.given.saturating_add(1));
-            }
+    let Some(play) = &world.resource::<Playing>().play else { return };
+    let Some(seats) = world.get::<Seats>(lobby).filter(|seats| may_give(seats)) else { return };
+    let Some((_, seating)) = &seats.seating else { return };
+    let mut told = seating.clone();
+    for (peer, players) in seats.told.iter().filter(|(peer, _)| !seating.is_listed(**peer)) {
+        let left = |of: PeerId| seats.left.contains(&of) && !play.is_member(of);
+        let fits = |seat: &&mut TakenSeat| seat.players == *players && seat.peer.is_none_or(left);
+        if let Some(seat) = told.seats.iter_mut().find(fits) {
+            (seat.peer, seat.given) = (Some(*peer), seat.given.saturating_add(1));
         }
-        told = (new != *seating).then_some(new);
-    });
-    let Some(told) = told else { return };
-    note(world, lobby, me, &told);
-    connected.into_iter().for_each(|peer| tell(world, lobby, peer));
+    }
+    if told != *seating {
+        note(world, lobby, me, &told);
+        wire::peers(world, lobby).into_iter().for_each(|peer| tell(world, lobby, peer));
+    }
 }
 
 /// Ends to watch, and comes as a player.

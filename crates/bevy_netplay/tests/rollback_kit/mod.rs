@@ -5,6 +5,7 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy::time::{TimePlugin, TimeUpdateStrategy};
 use bevy_netplay::rollback::{RollbackCheck, RollbackCheckPlugin, RollbackPlugin};
+use bevy_netplay::test_kit::on_one_thread;
 
 /// With two players, if the game has an input.
 pub fn app(seed: u64) -> App {
@@ -17,6 +18,7 @@ pub fn app(seed: u64) -> App {
 }
 
 pub fn play(app: &mut App, frames: u32) -> &RollbackCheck {
+    on_one_thread(app);
     (0..frames).for_each(|_| app.update());
     app.world().resource::<RollbackCheck>()
 }
