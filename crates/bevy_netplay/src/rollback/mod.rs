@@ -205,6 +205,8 @@ impl Plugin for RollbackPlugin {
     fn build(&self, app: &mut App) {
         // What a session asks for: the ticks of its prediction, the one that is run, and one that is final.
         let states = States::new(app.world_mut(), usize::from(self.prediction) + 2);
+        // Known before the first entity has it: warnings go by its name.
+        app.world_mut().register_component::<Rollback>();
         app.insert_resource(states)
             .insert_resource(RollbackSettings(*self))
             .init_resource::<StateTypes>()
