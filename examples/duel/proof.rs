@@ -1,24 +1,33 @@
 //! Whether all players simulate the same game, and at what cost: for the summary.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
 
 use bevy::prelude::*;
 use bevy_netplay::prelude::*;
 use bevy_netplay::rollback::RollbackStatus;
 use netplay_examples::{Findings, playing};
 
-/// What was counted when play began.
+/// What was sent while play lasted.
 #[derive(Resource, Default)]
-struct Start(Option<(Instant, u64, u64)>);
+struct Sent {
+    /// What each link has counted. To a peer that comes back there is another one, which counts from zero.
+    of_links: BTreeMap<Entity, u64>,
+    datagrams: u64,
+    /// The sum of the times that the links were open.
+    link_seconds: f64,
+    /// Bytes of inputs when play began.
+    bytes_before: Option<u64>,
+}
 
 pub fn plugin(app: &mut App) {
-    app.init_resource::<Start>().add_systems(Update, note.run_if(playing));
+    app.init_resource::<Sent>().add_systems(Update, note.run_if(playing));
 }
 
 fn note(
     status: Single<&RollbackStatus>,
-    peers: Query<&PeerStats>,
-    mut start: ResMut<Start>,
+    links: Query<(Entity, &LinkState, &PeerStats)>,
+    time: Res<Time<Real>>,
+    mut sent: ResMut<Sent>,
     mut findings: ResMut<Findings>,
 ) {
     if let Some((tick, checksum)) = status.checksum {
@@ -38,13 +47,18 @@ fn note(
     let confirmed = u64::try_from(status.confirmed + 1).unwrap_or(0);
     findings.least.insert("confirmed_ticks".into(), confirmed);
 
-    let datagrams: u64 = peers.iter().map(|peer| peer.link.datagrams_sent).sum();
-    let (since, datagrams_before, bytes_before) =
-        *start.0.get_or_insert((Instant::now(), datagrams, stats.block_bytes));
-    let per = since.elapsed().as_secs_f64() * peers.iter().count() as f64;
-    if per > 0.0 {
-        let packets = datagrams.saturating_sub(datagrams_before) as f64 / per;
-        let bytes = (stats.block_bytes - bytes_before) as f64 / per;
+    for (peer, link, of) in &links {
+        let now = of.link.datagrams_sent;
+        let before = sent.of_links.insert(peer, now).unwrap_or(now);
+        sent.datagrams += now.checked_sub(before).unwrap_or(now);
+        if link.is_open() {
+            sent.link_seconds += time.delta_secs_f64();
+        }
+    }
+    let bytes_before = *sent.bytes_before.get_or_insert(stats.block_bytes);
+    if sent.link_seconds > 0.0 {
+        let packets = sent.datagrams as f64 / sent.link_seconds;
+        let bytes = (stats.block_bytes - bytes_before) as f64 / sent.link_seconds;
         findings.mean.insert("packets_per_s".into(), packets);
         findings.mean.insert("input_bytes_per_s".into(), bytes);
     }

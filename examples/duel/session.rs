@@ -6,7 +6,8 @@ use bevy::prelude::*;
 use bevy_netplay::prelude::*;
 use bevy_netplay::rollback::{
     Desync, LocalInputs, PlayersJoined, PlayersLeft, ReadInputs, RecordingEnded, Resimulating,
-    RollbackPlugin, SimulationBegins, SimulationFailed, SimulationRestored, TickButtons,
+    RollbackPlugin, SimulationBegins, SimulationFailed, SimulationRestored, SimulationResumed,
+    SimulationStalled, TickButtons,
 };
 use netplay_examples::Findings;
 
@@ -34,6 +35,13 @@ pub fn build(app: &mut App, (delay, delay_max): (u8, u8), prediction: u8, desync
             info!("comes into the match at tick {}", restored.tick);
         })
         .add_observer(|failed: On<SimulationFailed>| error!("no match: {}", failed.error))
+        .add_observer(|stalled: On<SimulationStalled>| {
+            let players: Vec<u8> = stalled.players.iter().map(|player| player.0 + 1).collect();
+            info!("waits for the inputs of players {players:?}");
+        })
+        .add_observer(|resumed: On<SimulationResumed>| {
+            info!("goes on, after {} ticks", resumed.ticks);
+        })
         .add_observer(|left: On<PlayersLeft>| {
             info!("{} plays no more, from tick {} on", left.peer.short(), left.at);
         })
