@@ -6,7 +6,9 @@
 mod support;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use support::{LobbyServer, Program, STEP, duel, limit, until};
@@ -118,11 +120,42 @@ impl Drop for Duels {
     }
 }
 
+/// Says when this machine paused: what was waited for it is not the game's fault.
+struct Pauses(Arc<AtomicBool>);
+
+impl Pauses {
+    fn watch() -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let ended = ends.clone();
+        std::thread::spawn(move || {
+            let mut last = Instant::now();
+            while !ended.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+                let now = Instant::now();
+                if now - last > Duration::from_millis(80) {
+                    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                    let (minute, second) = (at.as_secs() / 60 % 60, at.as_secs_f64() % 60.0);
+                    eprintln!("{minute:02}:{second:06.3} the machine paused for {:?}", now - last);
+                }
+                last = now;
+            }
+        });
+        Self(ends)
+    }
+}
+
+impl Drop for Pauses {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One of them is killed, and comes back into the match.
 fn one_is_killed_and_comes_back(players: usize) {
     let long = std::env::var("NETPLAY_SECONDS").ok().and_then(|text| text.parse().ok());
     let seconds = long.unwrap_or(8 + 4 * players as u64);
     let duels = Duels::new(&players.to_string());
+    let _pauses = long.map(|_| Pauses::watch());
     let mut all = duels.begin(players, seconds);
     std::thread::sleep(Duration::from_secs(seconds / 3));
     all.remove(1).kill();
@@ -130,12 +163,11 @@ fn one_is_killed_and_comes_back(players: usize) {
     let mut back = duels.play(1, seconds / 3, &[]);
     back.says("the match", STEP, |line| line.contains("comes into the match").then_some(()));
     assert!(until(STEP, || all[0].count(" plays from tick ") == players - 1), "it is not back");
-    let mut summaries = vec![back.succeeds(limit(seconds / 3)).summary()];
-    for mut player in all {
-        summaries.push(player.succeeds(limit(seconds)).summary());
-    }
-    for summary in &summaries {
-        eprintln!("{summary}");
+    let mut ends = vec![back.succeeds(limit(seconds / 3))];
+    ends.extend(all.into_iter().map(|mut player| player.succeeds(limit(seconds))));
+    let summaries: Vec<Value> = ends.iter().map(support::Ended::summary).collect();
+    for (ended, summary) in ends.iter().zip(&summaries) {
+        eprintln!("{}{summary}", ended.stderr);
         assert_eq!(summary["checksums_equal"], true, "{summary}");
     }
     // A short run says little of that: machines are busy at the start of four processes.
