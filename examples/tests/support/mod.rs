@@ -137,9 +137,14 @@ impl Program {
         assert!(found.is_some(), "{}: not {times} times {text:?} within {limit:?}", self.name);
     }
 
+    /// What it has written on stderr.
+    pub fn lines(&self) -> Vec<String> {
+        self.stderr.lines()
+    }
+
     /// How many lines on standard error contain this.
     pub fn count(&self, text: &str) -> usize {
-        self.stderr.lines().iter().filter(|line| line.contains(text)).count()
+        self.lines().iter().filter(|line| line.contains(text)).count()
     }
 
     /// The process id.
