@@ -72,7 +72,8 @@ fn graph_at() -> Vec2 {
 
 fn write(mut commands: Commands) {
     commands.spawn((StatusText, line(15.0, under_scores())));
-    commands.spawn((GraphText, line(13.0, graph_at() + Vec2::new(0.0, -8.0))));
+    let right = graph_at() + Vec2::new(SHOWN as f32 * FRAME + 4.0, -8.0);
+    commands.spawn(line(13.0, right)).insert((GraphText, Anchor::TOP_RIGHT));
 }
 
 fn write_scores(mut commands: Commands) {
