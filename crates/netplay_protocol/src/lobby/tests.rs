@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ids::{GameId, LobbyCode, PeerId};
+use crate::limits::{LOBBY_MEMBERS_MAX, SDP_MAX};
 
 fn peer(n: u128) -> PeerId {
     PeerId::from_u128(n)

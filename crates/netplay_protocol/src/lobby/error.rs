@@ -1,0 +1,77 @@
+//! Why something is refused.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::limits::LOBBY_MESSAGE_MAX;
+
+/// Why the server refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// Not JSON, not a known message, or against a rule of its fields.
+    #[error("malformed message")]
+    Malformed,
+    /// Another protocol version.
+    #[error("protocol version not supported")]
+    Version,
+    /// `hello` must come first, and once.
+    #[error("hello must come first, and once")]
+    Order,
+    /// No lobby has this code.
+    #[error("no lobby has this code")]
+    NoSuchLobby,
+    /// The lobby has no free seat.
+    #[error("the lobby is full")]
+    LobbyFull,
+    /// The player is in a lobby already.
+    #[error("already in a lobby")]
+    AlreadyInLobby,
+    /// The player is in no lobby.
+    #[error("not in a lobby")]
+    NotInLobby,
+    /// The receiver is no member of the player's lobby.
+    #[error("no such member in this lobby")]
+    NoSuchMember,
+    /// Too many messages; the socket may be closed.
+    #[error("too many messages")]
+    RateLimited,
+    /// The server is at one of its limits.
+    #[error("the server is full")]
+    ServerFull,
+    /// The lobby is coming back after a restart of the server: its members first.
+    #[error("the lobby is coming back: its members first")]
+    NotYet,
+    /// The session cannot be resumed: start a new one.
+    #[error("the session cannot be resumed")]
+    SessionGone,
+    /// The session was taken up by a newer connection.
+    #[error("the session continues on another connection")]
+    Superseded,
+    /// The player did not read fast enough.
+    #[error("the connection was too slow")]
+    TooSlow,
+    /// A code of a newer server.
+    #[error("an error this version does not know")]
+    #[serde(other)]
+    Other,
+}
+
+/// Why a JSON message was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// More than [`LOBBY_MESSAGE_MAX`] bytes.
+    #[error("the message has {0} bytes; {LOBBY_MESSAGE_MAX} are allowed")]
+    TooLarge(usize),
+    /// Not JSON, or not a known message.
+    #[error("the message is malformed: {0}")]
+    Json(String),
+    /// A field is out of its range.
+    #[error("{field} is out of its range")]
+    Range {
+        /// Which field.
+        field: &'static str,
+    },
+}
