@@ -3,7 +3,7 @@
 use netplay_protocol::Lane;
 use netplay_protocol::ids::InvalidId;
 use netplay_protocol::schema::SchemaError;
-use netplay_transport::{CommandError, EndReason, ErrorCode, OpenError};
+use netplay_transport::{CommandError, EndReason, ErrorCode, LeaveReason, OpenError};
 use thiserror::Error;
 
 /// Why a player is not in a lobby. All of these are final for the lobby entity: despawn it, and spawn
@@ -19,6 +19,12 @@ pub enum LobbyError {
         code: ErrorCode,
         /// Why, for people.
         text: String,
+    },
+    /// We are not in the lobby any more: its host has put us out, or it is closed.
+    #[error("{}", removed(*reason))]
+    Removed {
+        /// Why.
+        reason: LeaveReason,
     },
     /// The server's address is malformed.
     #[error(transparent)]
@@ -54,4 +60,12 @@ pub enum LobbyError {
     /// The session ended by itself.
     #[error(transparent)]
     Ended(#[from] EndReason),
+}
+
+const fn removed(reason: LeaveReason) -> &'static str {
+    match reason {
+        LeaveReason::Kicked => "the host has put us out of the lobby",
+        LeaveReason::Banned => "the host has put us out of the lobby for good",
+        _ => "the lobby is closed",
+    }
 }

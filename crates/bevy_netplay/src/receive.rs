@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 use bevy_time::{Real, Time};
 use netplay_protocol::PeerId;
 use netplay_transport::{
-    EndReason, InboundInputs, InboundPacket, LobbyState, Polled, SessionEvent,
+    EndReason, InboundInputs, InboundPacket, LobbyState, Polled, SessionEvent, Visibility,
 };
 
 use crate::conditioner::LinkConditioner;
@@ -155,6 +155,7 @@ fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
         SessionEvent::JoinRefused { code, text } => {
             fail_to_join(world, lobby, LobbyError::Refused { code, text });
         }
+        SessionEvent::Removed(reason) => fail(world, lobby, LobbyError::Removed { reason }),
         SessionEvent::LobbyGone => {
             tracing::warn!("the lobby server no longer knows the lobby; asking for it again");
         }
@@ -199,7 +200,7 @@ fn joined(world: &mut World, lobby: Entity, state: LobbyState) {
         code: state.code,
         name: state.options.name,
         capacity: state.options.capacity,
-        public: state.options.public,
+        public: state.options.visibility == Visibility::Public,
         me,
         host: state.host,
         seats_kept: Duration::from_secs(state.options.seat_secs.into()),

@@ -8,10 +8,11 @@ use core::time::Duration;
 
 use netplay_lobby::{Config, ConnectionId, Directory, Input, Key, Output, RateLimit};
 use netplay_protocol::lobby::{
-    ClientMessage, LobbyOptions, LobbyState, Resume, ResumeToken, ServerFrame, ServerMessage,
-    SessionKind, Signal, SignalBody,
+    ClientMessage, Entry, InviteToken, JoinWith, LobbyOptions, LobbyState, OptionsChange, Password,
+    PlaceChange, Rejoin, Resume, ResumeToken, ServerFrame, ServerMessage, SessionKind, Signal,
+    SignalBody, Tier, Visibility,
 };
-use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
+use netplay_protocol::{DataKey, GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
 
 use crate::script::Script;
 
@@ -39,6 +40,7 @@ struct World {
     clients: [Option<Client>; CLIENTS],
     tokens: Vec<(PeerId, ResumeToken)>,
     codes: Vec<LobbyCode>,
+    invites: Vec<InviteToken>,
 }
 
 /// A lobby server and its clients.
@@ -54,6 +56,7 @@ pub fn lobby(data: &[u8]) {
         clients: [const { None }; CLIENTS],
         tokens: Vec::new(),
         codes: Vec::new(),
+        invites: Vec::new(),
     };
     while !script.is_over() {
         world.step(&mut script);
@@ -70,7 +73,8 @@ pub fn lobby(data: &[u8]) {
 fn config(kind: usize) -> Config {
     let limit = |burst| RateLimit { burst, per_second: burst };
     let (loose, tight) = (limit(10_000), RateLimit { burst: 4, per_second: 1 });
-    let generous = Config { messages: loose, signals: loose, joins: loose, ..Config::default() };
+    let (messages, signals, joins, invites) = (loose, loose, loose, loose);
+    let generous = Config { messages, signals, joins, invites, ..Config::default() };
     match kind {
         0 => generous,
         1 => Config { log_frames: 3, log_bytes: 800, log_bytes_total: 2000, ..generous },
@@ -92,16 +96,16 @@ fn directory(config: &Config, boot: u8) -> Directory {
 
 impl World {
     fn step(&mut self, script: &mut Script<'_>) {
-        let (what, who) = (script.below(18), script.below(CLIENTS));
+        let (what, who) = (script.below(24), script.below(CLIENTS));
         let request = 1;
         let message = match what {
             0 | 1 => return self.connect(who, script),
             2 => return self.disconnect(who),
             3 => return self.wait(Duration::from_millis(u64::from(script.u16()))),
-            4 => ClientMessage::Create { request, options: options(script) },
-            5 => ClientMessage::QuickJoin { request, options: options(script) },
-            6 => ClientMessage::Join { request, code: self.code(script) },
-            7 => ClientMessage::List { request },
+            4 => ClientMessage::create(request, options(script)),
+            5 => ClientMessage::quick_join(request, options(script)),
+            6 => ClientMessage::Join { request, code: self.code(script), with: self.with(script) },
+            7 => ClientMessage::search(request),
             8 => ClientMessage::Leave { request },
             9 | 10 => ClientMessage::Signal { to: self.peer(script), signal: signal(script) },
             11 => ClientMessage::ReportLost { peer: self.peer(script) },
@@ -110,9 +114,56 @@ impl World {
             14 => return self.text(who, script.short()),
             15 => return self.restart(),
             16 => return self.input(Input::Tick),
+            17..=22 => self.hosting(script),
             _ => return self.hello(who, script),
         };
         self.say(who, message);
+    }
+
+    fn with(&self, script: &mut Script<'_>) -> JoinWith {
+        let kind = script.u8();
+        let invite = self.invites.get(usize::from(kind % 8)).cloned();
+        let password = (kind & 64 != 0).then(|| password(kind));
+        JoinWith { password, invite, spectate: kind & 128 != 0, ..JoinWith::default() }
+    }
+
+    /// What members do in a lobby.
+    fn hosting(&self, script: &mut Script<'_>) -> ClientMessage {
+        let (request, peer, number) = (1, self.peer(script), script.u8());
+        let key = DataKey::new(format!("k{}", number % 4)).expect("a plain name");
+        let set = number & 64 != 0;
+        match script.below(14) {
+            0 => ClientMessage::Update { request, change: change(script) },
+            1 => {
+                let tier = [Tier::Public, Tier::Members, Tier::Host][usize::from(number % 3)];
+                let entry = set.then(|| Entry { value: i64::from(number).into(), tier });
+                let revision = (number & 128 != 0).then(|| script.u8().into());
+                ClientMessage::SetData { request, revision, changes: [(key, entry)].into() }
+            }
+            2 => {
+                let changes = [(key, set.then(|| "value".into()))].into();
+                ClientMessage::SetMemberData { request, changes }
+            }
+            3 => {
+                let slot = Some(set.then_some(number % 8));
+                let change = PlaceChange { slot, team: Some(Some(number % 4)), role: None };
+                ClientMessage::Place { request, peer, change }
+            }
+            4 => ClientMessage::Ready { ready: set },
+            5 => ClientMessage::ReadyCheck { request, secs: number.into() },
+            6 => ClientMessage::Countdown { request, ms: u32::from(number) * 10 },
+            7 => ClientMessage::CancelCountdown { request },
+            8 => ClientMessage::SetPlaying { request, playing: set },
+            9 => {
+                let rejoin =
+                    [Rejoin::Free, Rejoin::Invited, Rejoin::Never][usize::from(number % 3)];
+                ClientMessage::Kick { request, peer, rejoin }
+            }
+            10 => ClientMessage::Unban { request, peer },
+            11 => ClientMessage::Promote { request, peer },
+            12 => ClientMessage::Reserve { request, peers: vec![peer; 3], secs: number.into() },
+            _ => ClientMessage::Invite { request, to: set.then_some(peer), secs: number.into() },
+        }
     }
 
     fn input(&mut self, input: Input) {
@@ -163,7 +214,11 @@ impl World {
                 self.tokens.push((peer.expect("after a welcome"), token));
             }
             ServerMessage::Joined { lobby, .. } => self.entered(&lobby, peer),
+            ServerMessage::Invitation { invite, .. } => self.invites.push(invite),
             _ => {}
+        }
+        if self.invites.len() > REMEMBERED {
+            self.invites.remove(0);
         }
         if self.tokens.len() > REMEMBERED {
             self.tokens.remove(0);
@@ -171,7 +226,10 @@ impl World {
     }
 
     fn entered(&mut self, lobby: &LobbyState, peer: Option<PeerId>) {
-        assert!(lobby.members.len() <= lobby.options.capacity.into());
+        let players = lobby.members.iter().filter(|member| member.slot.is_some()).count();
+        assert!(players <= lobby.options.capacity.into(), "{lobby:?}");
+        let watch = lobby.members.len() - players;
+        assert!(watch <= lobby.options.spectators.into(), "{lobby:?}");
         assert!(lobby.members.iter().any(|member| Some(member.peer) == peer), "{lobby:?}");
         if !self.codes.contains(&lobby.code) {
             self.codes.push(lobby.code);
@@ -233,7 +291,7 @@ impl World {
             Resume { peer, token, seen, restart: kind & 32 != 0 }
         });
         let protocol = if kind == 255 { 0 } else { PROTOCOL_VERSION };
-        self.say(who, ClientMessage::Hello { protocol, game, resume });
+        self.say(who, ClientMessage::Hello { protocol, game, build: None, resume });
     }
 
     fn disconnect(&mut self, who: usize) {
@@ -284,8 +342,35 @@ impl World {
 
 fn options(script: &mut Script<'_>) -> LobbyOptions {
     let kind = script.u8();
-    let options = LobbyOptions { public: kind & 64 == 0, ..LobbyOptions::public(1 + kind % 4) };
+    let all = [Visibility::Public, Visibility::Private, Visibility::Hidden, Visibility::Public];
+    let visibility = all[usize::from(kind >> 4 & 3)];
+    let spectators = kind >> 3 & 1;
+    let options = LobbyOptions { visibility, spectators, ..LobbyOptions::public(1 + kind % 4) };
     options.keep_seats(if kind & 128 == 0 { 0 } else { script.u8().into() })
+}
+
+fn change(script: &mut Script<'_>) -> OptionsChange {
+    let (kind, more) = (script.u8(), script.u8());
+    let given = |bit: u8| kind >> bit & 1 != 0;
+    OptionsChange {
+        capacity: given(0).then_some(more % 8),
+        visibility: given(1).then_some(if given(2) {
+            Visibility::Public
+        } else {
+            Visibility::Hidden
+        }),
+        seat_secs: given(3).then_some(more.into()),
+        spectators: given(4).then_some(more % 4),
+        locked: given(5).then_some(given(2)),
+        no_late_join: given(6).then_some(given(2)),
+        password: given(7).then(|| password(more)),
+        name: None,
+    }
+}
+
+/// One of four, one of which is none.
+fn password(kind: u8) -> Password {
+    Password("x".repeat((kind % 4).into()))
 }
 
 fn signal(script: &mut Script<'_>) -> Signal {

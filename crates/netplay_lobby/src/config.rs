@@ -54,6 +54,15 @@ pub struct Config {
     /// Joins by code of one connection: nobody types faster, and guessing 39 bits must stay
     /// hopeless.
     pub joins: RateLimit,
+    /// Wrong passwords for one lobby, of everybody together: who has many addresses would guess faster. Who
+    /// uses it up keeps the next ones from entering by password, not by invitation.
+    pub passwords: RateLimit,
+    /// Lines of chat of one connection.
+    pub chat: RateLimit,
+    /// Invitations of one connection: each is shown to somebody.
+    pub invites: RateLimit,
+    /// How long a lobby lives at most. Longer than anybody plays, and a lobby that was forgotten goes.
+    pub lobby_lifetime: Duration,
     /// When a client that met a full server may try again.
     pub full_retry: Duration,
 }
@@ -77,6 +86,10 @@ impl Default for Config {
             messages: RateLimit { burst: 60, per_second: 10 },
             signals: RateLimit { burst: 600, per_second: 100 },
             joins: RateLimit { burst: 10, per_second: 1 },
+            passwords: RateLimit { burst: 30, per_second: 1 },
+            chat: RateLimit { burst: 5, per_second: 1 },
+            invites: RateLimit { burst: 10, per_second: 1 },
+            lobby_lifetime: Duration::from_secs(24 * 3600),
             full_retry: Duration::from_secs(5),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use netplay_protocol::lobby::{ServerFrame, ServerMessage, SignalBody};
+use netplay_protocol::lobby::{Member, MemberData, ServerFrame, ServerMessage, SignalBody, Value};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -73,13 +73,45 @@ fn weight(frame: &ServerFrame) -> usize {
             }
             SignalBody::Bye | SignalBody::Lost | SignalBody::Withdraw => 0,
         },
-        ServerMessage::Joined { lobby, .. } => lobby.members.len() * 64 + lobby.options.name.len(),
-        ServerMessage::Lobbies { lobbies, .. } => lobbies.len() * 128,
-        ServerMessage::Error { text, .. } => text.len(),
+        ServerMessage::Joined { lobby, .. } => {
+            let members = lobby.members.iter().map(|member| 64 + member_bytes(member));
+            members.sum::<usize>() + lobby.options.name.len() + lobby.data.len() * 64
+        }
+        ServerMessage::MemberJoined { member } | ServerMessage::MemberChanged { member } => {
+            member_bytes(member)
+        }
+        ServerMessage::DataChanged { changes, .. } => changes
+            .iter()
+            .map(|(key, entry)| {
+                64 + key.as_str().len() + entry.as_ref().map_or(0, |e| bytes(&e.value))
+            })
+            .sum(),
+        ServerMessage::Lobbies { lobbies, .. } => {
+            lobbies.iter().map(|lobby| 128 + values_bytes(&lobby.data)).sum()
+        }
+        ServerMessage::Invited { lobby, invite, .. } => values_bytes(&lobby.data) + invite.0.len(),
+        ServerMessage::Invitation { invite, .. } => invite.0.len(),
+        ServerMessage::Chat { text, .. } | ServerMessage::Error { text, .. } => text.len(),
+        ServerMessage::ReadyCheckEnds { missing, .. } => missing.len() * 40,
         ServerMessage::Token { token } => token.0.len(),
         _ => 0,
     };
     content + 192
+}
+
+fn member_bytes(member: &Member) -> usize {
+    values_bytes(&member.data) + member.role.as_ref().map_or(0, |role| role.as_str().len())
+}
+
+fn values_bytes(data: &MemberData) -> usize {
+    data.iter().map(|(key, value)| 64 + key.as_str().len() + bytes(value)).sum()
+}
+
+fn bytes(value: &Value) -> usize {
+    match value {
+        Value::Number(_) => 8,
+        Value::Text(text) => text.len(),
+    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,16 @@ impl Bucket {
         Self { level: i64::from(limit.burst) * TOKEN, at: now }
     }
 
+    /// Until there is a token to take, if there is none now.
+    pub(crate) fn wait(&self, limit: RateLimit, now: Now) -> Option<Duration> {
+        let mut then = self.clone();
+        match then.take(limit, now) {
+            Verdict::Go => None,
+            Verdict::Wait(wait) => Some(wait),
+            Verdict::Abuse => Some(Duration::from_secs(1)),
+        }
+    }
+
     /// Takes one token, or says why not.
     pub(crate) fn take(&mut self, limit: RateLimit, now: Now) -> Verdict {
         let full = i64::from(limit.burst) * TOKEN;

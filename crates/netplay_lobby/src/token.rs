@@ -1,15 +1,22 @@
-//! Resume tokens: what a server has to know of a player to take it up again, signed by the server.
+//! What the server gives to players and believes when they bring it back, signed by the server: resume
+//! tokens, which say what it has to know of a player to take it up again, and invitations. And what it
+//! keeps of passwords.
 //!
-//! Guaranteed: nobody without the key makes or changes one. Not guaranteed: that it is used once, or by
-//! the player it was made for: it is a secret.
+//! Guaranteed: nobody without the key makes or changes one, or reads a password in one. Not guaranteed: that
+//! a token is used once, or by the player it was made for: it is a secret.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use netplay_protocol::lobby::{LobbyOptions, ResumeToken};
-use netplay_protocol::{GameId, LobbyCode, PeerId};
+use netplay_protocol::lobby::{
+    InviteToken, LobbyData, LobbyOptions, MemberData, Password, ResumeToken,
+};
+use netplay_protocol::{LobbyCode, PeerId, RoleId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+
+use crate::lobby::Realm;
 
 /// With which a server signs its tokens. A server that is started with the key of the one before
 /// takes up that one's players.
@@ -26,7 +33,8 @@ impl core::fmt::Debug for Key {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Statement {
     pub(crate) peer: PeerId,
-    pub(crate) game: GameId,
+    #[serde(flatten)]
+    pub(crate) realm: Realm,
     /// Which start of the server made it.
     pub(crate) boot: u64,
     /// Which start of the player's game it is for.
@@ -45,40 +53,108 @@ pub(crate) struct Seat {
     pub(crate) lobby: u64,
     pub(crate) code: LobbyCode,
     pub(crate) options: LobbyOptions,
+    /// Its password, as [`Key::password`] keeps it.
+    pub(crate) password: Option<String>,
     /// Members with smaller numbers have been there longer.
     pub(crate) number: u32,
+    pub(crate) slot: Option<u8>,
+    pub(crate) team: Option<u8>,
+    pub(crate) role: Option<RoleId>,
+    pub(crate) data: MemberData,
     pub(crate) host: PeerId,
     /// How often the lobby has had another host: the newest statement counts.
     pub(crate) term: u32,
+    /// The host's: how often the lobby's values had changed, and the values.
+    pub(crate) revision: u64,
+    pub(crate) lobby_data: LobbyData,
+}
+
+/// What an invitation says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Invitation {
+    pub(crate) lobby: u64,
+    /// For whom, if not for whoever has it.
+    pub(crate) to: Option<PeerId>,
+    /// In microseconds of the server that made it.
+    pub(crate) made: u64,
+    /// Which start of the server that was.
+    pub(crate) boot: u64,
+    /// In seconds of Unix time.
+    pub(crate) expires: u64,
+}
+
+/// What a signature is for: what was signed for one thing says nothing as another.
+#[derive(Clone, Copy)]
+enum For {
+    Resume,
+    Invitation,
+    Password,
 }
 
 impl Key {
-    fn mac(&self, payload: &str) -> Hmac<Sha256> {
+    fn mac(&self, of: For, payload: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any length is a key");
-        mac.update(payload.as_bytes());
+        mac.update(&[of as u8]);
+        mac.update(payload);
         mac
     }
 
-    pub(crate) fn sign(&self, statement: &Statement) -> ResumeToken {
+    fn seal(&self, of: For, statement: &impl Serialize) -> String {
         let json = serde_json::to_vec(statement).expect("plain fields are always JSON");
         let mut token = URL_SAFE_NO_PAD.encode(json);
-        let tag = self.mac(&token).finalize().into_bytes();
+        let tag = self.mac(of, token.as_bytes()).finalize().into_bytes();
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(tag, &mut token);
-        ResumeToken(token)
+        token
+    }
+
+    fn open<T: DeserializeOwned>(&self, of: For, token: &str) -> Option<T> {
+        let (payload, tag) = token.split_once('.')?;
+        let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
+        self.mac(of, payload.as_bytes()).verify_slice(&tag).ok()?;
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+    }
+
+    pub(crate) fn sign(&self, statement: &Statement) -> ResumeToken {
+        ResumeToken(self.seal(For::Resume, statement))
     }
 
     /// What it says, if it was signed with this key.
     pub(crate) fn read(&self, token: &ResumeToken) -> Option<Statement> {
-        let (payload, tag) = token.0.split_once('.')?;
-        let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
-        self.mac(payload).verify_slice(&tag).ok()?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+        self.open(For::Resume, &token.0)
+    }
+
+    pub(crate) fn invite(&self, invitation: &Invitation) -> InviteToken {
+        InviteToken(self.seal(For::Invitation, invitation))
+    }
+
+    /// What it says, if it was signed with this key.
+    pub(crate) fn read_invite(&self, token: &InviteToken) -> Option<Invitation> {
+        self.open(For::Invitation, &token.0)
+    }
+
+    /// What is kept of a lobby's password. The empty one is none.
+    pub(crate) fn password(&self, lobby: u64, password: &Password) -> Option<String> {
+        let tag = self.password_mac(lobby, password).finalize().into_bytes();
+        (!password.0.is_empty()).then(|| URL_SAFE_NO_PAD.encode(tag))
+    }
+
+    /// Whether it is the one of which this was kept.
+    pub(crate) fn is_password(&self, lobby: u64, password: &Password, kept: &str) -> bool {
+        let kept = URL_SAFE_NO_PAD.decode(kept).unwrap_or_default();
+        self.password_mac(lobby, password).verify_slice(&kept).is_ok()
+    }
+
+    fn password_mac(&self, lobby: u64, password: &Password) -> Hmac<Sha256> {
+        let mut mac = self.mac(For::Password, &lobby.to_le_bytes());
+        mac.update(password.0.as_bytes());
+        mac
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use netplay_protocol::GameId;
     use proptest::prelude::*;
 
     use super::*;
@@ -89,12 +165,19 @@ mod tests {
             lobby: 1,
             code: LobbyCode::from_random(5),
             options: LobbyOptions::public(4),
+            password: None,
             number: 2,
+            slot: Some(1),
+            team: None,
+            role: None,
+            data: MemberData::new(),
             host: peer,
             term: 3,
+            revision: 0,
+            lobby_data: LobbyData::new(),
         };
-        let game = GameId::new("game").unwrap();
-        Statement { peer, game, boot: 9, epoch: 1, count: 4, expires: 100, seat: Some(seat) }
+        let realm = Realm { game: GameId::new("game").unwrap(), build: None };
+        Statement { peer, realm, boot: 9, epoch: 1, count: 4, expires: 100, seat: Some(seat) }
     }
 
     #[test]
@@ -104,6 +187,20 @@ mod tests {
         assert_eq!(key.read(&token), Some(statement()));
         assert_eq!(other.read(&token), None);
         assert!(!format!("{key:?} {token:?}").contains('1'), "secrets are not shown");
+    }
+
+    #[test]
+    fn what_was_signed_for_one_thing_says_nothing_as_another() {
+        let key = Key([1; 32]);
+        let token = key.sign(&statement());
+        assert_eq!(key.read_invite(&InviteToken(token.0)), None);
+        let password = Password("secret".into());
+        let kept = key.password(1, &password).unwrap();
+        assert!(key.is_password(1, &password, &kept));
+        assert!(!key.is_password(2, &password, &kept), "it is another lobby's");
+        assert!(!key.is_password(1, &Password("Secret".into()), &kept));
+        assert!(!key.is_password(1, &password, "?"));
+        assert_eq!(key.password(1, &Password(String::new())), None);
     }
 
     proptest! {

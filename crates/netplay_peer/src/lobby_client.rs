@@ -15,7 +15,7 @@ use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, Resume,
     ResumeToken, ServerFrame, ServerMessage, SessionKind, Signal,
 };
-use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
+use netplay_protocol::{BuildId, GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -135,6 +135,8 @@ pub enum LobbyEvent {
     },
     /// The server no longer knows the lobby that we are in.
     LobbyGone,
+    /// We are put out of the lobby, or it is closed.
+    Removed(LeaveReason),
     /// Public lobbies.
     Lobbies(Vec<LobbySummary>),
     /// A member joined, in this start of its game.
@@ -178,6 +180,7 @@ enum Place {
 #[derive(Debug)]
 pub struct LobbyClient {
     game: GameId,
+    build: Option<BuildId>,
     rng: ChaCha8Rng,
     state: State,
     place: Place,
@@ -191,10 +194,12 @@ pub struct LobbyClient {
 }
 
 impl LobbyClient {
-    /// A client for a game's lobbies. `seed` spreads the back-off of many players.
-    pub fn new(game: GameId, seed: u64) -> Self {
+    /// A client for the lobbies of a game, of one build of it or of all that do not say theirs. `seed`
+    /// spreads the back-off of many players.
+    pub fn new(game: GameId, build: Option<BuildId>, seed: u64) -> Self {
         Self {
             game,
+            build,
             rng: ChaCha8Rng::seed_from_u64(seed),
             state: State::Idle,
             place: Place::None,
@@ -304,17 +309,15 @@ impl LobbyClient {
         {
             *asked = Some(number);
             let message = match request.clone() {
-                JoinRequest::Create(options) => ClientMessage::Create { request: number, options },
-                JoinRequest::Code(code) => ClientMessage::Join { request: number, code },
-                JoinRequest::Quick(options) => {
-                    ClientMessage::QuickJoin { request: number, options }
-                }
+                JoinRequest::Create(options) => ClientMessage::create(number, options),
+                JoinRequest::Code(code) => ClientMessage::join(number, code),
+                JoinRequest::Quick(options) => ClientMessage::quick_join(number, options),
             };
             self.send(&message);
         }
         if core::mem::take(&mut self.list_wanted) {
             let request = self.next_request();
-            self.send(&ClientMessage::List { request });
+            self.send(&ClientMessage::search(request));
         }
     }
 
@@ -338,6 +341,7 @@ impl LobbyClient {
             let hello = ClientMessage::Hello {
                 protocol: PROTOCOL_VERSION,
                 game: self.game.clone(),
+                build: self.build.clone(),
                 resume: self.session.clone(),
             };
             self.send(&hello);
@@ -470,8 +474,12 @@ impl LobbyClient {
             }
             ServerMessage::Lobbies { lobbies, .. } => self.event(LobbyEvent::Lobbies(lobbies)),
             ServerMessage::Left { .. } | ServerMessage::Alive => {}
-            ServerMessage::MemberJoined { peer, epoch } => {
-                self.event(LobbyEvent::MemberJoined(peer, epoch));
+            ServerMessage::Removed { reason } => {
+                self.place = Place::None;
+                self.event(LobbyEvent::Removed(reason));
+            }
+            ServerMessage::MemberJoined { member } => {
+                self.event(LobbyEvent::MemberJoined(member.peer, member.epoch));
             }
             ServerMessage::MemberLeft { peer, reason } => {
                 self.event(LobbyEvent::MemberLeft(peer, reason));
@@ -482,11 +490,25 @@ impl LobbyClient {
             ServerMessage::MemberOnline { peer, epoch } => {
                 self.event(LobbyEvent::MemberOnline(peer, epoch));
             }
-            ServerMessage::HostChanged { host } => self.event(LobbyEvent::HostChanged(host)),
+            ServerMessage::HostChanged { host, .. } => self.event(LobbyEvent::HostChanged(host)),
             ServerMessage::Signal { from, signal } => self.event(LobbyEvent::Signal(from, signal)),
             ServerMessage::Error { request, code, text, retry_after_ms } => {
                 self.refused(now, request, code, text, retry_after_ms);
             }
+            // What a player who does not ask for it has no use for.
+            ServerMessage::Done { .. }
+            | ServerMessage::Invitation { .. }
+            | ServerMessage::Invited { .. }
+            | ServerMessage::OptionsChanged { .. }
+            | ServerMessage::DataChanged { .. }
+            | ServerMessage::MemberChanged { .. }
+            | ServerMessage::MemberReady { .. }
+            | ServerMessage::ReadyCheckBegins { .. }
+            | ServerMessage::ReadyCheckEnds { .. }
+            | ServerMessage::CountdownBegins { .. }
+            | ServerMessage::CountdownCancelled
+            | ServerMessage::Playing { .. }
+            | ServerMessage::Chat { .. } => {}
         }
     }
 

@@ -18,7 +18,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use netplay_protocol::datagram::ClockLine;
-use netplay_protocol::limits::LOBBY_MEMBERS_MAX;
+use netplay_protocol::limits::{LOBBY_MEMBERS_MAX, LOBBY_SPECTATORS_MAX};
 use netplay_protocol::lobby::{LobbyState, Signal, SignalBody};
 use netplay_protocol::{Now, PeerId};
 use rand_chacha::ChaCha8Rng;
@@ -208,7 +208,11 @@ impl Mesh {
     /// players.
     pub fn new(link_config: LinkConfig, seed: u64) -> Self {
         Self {
-            lobby: LobbyClient::new(link_config.hello.game.clone(), seed),
+            lobby: LobbyClient::new(
+                link_config.hello.game.clone(),
+                Some(link_config.hello.build.clone()),
+                seed,
+            ),
             link_config,
             me: None,
             members: BTreeMap::new(),
@@ -347,6 +351,12 @@ impl Mesh {
                 self.drive(now, peer, LinkInput::Close(CloseReason::Left));
                 self.forget(peer);
             }
+            LobbyEvent::Removed(_) => {
+                for peer in self.members.keys().copied().collect::<Vec<_>>() {
+                    self.drive(now, peer, LinkInput::Close(CloseReason::Left));
+                    self.forget(peer);
+                }
+            }
             _ => {}
         }
         self.event(MeshEvent::Lobby(event));
@@ -363,7 +373,7 @@ impl Mesh {
     fn found(&mut self, now: Now, peer: PeerId, online: Option<u32>) {
         let offline = online.is_none();
         let Some(me) = self.me else { return };
-        let full = self.members.len() >= usize::from(LOBBY_MEMBERS_MAX);
+        let full = self.members.len() >= usize::from(LOBBY_MEMBERS_MAX + LOBBY_SPECTATORS_MAX);
         if peer == me || (full && !self.members.contains_key(&peer)) {
             return;
         }

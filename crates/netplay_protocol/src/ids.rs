@@ -137,6 +137,16 @@ text_id!(
     BuildId,
     "a build id"
 );
+text_id!(
+    /// What a value of a lobby or member is called.
+    DataKey,
+    "the name of a value"
+);
+text_id!(
+    /// What a member is in its team, as the game names it.
+    RoleId,
+    "a role"
+);
 
 /// The code by which players join a lobby: eight symbols of an alphabet without 0/O, 1/I/L and U,
 /// shown as `7K4Q-M2XA`. 30 symbols give 39 bits.

@@ -34,7 +34,7 @@ pub mod schema;
 pub mod stream;
 pub mod time;
 
-pub use ids::{BuildId, GameId, LobbyCode, PeerId};
+pub use ids::{BuildId, DataKey, GameId, LobbyCode, PeerId, RoleId};
 pub use lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use time::{MeshTime, Now};
 

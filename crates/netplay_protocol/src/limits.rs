@@ -85,10 +85,58 @@ pub const LOBBY_MEMBERS_MAX: u8 = 16;
 /// Bytes of a lobby's name.
 pub const LOBBY_NAME_MAX: usize = 64;
 
-/// Lobbies in one answer to `list`.
+/// Lobbies in one answer to `search`.
 pub const LOBBY_LIST_MAX: usize = 50;
 
-/// Bytes of one JSON message between player and lobby server. An SDP with many candidates is
+/// Members of one lobby who only watch. Each is a link of a player.
+pub const LOBBY_SPECTATORS_MAX: u8 = 16;
+
+/// Bytes of a lobby's password.
+pub const PASSWORD_MAX: usize = 64;
+
+/// Values of a lobby, and their bytes together: a map, a mode, a region, a few rules.
+pub const DATA_KEYS_MAX: usize = 24;
+/// See [`DATA_KEYS_MAX`].
+pub const DATA_BYTES_MAX: usize = 2048;
+
+/// Values of a member, and their bytes together: a name, a colour, a character.
+pub const MEMBER_DATA_KEYS_MAX: usize = 8;
+/// See [`MEMBER_DATA_KEYS_MAX`].
+pub const MEMBER_DATA_BYTES_MAX: usize = 512;
+
+/// Bytes of one text among these values.
+pub const DATA_TEXT_MAX: usize = 256;
+
+/// How far a number among them may be from zero: what JavaScript reads exactly.
+pub const DATA_NUMBER_MAX: i64 = (1 << 53) - 1;
+
+/// Things that must hold in one search, and orders of its results.
+pub const FILTERS_MAX: usize = 8;
+/// See [`FILTERS_MAX`].
+pub const SORTS_MAX: usize = 3;
+
+/// How many results of a search may be left out: twenty pages. Who looks further has to ask for less.
+pub const SEARCH_SKIP_MAX: u16 = 1000;
+
+/// Bytes of one line of chat.
+pub const CHAT_MAX: usize = 500;
+
+/// Teams of a lobby, numbered from 0.
+pub const TEAMS_MAX: u8 = 16;
+
+/// The longest ready check, in seconds, and the longest countdown: nobody looks at one for longer.
+pub const READY_CHECK_MAX: u16 = 120;
+/// In milliseconds. See [`READY_CHECK_MAX`].
+pub const COUNTDOWN_MAX: u32 = 60_000;
+
+/// How long a seat may be reserved, and an invitation be good, in seconds.
+pub const RESERVATION_MAX: u16 = 3600;
+
+/// Bytes of one JSON message of the server. A lobby with 32 members whose values are as large as they may
+/// be has 46 KiB.
+pub const LOBBY_FRAME_MAX: usize = 64 * 1024;
+
+/// Bytes of one JSON message of a player, and of the signals that are passed on. An SDP with many candidates is
 /// about 4 KiB.
 pub const LOBBY_MESSAGE_MAX: usize = 16 * 1024;
 

@@ -6,8 +6,9 @@ mod support;
 
 use core::time::Duration;
 
+use netplay_protocol::PeerId;
 use netplay_protocol::limits::{LOBBY_MESSAGE_MAX, SDP_MAX};
-use netplay_protocol::lobby::{ClientMessage, ErrorCode, ServerMessage};
+use netplay_protocol::lobby::{ClientMessage, ErrorCode, Member, ServerMessage};
 use netplay_server::{BindError, RateLimit, Server, ServerConfig, ServerThread};
 use support::{Client, DEADLINE, Ended, ended, open, open_with, signal, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,7 +24,7 @@ async fn two_players_meet_and_signal() {
     let lobby = a.create(2).await;
     let seen = b.join(lobby.code).await;
     assert_eq!(seen.host, a.me);
-    assert_eq!(a.message().await, ServerMessage::MemberJoined { peer: b.me, epoch: 0 });
+    assert_eq!(a.message().await, joins(b.me));
     a.signal(b.me, "v=0 offer").await;
     let signal = signal("v=0 offer");
     assert_eq!(b.message().await, ServerMessage::Signal { from: a.me, signal });
@@ -50,7 +51,7 @@ async fn a_resumed_session_keeps_its_peer_and_misses_no_frame() {
     let lobby = a.create(2).await;
     b.join(lobby.code).await;
     let peer = b.me;
-    assert_eq!(a.message().await, ServerMessage::MemberJoined { peer, epoch: 0 });
+    assert_eq!(a.message().await, joins(peer));
     let resume = b.cut();
     assert_eq!(a.message().await, ServerMessage::MemberOffline { peer });
     // More than the queue of a connection holds: a replay is bounded by the log alone.
@@ -152,7 +153,7 @@ async fn a_flood_is_told_and_closed() {
     });
     let mut client = Client::connect(&server).await;
     for request in 0..20 {
-        let list = ClientMessage::List { request }.to_json();
+        let list = ClientMessage::search(request).to_json();
         // The server closes in the middle of the flood.
         let _ = futures_util::SinkExt::send(&mut client.socket, Message::text(list)).await;
     }
@@ -301,4 +302,9 @@ fn a_server_thread_serves_and_stops_when_dropped() {
     assert!(begin.elapsed() < Duration::from_millis(1500));
     drop(idle);
     ServerThread::start(ServerConfig::at(address)).unwrap();
+}
+
+/// A second player joins.
+fn joins(peer: PeerId) -> ServerMessage {
+    ServerMessage::MemberJoined { member: Member { slot: Some(1), ..Member::new(peer, 0) } }
 }

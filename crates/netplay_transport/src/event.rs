@@ -41,6 +41,8 @@ pub enum SessionEvent {
     },
     /// The server no longer knows our lobby. Links live on; we ask for the lobby by its code.
     LobbyGone,
+    /// We are put out of the lobby, or it is closed; links end. The session stays, and may ask for another.
+    Removed(LeaveReason),
     /// The answer to [`Session::list`](crate::Session::list).
     Lobbies(Vec<LobbySummary>),
     /// Another member leads the lobby.

@@ -85,7 +85,7 @@ pub use netplay_peer::lanes::LaneStats;
 pub use netplay_peer::{CloseReason, InterruptReason, JoinRequest, SavedSession};
 pub use netplay_protocol::lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use netplay_protocol::lobby::{
-    ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, ResumeToken,
+    ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, ResumeToken, Visibility,
 };
 pub use netplay_simnet::{Conditions, InvalidConditions, Jitter, Loss, Rate, Reorder};
 pub use netplay_tick::{MeshStatus, MeshTime, OutOfSync, PairStatus, PathEstimate, StartError};

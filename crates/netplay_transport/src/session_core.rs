@@ -540,6 +540,7 @@ impl SessionCore {
             }
             LobbyEvent::JoinRefused { code, text } => SessionEvent::JoinRefused { code, text },
             LobbyEvent::LobbyGone => SessionEvent::LobbyGone,
+            LobbyEvent::Removed(reason) => SessionEvent::Removed(reason),
             LobbyEvent::Lobbies(lobbies) => SessionEvent::Lobbies(lobbies),
             LobbyEvent::HostChanged(host) => SessionEvent::HostChanged(host),
             LobbyEvent::MemberLeft(peer, reason) => SessionEvent::PeerLeft { peer, reason },

@@ -1,18 +1,19 @@
-//! What an open session may ask for: lobbies and signals.
+//! Entering and leaving lobbies.
 
 use core::time::Duration;
 
-use netplay_protocol::limits::{LOBBY_LIST_MAX, LOBBY_MESSAGE_MAX};
+use netplay_protocol::limits::{LOBBY_FRAME_MAX, LOBBY_LIST_MAX};
 use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, LeaveReason, LobbyOptions, MessageError, ServerFrame, ServerMessage,
-    Signal, SignalBody,
+    ClientMessage, CreateWith, ErrorCode, Filter, JoinWith, LeaveReason, LobbyOptions, Password,
+    Rejoin, Search, ServerFrame, ServerMessage, Visibility,
 };
-use netplay_protocol::{LobbyCode, PeerId};
+use netplay_protocol::{BuildId, LobbyCode, PeerId};
 use rand_core::Rng;
 
 use super::sessions::Presence;
-use super::{Directory, Refusal, Timer};
-use crate::lobby::Lobby;
+use super::{Directory, Refusal, Timer, malformed};
+use crate::lobby::{Lobby, NewLobby, Newcomer};
+use crate::rate::Bucket;
 use crate::token::Seat;
 
 /// Where a member has taken its place again.
@@ -25,24 +26,28 @@ pub(super) struct Seated {
 /// When who wants to enter a lobby that is coming back may try again.
 const NOT_YET: Duration = Duration::from_secs(1);
 
+/// What searches may take of a message: the rest is for the frame around them.
+const PAGE_BYTES: usize = LOBBY_FRAME_MAX - 1024;
+
 impl Directory {
     pub(super) fn command(&mut self, peer: PeerId, message: ClientMessage) -> Result<(), Refusal> {
+        // Who drives us may have made it without reading it.
+        message.check().map_err(malformed)?;
         match message {
-            ClientMessage::Create { request, options } => {
-                self.check_free(peer, &options)?;
-                self.create(peer, request, options)
+            ClientMessage::Create { request, options, with } => {
+                self.check_free(peer)?;
+                self.create(peer, request, options, with)
             }
-            ClientMessage::QuickJoin { request, options } => {
-                self.check_free(peer, &options)?;
-                self.quick_join(peer, request, options)
+            ClientMessage::QuickJoin { request, options, filters, with } => {
+                self.check_free(peer)?;
+                self.quick_join(peer, request, options, &filters, with)
             }
-            ClientMessage::Join { request, code } => self.join(peer, request, code),
-            ClientMessage::List { request } => {
-                let Some(session) = self.sessions.get(&peer) else {
-                    return Ok(());
-                };
-                let lobbies = self.lobbies.list(&session.game, LOBBY_LIST_MAX);
-                self.tell(peer, ServerMessage::Lobbies { request, lobbies });
+            ClientMessage::Join { request, code, with } => {
+                self.check_free(peer)?;
+                self.join(peer, request, code, with)
+            }
+            ClientMessage::Search { request, search } => {
+                self.search(peer, request, &search);
                 Ok(())
             }
             ClientMessage::Leave { request } => {
@@ -59,7 +64,7 @@ impl Directory {
             ClientMessage::ReportLost { peer: lost } => {
                 let code = self.lobby_of(peer)?;
                 // A member that is gone meanwhile needs no answer: the reporter is being told.
-                self.lobbies.change(code, |lobby| lobby.report(lost, peer));
+                self.change(code, |lobby| lobby.report(lost, peer));
                 self.drop_lost(code);
                 Ok(())
             }
@@ -72,24 +77,51 @@ impl Directory {
             }
             // Handled before it comes here: they depend on the connection.
             ClientMessage::Hello { .. } | ClientMessage::Goodbye => Ok(()),
+            message => self.member_command(peer, message),
         }
     }
 
-    fn check_free(&self, peer: PeerId, options: &LobbyOptions) -> Result<(), Refusal> {
-        options.check().map_err(malformed)?;
-        if self.lobby_of(peer).is_ok() {
-            return Err(Refusal::plain(ErrorCode::AlreadyInLobby));
+    fn check_free(&self, peer: PeerId) -> Result<(), Refusal> {
+        match self.lobby_of(peer) {
+            Ok(_) => Err(Refusal::plain(ErrorCode::AlreadyInLobby)),
+            Err(_) => Ok(()),
         }
-        Ok(())
     }
 
-    fn lobby_of(&self, peer: PeerId) -> Result<LobbyCode, Refusal> {
+    pub(super) fn lobby_of(&self, peer: PeerId) -> Result<LobbyCode, Refusal> {
         let session = self.sessions.get(&peer);
         let lobby = session.and_then(|session| session.lobby);
         lobby.ok_or_else(|| Refusal::plain(ErrorCode::NotInLobby))
     }
 
-    fn create(&mut self, peer: PeerId, request: u32, options: LobbyOptions) -> Result<(), Refusal> {
+    /// Changes a lobby, and keeps its timer right.
+    pub(super) fn change<R>(
+        &mut self,
+        code: LobbyCode,
+        change: impl FnOnce(&mut Lobby) -> R,
+    ) -> Option<R> {
+        let before = self.lobbies.get(code)?.deadline();
+        let result = self.lobbies.change(code, change);
+        let after = self.lobbies.get(code).map(Lobby::deadline);
+        if after != Some(before) {
+            self.timers.remove(&(before, Timer::Lobby(code)));
+            self.timers.extend(after.map(|at| (at, Timer::Lobby(code))));
+        }
+        result
+    }
+
+    pub(super) fn arm(&mut self, code: LobbyCode) {
+        let deadline = self.lobbies.get(code).map(Lobby::deadline);
+        self.timers.extend(deadline.map(|at| (at, Timer::Lobby(code))));
+    }
+
+    fn create(
+        &mut self,
+        peer: PeerId,
+        request: u32,
+        options: LobbyOptions,
+        with: CreateWith,
+    ) -> Result<(), Refusal> {
         if self.lobbies.len() >= self.config.max_lobbies {
             return Err(self.full());
         }
@@ -104,8 +136,18 @@ impl Directory {
             }
         };
         session.lobby = Some(code);
-        let (game, epoch, id) = (session.game.clone(), session.epoch, self.rng.next_u64());
-        self.lobbies.create(code, id, game, options, peer, epoch);
+        let (realm, epoch, id) = (session.realm.clone(), session.epoch, self.rng.next_u64());
+        let CreateWith { password, data, member } = with;
+        let password = password.and_then(|password| self.key.password(id, &password));
+        let closes = self.now + self.config.lobby_lifetime;
+        let new = NewLobby { id, realm, options, password, closes };
+        let newcomer = Newcomer { epoch, spectates: false, data: member };
+        self.lobbies.create(code, new, peer, newcomer);
+        self.arm(code);
+        if !data.is_empty() {
+            let changes = data.into_iter().map(|(key, entry)| (key, Some(entry))).collect();
+            self.change(code, |lobby| drop(lobby.set_data(&changes)));
+        }
         self.tell_joined(peer, request, code);
         Ok(())
     }
@@ -115,41 +157,137 @@ impl Directory {
         peer: PeerId,
         request: u32,
         options: LobbyOptions,
+        filters: &[Filter],
+        with: CreateWith,
     ) -> Result<(), Refusal> {
         let Some(session) = self.sessions.get(&peer) else {
             return Ok(());
         };
-        match self.lobbies.find(&session.game, options.capacity) {
-            Some(code) => self.join(peer, request, code),
-            None => self.create(peer, request, options),
+        let fits = |code: &LobbyCode| {
+            let put_out = self.lobbies.get(*code).and_then(|lobby| lobby.was_put_out(peer));
+            put_out.is_none()
+        };
+        match self.lobbies.find(&session.realm, options.capacity, filters).filter(fits) {
+            Some(code) => {
+                let with = JoinWith { member: with.member, ..JoinWith::default() };
+                self.join(peer, request, code, with)
+            }
+            None => self.create(peer, request, options, with),
         }
     }
 
-    fn join(&mut self, peer: PeerId, request: u32, code: LobbyCode) -> Result<(), Refusal> {
+    fn search(&mut self, peer: PeerId, request: u32, search: &Search) {
+        let Some(session) = self.sessions.get(&peer) else { return };
+        let (mut lobbies, mut more) = self.lobbies.search(&session.realm, search, LOBBY_LIST_MAX);
+        // Values make summaries large: a page ends where the message is full.
+        let mut bytes = 0;
+        let fit = lobbies.iter().take_while(|lobby| {
+            bytes += serde_json::to_string(lobby).map_or(0, |json| json.len() + 1);
+            bytes <= PAGE_BYTES
+        });
+        let fit = fit.count();
+        more |= fit < lobbies.len();
+        lobbies.truncate(fit);
+        self.tell(peer, ServerMessage::Lobbies { request, lobbies, more });
+    }
+
+    fn join(
+        &mut self,
+        peer: PeerId,
+        request: u32,
+        code: LobbyCode,
+        with: JoinWith,
+    ) -> Result<(), Refusal> {
+        self.admit_to(peer, code, &with)?;
         let Some(session) = self.sessions.get_mut(&peer) else {
             return Ok(());
         };
-        if session.lobby.is_some() {
-            return Err(Refusal::plain(ErrorCode::AlreadyInLobby));
-        }
+        session.lobby = Some(code);
+        let epoch = session.epoch;
+        let newcomer = Newcomer { epoch, spectates: with.spectate, data: with.member };
+        self.change(code, |lobby| lobby.add(peer, newcomer));
+        self.tell_joined(peer, request, code);
+        self.tell_newcomer(code, peer);
+        Ok(())
+    }
+
+    /// Whether the lobby lets this player in.
+    fn admit_to(&mut self, peer: PeerId, code: LobbyCode, with: &JoinWith) -> Result<(), Refusal> {
         // A lobby of another game is as good as none, so that codes of other games say nothing.
-        let lobby = self.lobbies.get(code).filter(|lobby| lobby.game == session.game);
+        let realm = self.sessions.get(&peer).map(|session| session.realm.clone());
+        let lobby = self.lobbies.get(code);
+        let lobby =
+            lobby.filter(|lobby| realm.as_ref().is_some_and(|r| r.game == lobby.realm.game));
         let Some(lobby) = lobby else {
             let text = format!("no lobby has the code {code}");
             return Err(Refusal::new(ErrorCode::NoSuchLobby, text));
         };
-        if lobby.returning {
+        if realm.as_ref() != Some(&lobby.realm) {
+            let name = |build: Option<&BuildId>| {
+                build.map_or_else(|| "none".to_owned(), ToString::to_string)
+            };
+            let theirs = name(lobby.realm.build.as_ref());
+            let ours = name(realm.as_ref().and_then(|realm| realm.build.as_ref()));
+            let text = format!("the lobby is for build {theirs}, and this is build {ours}");
+            return Err(Refusal::new(ErrorCode::WrongBuild, text));
+        }
+        if lobby.returning.is_some() {
             return Err(Refusal::plain(ErrorCode::NotYet).retry(NOT_YET));
         }
-        if lobby.is_full() {
-            return Err(Refusal::plain(ErrorCode::LobbyFull));
+        let reserved = lobby.is_reserved(peer);
+        let invited = self.invited_at(peer, lobby, with);
+        match lobby.was_put_out(peer) {
+            Some(put_out) if put_out.rejoin == Rejoin::Never => {
+                return Err(Refusal::plain(ErrorCode::Banned));
+            }
+            Some(put_out) if invited.is_none_or(|made| made < put_out.at) => {
+                return Err(Refusal::plain(ErrorCode::NotInvited));
+            }
+            _ => {}
         }
-        session.lobby = Some(code);
-        let epoch = session.epoch;
-        self.lobbies.change(code, |lobby| lobby.add(peer, epoch));
-        self.tell_joined(peer, request, code);
-        self.tell_others(code, peer, &ServerMessage::MemberJoined { peer, epoch });
-        Ok(())
+        let refused = |code| Err(Refusal::plain(code));
+        let options = &lobby.options;
+        let known = reserved || invited.is_some();
+        match () {
+            () if options.locked && !reserved => return refused(ErrorCode::Locked),
+            () if options.visibility == Visibility::Hidden && !known => {
+                return refused(ErrorCode::NotInvited);
+            }
+            () if with.spectate && lobby.spectators() >= options.spectators => {
+                return refused(ErrorCode::LobbyFull);
+            }
+            () if with.spectate => {}
+            () if lobby.playing && options.no_late_join && !reserved => {
+                return refused(ErrorCode::Playing);
+            }
+            () if lobby.free_for(Some(peer)) == 0 => return refused(ErrorCode::LobbyFull),
+            () => {}
+        }
+        if known { Ok(()) } else { self.check_password(code, with.password.as_ref()) }
+    }
+
+    fn check_password(
+        &mut self,
+        code: LobbyCode,
+        password: Option<&Password>,
+    ) -> Result<(), Refusal> {
+        let Some(lobby) = self.lobbies.get(code) else { return Ok(()) };
+        let Some(kept) = &lobby.password else { return Ok(()) };
+        let Some(password) = password else {
+            return Err(Refusal::plain(ErrorCode::WrongPassword));
+        };
+        let (limit, now) = (self.config.passwords, self.now);
+        if let Some(wait) = lobby.wrong.as_ref().and_then(|wrong| wrong.wait(limit, now)) {
+            let text = "too many wrong passwords for this lobby";
+            return Err(Refusal::new(ErrorCode::RateLimited, text).retry(wait));
+        }
+        if self.key.is_password(lobby.id, password, kept) {
+            return Ok(());
+        }
+        self.change(code, |lobby| {
+            lobby.wrong.get_or_insert_with(|| Bucket::new(limit, now)).take(limit, now)
+        });
+        Err(Refusal::plain(ErrorCode::WrongPassword))
     }
 
     /// A member of a lobby of the server before takes its place again, if it can.
@@ -158,43 +296,49 @@ impl Directory {
         let code = seat.code;
         let host_before = match self.lobbies.get(code) {
             None if self.lobbies.len() < self.config.max_lobbies => {
-                self.lobbies.bring_back(session.game.clone(), seat, peer, epoch);
-                self.timers.insert((self.now + self.config.returning, Timer::Returned(code)));
+                let until = self.now + self.config.returning;
+                let closes = self.now + self.config.lobby_lifetime;
+                let realm = session.realm.clone();
+                self.lobbies.bring_back(seat, realm, (peer, epoch), (until, closes));
+                self.arm(code);
                 None
             }
-            Some(lobby) if lobby.id == seat.lobby && !lobby.is_full() => {
+            Some(lobby) if lobby.id == seat.lobby && has_room(lobby, seat) => {
                 let host = lobby.host;
-                self.lobbies.change(code, |lobby| lobby.put_back(peer, epoch, seat));
+                self.change(code, |lobby| lobby.put_back(peer, epoch, seat));
                 Some(host)
             }
             _ => return None,
         };
-        session.lobby = Some(code);
+        self.sessions.get_mut(&peer)?.lobby = Some(code);
         Some(Seated { code, host_before })
     }
 
     /// Tells the others of it.
-    pub(super) fn tell_seated(&mut self, peer: PeerId, epoch: u32, seated: Seated) {
+    pub(super) fn tell_seated(&mut self, peer: PeerId, seated: Seated) {
         let Seated { code, host_before } = seated;
-        self.tell_others(code, peer, &ServerMessage::MemberJoined { peer, epoch });
+        self.tell_newcomer(code, peer);
         let host = self.lobbies.get(code).map(|lobby| lobby.host);
         if let Some(host) = host.filter(|host| host_before.is_some_and(|before| before != *host)) {
             self.tell_host(code, peer, host);
         }
     }
 
-    /// A lobby has waited long enough for its members.
-    pub(super) fn returned(&mut self, code: LobbyCode) {
-        let host = self.lobbies.change(code, Lobby::returned).flatten();
-        if let Some(host) = host {
-            // Nobody is left out: no member has this id.
-            self.tell_host(code, PeerId::from_u128(0), host);
+    fn tell_newcomer(&mut self, code: LobbyCode, peer: PeerId) {
+        let member = self.lobbies.get(code).and_then(|lobby| lobby.member(peer)).cloned();
+        if let Some(member) = member {
+            self.tell_others(code, peer, &ServerMessage::MemberJoined { member });
         }
     }
 
     /// Another host: members hear of it, and have it in their tokens.
-    fn tell_host(&mut self, code: LobbyCode, but: PeerId, host: PeerId) {
-        self.tell_others(code, but, &ServerMessage::HostChanged { host });
+    pub(super) fn tell_host(&mut self, code: LobbyCode, but: PeerId, host: PeerId) {
+        let Some(lobby) = self.lobbies.get(code) else { return };
+        let (term, revision, changes) = (lobby.term, lobby.revision, lobby.secrets());
+        self.tell_others(code, but, &ServerMessage::HostChanged { host, term });
+        if !changes.is_empty() {
+            self.tell(host, ServerMessage::DataChanged { revision, changes });
+        }
         let Some(lobby) = self.lobbies.get(code) else { return };
         let members: Vec<_> = lobby.members().iter().map(|member| member.peer).collect();
         members.into_iter().for_each(|peer| self.tell_token(peer));
@@ -204,21 +348,9 @@ impl Directory {
         let Some(lobby) = self.lobbies.get(code) else {
             return;
         };
-        let lobby = lobby.state(code);
+        let lobby = lobby.state(code, self.now, peer);
         self.tell(peer, ServerMessage::Joined { request, lobby });
         self.tell_token(peer);
-    }
-
-    fn signal(&mut self, from: PeerId, to: PeerId, signal: Signal) -> Result<(), Refusal> {
-        signal.check().map_err(malformed)?;
-        let code = self.lobby_of(from)?;
-        let known = self.lobbies.get(code).is_some_and(|lobby| lobby.has(to));
-        if !known || to == from {
-            let text = format!("{to} is no other member of this lobby");
-            return Err(Refusal::new(ErrorCode::NoSuchMember, text));
-        }
-        self.tell(to, fitting(from, signal)?);
-        Ok(())
     }
 
     /// Takes a peer that no longer points to this lobby out of it.
@@ -228,56 +360,55 @@ impl Directory {
     }
 
     fn take_out(&mut self, code: LobbyCode, peer: PeerId, reason: LeaveReason) {
-        let host = self.lobbies.change(code, |lobby| lobby.remove(peer)).flatten();
+        let plays = self.lobbies.get(code).and_then(|lobby| lobby.member(peer)?.slot).is_some();
+        let host = self.change(code, |lobby| lobby.remove(peer)).flatten();
         self.tell_others(code, peer, &ServerMessage::MemberLeft { peer, reason });
         if let Some(host) = host {
             self.tell_host(code, peer, host);
+        }
+        if plays {
+            let ended = self.change(code, Lobby::player_left).flatten();
+            self.tell_ended(code, ended);
         }
     }
 
     /// Ends the sessions of offline members that everybody else has lost. Each removal may change
     /// who everybody is.
     pub(super) fn drop_lost(&mut self, code: LobbyCode) {
-        while let Some(lost) = self.lobbies.get(code).and_then(|lobby| lobby.lost()) {
+        while let Some(lost) = self.lobbies.get(code).and_then(Lobby::lost) {
             self.erase(lost);
             self.take_out(code, lost, LeaveReason::Lost);
         }
     }
 
     pub(super) fn tell_others(&mut self, code: LobbyCode, than: PeerId, message: &ServerMessage) {
+        self.tell_some(code, message, |other| other != than);
+    }
+
+    pub(super) fn tell_all(&mut self, code: LobbyCode, message: &ServerMessage) {
+        self.tell_some(code, message, |_| true);
+    }
+
+    fn tell_some(
+        &mut self,
+        code: LobbyCode,
+        message: &ServerMessage,
+        which: impl Fn(PeerId) -> bool,
+    ) {
         let Some(lobby) = self.lobbies.get(code) else {
             return;
         };
-        let others = lobby.members().iter().map(|member| member.peer).filter(|peer| *peer != than);
-        for other in others.collect::<Vec<_>>() {
-            self.tell(other, message.clone());
+        let members = lobby.members().iter().map(|member| member.peer);
+        for member in members.filter(|peer| which(*peer)).collect::<Vec<_>>() {
+            self.tell(member, message.clone());
         }
     }
 }
 
-/// The message that hands on a signal. What the server adds must not push it over the receiver's
-/// limit: the receiver would close its connection, resume, and be sent the same frame again.
-fn fitting(from: PeerId, signal: Signal) -> Result<ServerMessage, Refusal> {
-    // JSON makes of a byte six at most, and about 300 bytes are not text of the client.
-    const SURELY: usize = (LOBBY_MESSAGE_MAX - 300) / 6;
-    let text = match &signal.body {
-        SignalBody::Offer { sdp } | SignalBody::Answer { sdp } => sdp.len(),
-        SignalBody::Candidate { candidate, mid, .. } => {
-            candidate.len() + mid.as_ref().map_or(0, String::len)
-        }
-        SignalBody::Bye | SignalBody::Lost | SignalBody::Withdraw => 0,
-    };
-    let message = ServerMessage::Signal { from, signal };
-    if text <= SURELY {
-        return Ok(message);
+/// Whether a member of before can come back: who was put in its place since stays.
+fn has_room(lobby: &Lobby, seat: &Seat) -> bool {
+    match seat.slot {
+        Some(_) => lobby.len() < lobby.options.capacity,
+        None => lobby.spectators() < lobby.options.spectators,
     }
-    let frame = ServerFrame { seq: u64::MAX, message };
-    match frame.to_json().len() {
-        0..=LOBBY_MESSAGE_MAX => Ok(frame.message),
-        len => Err(malformed(MessageError::TooLarge(len))),
-    }
-}
-
-fn malformed(error: MessageError) -> Refusal {
-    Refusal::new(ErrorCode::Malformed, error.to_string())
 }

@@ -14,20 +14,23 @@
 //! A game that was started anew takes its session up as of another epoch: with its lobby, and without
 //! the frames of before.
 
+mod host;
 mod lobbies;
 mod sessions;
+mod signals;
+mod start;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use netplay_protocol::lobby::{ClientMessage, ErrorCode, ServerFrame, ServerMessage};
+use netplay_protocol::lobby::{ClientMessage, ErrorCode, MessageError, ServerFrame, ServerMessage};
 use netplay_protocol::{LobbyCode, Now, PeerId};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::config::{Config, millis};
 use crate::io::{ConnectionId, Input, Output, Stats};
-use crate::lobby::Lobbies;
+use crate::lobby::{Lobbies, Realm};
 use crate::rate::{Bucket, Verdict};
 use crate::token::Key;
 use sessions::Session;
@@ -46,7 +49,7 @@ pub struct Directory {
     connections: BTreeMap<ConnectionId, Connection>,
     sessions: BTreeMap<PeerId, Session>,
     lobbies: Lobbies,
-    /// One entry for each connection, and one for each offline session.
+    /// One entry for each connection, each offline session and each lobby.
     timers: BTreeSet<(Now, Timer)>,
     log_bytes: usize,
     outputs: VecDeque<Output>,
@@ -56,8 +59,8 @@ pub struct Directory {
 enum Timer {
     Connection(ConnectionId),
     Session(PeerId),
-    /// A lobby has waited long enough for its members.
-    Returned(LobbyCode),
+    /// Something is due in a lobby by itself.
+    Lobby(LobbyCode),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,8 @@ struct Connection {
     messages: Bucket,
     signals: Bucket,
     joins: Bucket,
+    chat: Bucket,
+    invites: Bucket,
     heard: Now,
     timer: Now,
 }
@@ -151,9 +156,8 @@ impl Directory {
             Input::Connected { connection } => self.connected(now, connection),
             Input::Message { connection, message } => self.message(now, connection, message),
             Input::Malformed { connection, error } => {
-                let refusal = Refusal::new(ErrorCode::Malformed, error.to_string());
                 if self.admit(now, connection, Kind::Message, None) {
-                    self.refuse(connection, None, &refusal);
+                    self.refuse(connection, None, &malformed(error));
                 }
             }
             Input::Disconnected { connection } => {
@@ -197,6 +201,8 @@ impl Directory {
             messages: Bucket::new(self.config.messages, now),
             signals: Bucket::new(self.config.signals, now),
             joins: Bucket::new(self.config.joins, now),
+            chat: Bucket::new(self.config.chat, now),
+            invites: Bucket::new(self.config.invites, now),
             heard: now,
             timer,
         };
@@ -217,13 +223,13 @@ impl Directory {
         if message == ClientMessage::Goodbye {
             return self.goodbye(connection, phase);
         }
-        let request = request_of(&message);
+        let request = message.request();
         if !self.admit(now, connection, Kind::of(&message), request) {
             return;
         }
         match (phase, message) {
-            (Phase::Greeting, ClientMessage::Hello { protocol, game, resume }) => {
-                self.hello(now, connection, protocol, game, resume);
+            (Phase::Greeting, ClientMessage::Hello { protocol, game, build, resume }) => {
+                self.hello(now, connection, protocol, Realm { game, build }, resume);
             }
             (Phase::Greeting, _) => {
                 let refusal = Refusal::new(ErrorCode::Order, "the first message must be hello");
@@ -253,13 +259,9 @@ impl Directory {
             return false;
         };
         let config = &self.config;
-        let verdict = match kind {
-            Kind::Signal => state.signals.take(config.signals, now),
-            Kind::Message => state.messages.take(config.messages, now),
-            Kind::Join => match state.messages.take(config.messages, now) {
-                Verdict::Go => state.joins.take(config.joins, now),
-                verdict => verdict,
-            },
+        let verdict = match state.messages_of(kind, config, now) {
+            Verdict::Go => state.particular(kind, config, now),
+            verdict => verdict,
         };
         match verdict {
             Verdict::Go => return true,
@@ -268,6 +270,8 @@ impl Directory {
                     Kind::Signal => "too many signals",
                     Kind::Message => "too many messages",
                     Kind::Join => "too many joins by code",
+                    Kind::Chat => "too much chat",
+                    Kind::Invite => "too many invitations",
                 };
                 let refusal = Refusal::new(ErrorCode::RateLimited, text).retry(wait);
                 self.refuse(connection, request, &refusal);
@@ -331,7 +335,7 @@ impl Directory {
             match timer {
                 Timer::Connection(connection) => self.silent(now, connection),
                 Timer::Session(peer) => self.grace_is_over(peer),
-                Timer::Returned(code) => self.returned(code),
+                Timer::Lobby(code) => self.lobby_due(code),
             }
         }
     }
@@ -363,11 +367,33 @@ impl Directory {
 }
 
 /// Which rate a message counts against.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Message,
     Signal,
     Join,
+    Chat,
+    Invite,
+}
+
+impl Connection {
+    /// Signals do not count as messages: there are many of them, and at once.
+    fn messages_of(&mut self, kind: Kind, config: &Config, now: Now) -> Verdict {
+        match kind {
+            Kind::Signal => Verdict::Go,
+            _ => self.messages.take(config.messages, now),
+        }
+    }
+
+    fn particular(&mut self, kind: Kind, config: &Config, now: Now) -> Verdict {
+        match kind {
+            Kind::Message => Verdict::Go,
+            Kind::Signal => self.signals.take(config.signals, now),
+            Kind::Join => self.joins.take(config.joins, now),
+            Kind::Chat => self.chat.take(config.chat, now),
+            Kind::Invite => self.invites.take(config.invites, now),
+        }
+    }
 }
 
 impl Kind {
@@ -375,24 +401,15 @@ impl Kind {
         match message {
             ClientMessage::Signal { .. } => Self::Signal,
             ClientMessage::Join { .. } => Self::Join,
+            ClientMessage::Chat { .. } => Self::Chat,
+            ClientMessage::Invite { .. } => Self::Invite,
             _ => Self::Message,
         }
     }
 }
 
-fn request_of(message: &ClientMessage) -> Option<u32> {
-    match message {
-        ClientMessage::Create { request, .. }
-        | ClientMessage::Join { request, .. }
-        | ClientMessage::QuickJoin { request, .. }
-        | ClientMessage::List { request }
-        | ClientMessage::Leave { request } => Some(*request),
-        ClientMessage::Hello { .. }
-        | ClientMessage::Signal { .. }
-        | ClientMessage::ReportLost { .. }
-        | ClientMessage::KeepAlive { .. }
-        | ClientMessage::Goodbye => None,
-    }
+fn malformed(error: MessageError) -> Refusal {
+    Refusal::new(ErrorCode::Malformed, error.to_string())
 }
 
 #[cfg(test)]

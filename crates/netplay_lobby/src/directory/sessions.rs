@@ -5,18 +5,19 @@ use core::time::Duration;
 use netplay_protocol::lobby::{
     ErrorCode, LeaveReason, Resume, ResumeToken, ServerFrame, ServerMessage, SessionKind,
 };
-use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
+use netplay_protocol::{LobbyCode, Now, PROTOCOL_VERSION, PeerId};
 use rand_core::Rng;
 
 use super::{Directory, Output, Phase, Refusal, Timer};
 use crate::config::millis;
 use crate::io::ConnectionId;
+use crate::lobby::Realm;
 use crate::log::FrameLog;
 use crate::token::Statement;
 
 /// One player, with or without a connection.
 pub(super) struct Session {
-    pub(super) game: GameId,
+    pub(super) realm: Realm,
     /// Which start of the player's game this is.
     pub(super) epoch: u32,
     pub(super) presence: Presence,
@@ -39,7 +40,7 @@ impl Directory {
         now: Now,
         connection: ConnectionId,
         protocol: u16,
-        game: GameId,
+        realm: Realm,
         resume: Option<Resume>,
     ) {
         if protocol != PROTOCOL_VERSION {
@@ -49,23 +50,23 @@ impl Directory {
             );
             return self.fail(now, connection, Refusal::new(ErrorCode::Version, text));
         }
-        let known = resume.and_then(|resume| Some((self.statement(&game, &resume)?, resume)));
+        let known = resume.and_then(|resume| Some((self.statement(&realm, &resume)?, resume)));
         match known {
             Some((statement, resume)) => self.resume(now, connection, statement, &resume),
-            None => self.begin(now, connection, game),
+            None => self.begin(now, connection, realm),
         }
     }
 
     /// What the token of a resume says, if it counts.
-    fn statement(&self, game: &GameId, resume: &Resume) -> Option<Statement> {
+    fn statement(&self, realm: &Realm, resume: &Resume) -> Option<Statement> {
         let statement = self.key.read(&resume.token)?;
         let counts = statement.peer == resume.peer
-            && statement.game == *game
+            && statement.realm == *realm
             && statement.expires > self.unix_secs();
         counts.then_some(statement)
     }
 
-    fn unix_secs(&self) -> u64 {
+    pub(super) fn unix_secs(&self) -> u64 {
         self.epoch_unix.saturating_add(self.now.since(Now::ZERO).as_secs())
     }
 
@@ -95,18 +96,18 @@ impl Directory {
                 self.bring_back(now, connection, statement, resume.restart);
             }
             // It ended here.
-            None => self.begin(now, connection, statement.game),
+            None => self.begin(now, connection, statement.realm),
         }
     }
 
-    fn begin(&mut self, now: Now, connection: ConnectionId, game: GameId) {
+    fn begin(&mut self, now: Now, connection: ConnectionId, realm: Realm) {
         let peer = loop {
             let peer = PeerId::from_u128(self.random());
             if !self.sessions.contains_key(&peer) {
                 break peer;
             }
         };
-        if self.add_session(now, connection, peer, game, 0) {
+        if self.add_session(now, connection, peer, realm, 0) {
             self.welcome(now, connection, peer, SessionKind::New);
         }
     }
@@ -116,7 +117,7 @@ impl Directory {
         now: Now,
         connection: ConnectionId,
         peer: PeerId,
-        game: GameId,
+        realm: Realm,
         epoch: u32,
     ) -> bool {
         if self.sessions.len() >= self.config.max_sessions {
@@ -125,7 +126,7 @@ impl Directory {
         }
         let presence = Presence::Online(connection);
         let (log, count) = (FrameLog::default(), self.rng.next_u64());
-        let session = Session { game, epoch, presence, lobby: None, log, count };
+        let session = Session { realm, epoch, presence, lobby: None, log, count };
         self.sessions.insert(peer, session);
         true
     }
@@ -177,13 +178,13 @@ impl Directory {
         statement: Statement,
         restart: bool,
     ) {
-        let Statement { peer, game, seat, .. } = statement;
+        let Statement { peer, realm, seat, .. } = statement;
         let epoch = statement.epoch.saturating_add(u32::from(restart));
-        if self.add_session(now, connection, peer, game, epoch) {
+        if self.add_session(now, connection, peer, realm, epoch) {
             let seated = seat.and_then(|seat| self.take_seat(peer, epoch, &seat));
             self.welcome(now, connection, peer, SessionKind::Restored);
             if let Some(seated) = seated {
-                self.tell_seated(peer, epoch, seated);
+                self.tell_seated(peer, seated);
             }
         }
     }
@@ -192,7 +193,7 @@ impl Directory {
         let Some(session) = self.sessions.get(&peer) else { return };
         let epoch = session.epoch;
         if let Some(code) = session.lobby {
-            self.lobbies.change(code, |lobby| lobby.set_online(peer, true, epoch));
+            self.change(code, |lobby| lobby.set_online(peer, true, epoch));
         }
     }
 
@@ -214,7 +215,7 @@ impl Directory {
         let seat = session.lobby.and_then(|code| self.lobbies.get(code)?.seat(code, peer));
         Some(self.key.sign(&Statement {
             peer,
-            game: session.game.clone(),
+            realm: session.realm.clone(),
             boot: self.boot,
             epoch: session.epoch,
             count: session.count,
@@ -265,7 +266,7 @@ impl Directory {
             peer,
             token,
             session,
-            lobby: code.and_then(|code| Some(self.lobbies.get(code)?.state(code))),
+            lobby: code.and_then(|code| Some(self.lobbies.get(code)?.state(code, now, peer))),
             grace_ms: millis(self.config.grace),
             keep_alive_ms: millis(self.config.keep_alive),
         };
@@ -295,7 +296,7 @@ impl Directory {
         self.timers.insert((until, Timer::Session(peer)));
         let epoch = session.epoch;
         if let Some(code) = session.lobby {
-            self.lobbies.change(code, |lobby| lobby.set_online(peer, false, epoch));
+            self.change(code, |lobby| lobby.set_online(peer, false, epoch));
             self.tell_others(code, peer, &ServerMessage::MemberOffline { peer });
             self.drop_lost(code);
         }

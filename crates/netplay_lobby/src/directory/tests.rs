@@ -1,16 +1,21 @@
 //! One test a rule; limits, sessions and random runs are in their own files.
 
+mod hosting;
 mod limits;
 mod node;
 mod random;
 mod restart;
+mod search;
 mod sessions;
+mod start;
 
 use netplay_protocol::PeerId;
 use netplay_protocol::limits::LOBBY_LIST_MAX;
-use netplay_protocol::lobby::{ClientMessage, ErrorCode, LeaveReason, LobbySummary, ServerMessage};
+use netplay_protocol::lobby::{
+    ClientMessage, ErrorCode, LeaveReason, LobbySummary, MemberData, ServerMessage, Visibility,
+};
 
-use node::{Node, members, options, signal};
+use node::{Node, joins, members, options, signal};
 
 #[test]
 fn a_lobby_is_created_and_joined_by_code() {
@@ -20,7 +25,7 @@ fn a_lobby_is_created_and_joined_by_code() {
     assert_eq!((created.host, members(&created)), (a, vec![(a, true)]));
     let joined = node.join(2, created.code);
     assert_eq!((joined.host, members(&joined)), (a, vec![(a, true), (b, true)]));
-    assert_eq!(node.take(1), [ServerMessage::MemberJoined { peer: b, epoch: 0 }]);
+    assert_eq!(node.take(1), [joins(b, 1)]);
 }
 
 #[test]
@@ -32,7 +37,7 @@ fn a_full_lobby_refuses_and_a_seat_of_an_offline_member_stays_taken() {
     let lobby = node.create(1, options(2));
     node.join(2, lobby.code);
     node.disconnect(2);
-    node.say(3, ClientMessage::Join { request: 9, code: lobby.code });
+    node.say(3, ClientMessage::join(9, lobby.code));
     assert_eq!(node.error(3), (Some(9), ErrorCode::LobbyFull));
 }
 
@@ -42,7 +47,7 @@ fn lobbies_of_other_games_do_not_exist() {
     node.hello(1);
     node.hello_game(2, "other");
     let lobby = node.create(1, options(2));
-    node.say(2, ClientMessage::Join { request: 1, code: lobby.code });
+    node.say(2, ClientMessage::join(1, lobby.code));
     assert_eq!(node.error(2), (Some(1), ErrorCode::NoSuchLobby));
     assert_eq!(node.list(2), []);
     let other = node.quick(2, options(2));
@@ -61,7 +66,7 @@ fn quick_join_takes_the_fullest_then_the_oldest_of_its_capacity() {
     node.create(4, options(3));
     assert_eq!(node.quick(5, options(4)).code, fuller.code);
     let mut private = options(2);
-    private.public = false;
+    private.visibility = Visibility::Private;
     let hidden = node.create(6, private);
     let fresh = node.quick(7, options(2));
     assert_ne!(fresh.code, hidden.code, "private lobbies are found by code only");
@@ -104,14 +109,22 @@ fn lists_show_open_public_lobbies_fullest_first() {
     node.join(3, two.code);
     let full = node.create(4, options(1));
     let mut private = options(3);
-    private.public = false;
+    private.visibility = Visibility::Private;
     node.create(5, private);
     let summary = |code, members, capacity| {
         let name = "a game".to_owned();
-        LobbySummary { code, name, members, capacity }
+        LobbySummary {
+            code,
+            name,
+            members,
+            capacity,
+            password: false,
+            playing: false,
+            data: MemberData::new(),
+        }
     };
     assert_eq!(node.list(6), [summary(two.code, 2, 8), summary(one.code, 1, 4)]);
-    node.say(6, ClientMessage::Join { request: 1, code: full.code });
+    node.say(6, ClientMessage::join(1, full.code));
     assert_eq!(node.error(6), (Some(1), ErrorCode::LobbyFull));
 }
 
@@ -132,9 +145,9 @@ fn who_is_in_a_lobby_cannot_enter_another() {
     node.hello(1);
     let lobby = node.create(1, options(2));
     let enter = [
-        ClientMessage::Create { request: 1, options: options(2) },
-        ClientMessage::QuickJoin { request: 1, options: options(2) },
-        ClientMessage::Join { request: 1, code: lobby.code },
+        ClientMessage::create(1, options(2)),
+        ClientMessage::quick_join(1, options(2)),
+        ClientMessage::join(1, lobby.code),
     ];
     for message in enter {
         node.say(1, message);
@@ -155,7 +168,7 @@ fn leaving_frees_the_seat_and_the_last_one_frees_the_lobby() {
         node.take(2),
         [
             ServerMessage::MemberLeft { peer: a, reason: LeaveReason::Left },
-            ServerMessage::HostChanged { host: b },
+            ServerMessage::HostChanged { host: b, term: 1 },
         ]
     );
     node.say(2, ClientMessage::Leave { request: 6 });
@@ -176,7 +189,7 @@ fn the_longest_standing_online_member_becomes_host() {
     node.join(3, lobby.code);
     node.disconnect(2);
     node.say(1, ClientMessage::Goodbye);
-    assert_eq!(node.take(3).last(), Some(&ServerMessage::HostChanged { host: c }));
+    assert_eq!(node.take(3).last(), Some(&ServerMessage::HostChanged { host: c, term: 1 }));
 }
 
 #[test]

@@ -1,27 +1,75 @@
-//! One lobby, and all lobbies of a node with the index of those that players may find.
+//! One lobby: who is in it, who may come, and what goes on.
 
-use core::cmp::Reverse;
+mod all;
+mod search;
+mod start;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use netplay_protocol::lobby::{LobbyOptions, LobbyState, LobbySummary, Member};
-use netplay_protocol::{GameId, LobbyCode, PeerId};
+use netplay_protocol::lobby::{
+    Changes, Entry, LobbyData, LobbyOptions, LobbyState, LobbySummary, Member, MemberData, Rejoin,
+    Tier, Visibility, apply,
+};
+use netplay_protocol::{BuildId, GameId, LobbyCode, Now, PeerId};
+use serde::{Deserialize, Serialize};
 
+use crate::config::millis;
+use crate::rate::Bucket;
 use crate::token::Seat;
 
-/// One lobby. It has a member and at most `options.capacity`; its host is one of them, unless it is
-/// coming back.
+pub(crate) use all::{Lobbies, NewLobby};
+pub(crate) use start::Ended;
+
+/// Who is put out and how it may come back, at most: the oldest is forgotten. A host clicks.
+const PUT_OUT_MAX: usize = 64;
+
+/// Players see only lobbies of their own game and build.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Realm {
+    pub(crate) game: GameId,
+    #[serde(default)]
+    pub(crate) build: Option<BuildId>,
+}
+
+/// Somebody who was put out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PutOut {
+    pub(crate) peer: PeerId,
+    pub(crate) rejoin: Rejoin,
+    /// When.
+    pub(crate) at: Now,
+}
+
+/// One lobby. It has a member and at most `options.capacity` players; its host is one of them, unless it
+/// is coming back.
 #[derive(Clone, Debug)]
 pub(crate) struct Lobby {
     /// No other lobby ever has it, whatever its code.
     pub(crate) id: u64,
-    pub(crate) game: GameId,
+    pub(crate) realm: Realm,
     pub(crate) options: LobbyOptions,
+    /// What its password comes to with the server's key.
+    pub(crate) password: Option<String>,
     pub(crate) host: PeerId,
     /// How often the host has changed.
     pub(crate) term: u32,
-    /// It is coming back after a restart of the server: only those may enter who were in it, and the
-    /// host may not be back.
-    pub(crate) returning: bool,
+    /// It is coming back after a restart of the server, until then: only those may enter who were in it,
+    /// and the host may not be back.
+    pub(crate) returning: Option<Now>,
+    /// When it is closed.
+    pub(crate) closes: Now,
+    /// Its host says that a match runs.
+    pub(crate) playing: bool,
+    /// How often its values have changed.
+    pub(crate) revision: u64,
+    pub(crate) data: LobbyData,
+    /// Wrong passwords.
+    pub(crate) wrong: Option<Bucket>,
+    /// For whom seats are kept, and until when.
+    reserved: BTreeMap<PeerId, Now>,
+    put_out: Vec<PutOut>,
+    ready_check: Option<Now>,
+    countdown: Option<Now>,
     /// In the order in which they joined.
     members: Vec<Member>,
     /// The numbers of the members, in the same order.
@@ -31,15 +79,33 @@ pub(crate) struct Lobby {
     reports: BTreeSet<(PeerId, PeerId)>,
     /// Older lobbies have smaller numbers.
     created: u64,
+    listed: all::Listed,
+}
+
+/// A member that comes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Newcomer {
+    pub(crate) epoch: u32,
+    pub(crate) spectates: bool,
+    pub(crate) data: MemberData,
 }
 
 impl Lobby {
-    fn len(&self) -> u8 {
-        u8::try_from(self.members.len()).unwrap_or(u8::MAX)
+    /// Players.
+    pub(crate) fn len(&self) -> u8 {
+        let players = self.members.iter().filter(|member| member.slot.is_some()).count();
+        u8::try_from(players).unwrap_or(u8::MAX)
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() >= self.options.capacity
+    pub(crate) fn spectators(&self) -> u8 {
+        u8::try_from(self.members.len()).unwrap_or(u8::MAX) - self.len()
+    }
+
+    /// Seats that nobody has, and that are kept for nobody else.
+    pub(crate) fn free_for(&self, peer: Option<PeerId>) -> u8 {
+        let kept = self.reserved.keys().filter(|of| Some(**of) != peer).count();
+        let kept = u8::try_from(kept).unwrap_or(u8::MAX);
+        self.options.capacity.saturating_sub(self.len()).saturating_sub(kept)
     }
 
     pub(crate) fn has(&self, peer: PeerId) -> bool {
@@ -50,50 +116,106 @@ impl Lobby {
         &self.members
     }
 
-    pub(crate) fn add(&mut self, peer: PeerId, epoch: u32) {
-        self.put(peer, epoch, self.next_number);
+    pub(crate) fn member(&self, peer: PeerId) -> Option<&Member> {
+        self.members.iter().find(|member| member.peer == peer)
+    }
+
+    pub(crate) fn member_mut(&mut self, peer: PeerId) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.peer == peer)
+    }
+
+    /// Seats a newcomer; [`Self::free_for`] it there must be one.
+    pub(crate) fn add(&mut self, peer: PeerId, newcomer: Newcomer) {
+        self.reserved.remove(&peer);
+        let slot = if newcomer.spectates { None } else { self.free_slot() };
+        let Newcomer { epoch, data, .. } = newcomer;
+        let member = Member { slot, data, ..Member::new(peer, epoch) };
+        self.put(member, self.next_number);
     }
 
     /// Puts a member where it was before.
     pub(crate) fn put_back(&mut self, peer: PeerId, epoch: u32, seat: &Seat) {
-        self.put(peer, epoch, seat.number);
+        let slot = seat.slot.and_then(|slot| {
+            let taken = self.members.iter().any(|member| member.slot == Some(slot));
+            if taken { self.free_slot() } else { Some(slot) }
+        });
+        let Seat { team, role, data, .. } = seat.clone();
+        let member = Member { slot, team, role, data, ..Member::new(peer, epoch) };
+        self.put(member, seat.number);
         if seat.term > self.term {
             (self.term, self.host) = (seat.term, seat.host);
         }
+        if seat.revision > self.revision {
+            self.revision = seat.revision;
+            self.data = seat.lobby_data.clone();
+        }
     }
 
-    fn put(&mut self, peer: PeerId, epoch: u32, number: u32) {
+    fn put(&mut self, member: Member, number: u32) {
         let place = self.numbers.partition_point(|other| *other <= number);
-        self.members.insert(place, Member { peer, online: true, epoch });
+        self.members.insert(place, member);
         self.numbers.insert(place, number);
         self.next_number = self.next_number.max(number.saturating_add(1));
+    }
+
+    fn free_slot(&self) -> Option<u8> {
+        let taken = |slot| self.members.iter().any(|member| member.slot == Some(slot));
+        (0..self.options.capacity).find(|slot| !taken(*slot))
+    }
+
+    /// Whether this seat exists, and nobody has it.
+    pub(crate) fn is_free(&self, slot: u8) -> bool {
+        let taken = self.members.iter().any(|member| member.slot == Some(slot));
+        slot < self.options.capacity && !taken
     }
 
     /// What a member's token says of its place.
     pub(crate) fn seat(&self, code: LobbyCode, peer: PeerId) -> Option<Seat> {
         let place = self.members.iter().position(|member| member.peer == peer)?;
+        let member = &self.members[place];
+        // One that knows all of them is enough, and its token is renewed when they change.
+        let is_host = peer == self.host;
         Some(Seat {
             lobby: self.id,
             code,
             options: self.options.clone(),
+            password: self.password.clone(),
             number: self.numbers[place],
+            slot: member.slot,
+            team: member.team,
+            role: member.role.clone(),
+            data: member.data.clone(),
             host: self.host,
             term: self.term,
+            revision: if is_host { self.revision } else { 0 },
+            lobby_data: if is_host { self.data.clone() } else { LobbyData::new() },
         })
     }
 
     /// The lobby is back as far as it will be. Gives the new host if the old one is missing.
     pub(crate) fn returned(&mut self) -> Option<PeerId> {
-        self.returning = false;
+        self.returning = None;
         if self.has(self.host) { None } else { self.elect() }
     }
 
-    /// Whoever is here longest leads, if possible among those that are online.
+    /// Whoever is here longest leads: if possible an online player, else somebody online.
     fn elect(&mut self) -> Option<PeerId> {
-        let host = self.members.iter().find(|member| member.online).or(self.members.first())?;
-        self.host = host.peer;
+        let mut best: Option<&Member> = None;
+        for member in &self.members {
+            let worth = |member: &Member| (member.online, member.slot.is_some());
+            if best.is_none_or(|best| worth(member) > worth(best)) {
+                best = Some(member);
+            }
+        }
+        let host = best?.peer;
+        Some(self.promote(host))
+    }
+
+    /// Lets this member lead.
+    pub(crate) fn promote(&mut self, peer: PeerId) -> PeerId {
+        self.host = peer;
         self.term = self.term.saturating_add(1);
-        Some(self.host)
+        peer
     }
 
     /// Removes a member. If it was the host, gives the new one.
@@ -108,7 +230,7 @@ impl Lobby {
 
     /// A member that comes back is lost to nobody.
     pub(crate) fn set_online(&mut self, peer: PeerId, online: bool, epoch: u32) {
-        if let Some(member) = self.members.iter_mut().find(|member| member.peer == peer) {
+        if let Some(member) = self.member_mut(peer) {
             (member.online, member.epoch) = (online, epoch);
         }
         if online {
@@ -136,160 +258,110 @@ impl Lobby {
         offline.find(|member| lost_to_all(member.peer)).map(|member| member.peer)
     }
 
-    pub(crate) fn state(&self, code: LobbyCode) -> LobbyState {
+    /// Keeps seats for these, and no others, until then.
+    pub(crate) fn reserve(&mut self, peers: &BTreeSet<PeerId>, until: Now) {
+        self.reserved = peers.iter().map(|peer| (*peer, until)).collect();
+    }
+
+    pub(crate) fn is_reserved(&self, peer: PeerId) -> bool {
+        self.reserved.contains_key(&peer)
+    }
+
+    /// Forgets reservations that are over.
+    pub(crate) fn expire_reservations(&mut self, now: Now) {
+        self.reserved.retain(|_, until| *until > now);
+    }
+
+    /// Remembers how somebody who was put out may come back.
+    pub(crate) fn put_out(&mut self, peer: PeerId, rejoin: Rejoin, at: Now) {
+        self.put_out.retain(|other| other.peer != peer);
+        if rejoin == Rejoin::Free {
+            return;
+        }
+        if self.put_out.len() == PUT_OUT_MAX {
+            self.put_out.remove(0);
+        }
+        self.put_out.push(PutOut { peer, rejoin, at });
+    }
+
+    pub(crate) fn was_put_out(&self, peer: PeerId) -> Option<PutOut> {
+        self.put_out.iter().find(|other| other.peer == peer).copied()
+    }
+
+    /// Changes values. Gives what members see of it, and what the host sees of it.
+    pub(crate) fn set_data(
+        &mut self,
+        changes: &Changes<Entry>,
+    ) -> (Changes<Entry>, Changes<Entry>) {
+        let old = self.data.clone();
+        apply(&mut self.data, changes);
+        self.revision = self.revision.saturating_add(1);
+        let seen = |most: Tier| {
+            let change = |(key, entry): (&_, &Option<Entry>)| {
+                let new = entry.clone().filter(|entry| entry.tier <= most);
+                let was = old.get(key).is_some_and(|entry| entry.tier <= most);
+                (new.is_some() || was).then(|| (Clone::clone(key), new))
+            };
+            changes.iter().filter_map(change).collect()
+        };
+        (seen(Tier::Members), seen(Tier::Host))
+    }
+
+    /// The values that only the host sees.
+    pub(crate) fn secrets(&self) -> Changes<Entry> {
+        let secrets = self.data.iter().filter(|(_, entry)| entry.tier == Tier::Host);
+        secrets.map(|(key, entry)| (key.clone(), Some(entry.clone()))).collect()
+    }
+
+    /// The lobby as this member sees it.
+    pub(crate) fn state(&self, code: LobbyCode, now: Now, of: PeerId) -> LobbyState {
+        let most = if of == self.host { Tier::Host } else { Tier::Members };
+        let data = self.data.iter().filter(|(_, entry)| entry.tier <= most);
+        let left = |until: Option<Now>| until.map(|until| millis(until.since(now)));
         LobbyState {
             code,
             options: self.options.clone(),
+            password: self.password.is_some(),
             host: self.host,
+            term: self.term,
             members: self.members.clone(),
+            playing: self.playing,
+            revision: self.revision,
+            data: data.map(|(key, entry)| (key.clone(), entry.clone())).collect(),
+            ready_check_ms: left(self.ready_check),
+            countdown_ms: left(self.countdown),
         }
     }
 
-    /// Where quick join and lists find it: public, with a free seat, and with somebody there. A
-    /// lobby of players that all dropped would keep the next ones from meeting.
-    fn place(&self) -> Option<Place> {
-        let found = self.options.public
-            && !self.returning
-            && !self.is_full()
-            && self.members.iter().any(|member| member.online);
-        found.then_some((self.options.capacity, Reverse(self.len()), self.created))
-    }
-}
-
-/// Order of open lobbies: by capacity, then fullest, then oldest.
-type Place = (u8, Reverse<u8>, u64);
-
-/// All lobbies of a node. None of them is empty.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Lobbies {
-    all: BTreeMap<LobbyCode, Lobby>,
-    open: BTreeMap<GameId, BTreeMap<Place, LobbyCode>>,
-    created: u64,
-}
-
-impl Lobbies {
-    pub(crate) fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    pub(crate) fn get(&self, code: LobbyCode) -> Option<&Lobby> {
-        self.all.get(&code)
-    }
-
-    /// Adds a lobby under a code that no other has.
-    pub(crate) fn create(
-        &mut self,
-        code: LobbyCode,
-        id: u64,
-        game: GameId,
-        options: LobbyOptions,
-        host: PeerId,
-        epoch: u32,
-    ) {
-        let mut lobby = self.empty(id, game, options, host);
-        lobby.add(host, epoch);
-        self.put(code, lobby);
-    }
-
-    /// Makes a lobby anew that the server had before it was restarted, for the first of its members that
-    /// is back.
-    pub(crate) fn bring_back(&mut self, game: GameId, seat: &Seat, peer: PeerId, epoch: u32) {
-        let mut lobby = self.empty(seat.lobby, game, seat.options.clone(), seat.host);
-        lobby.term = seat.term;
-        lobby.returning = true;
-        lobby.put_back(peer, epoch, seat);
-        self.put(seat.code, lobby);
-    }
-
-    fn empty(&mut self, id: u64, game: GameId, options: LobbyOptions, host: PeerId) -> Lobby {
-        self.created += 1;
-        Lobby {
-            id,
-            game,
-            options,
-            host,
-            term: 0,
-            returning: false,
-            members: Vec::new(),
-            numbers: Vec::new(),
-            next_number: 0,
-            reports: BTreeSet::new(),
-            created: self.created,
+    /// The lobby as everybody sees it who finds it.
+    pub(crate) fn summary(&self, code: LobbyCode) -> LobbySummary {
+        let public = self.data.iter().filter(|(_, entry)| entry.tier == Tier::Public);
+        LobbySummary {
+            code,
+            name: self.options.name.clone(),
+            members: self.len(),
+            capacity: self.options.capacity,
+            password: self.password.is_some(),
+            playing: self.playing,
+            data: public.map(|(key, entry)| (key.clone(), entry.value.clone())).collect(),
         }
     }
 
-    /// Changes a lobby, keeps the index right, and frees the lobby if nobody is left.
-    pub(crate) fn change<R>(
-        &mut self,
-        code: LobbyCode,
-        change: impl FnOnce(&mut Lobby) -> R,
-    ) -> Option<R> {
-        let mut lobby = self.all.remove(&code)?;
-        if let Some(place) = lobby.place()
-            && let Some(open) = self.open.get_mut(&lobby.game)
-        {
-            open.remove(&place);
-            if open.is_empty() {
-                self.open.remove(&lobby.game);
-            }
-        }
-        let result = change(&mut lobby);
-        if !lobby.members.is_empty() {
-            self.put(code, lobby);
-        }
-        Some(result)
+    /// Where quick join and searches find it: public and open, with a free seat, and with somebody there.
+    /// A lobby of players that all dropped would keep the next ones from meeting.
+    fn is_open(&self) -> bool {
+        self.options.visibility == Visibility::Public
+            && !self.options.locked
+            && !(self.playing && self.options.no_late_join)
+            && self.returning.is_none()
+            && self.free_for(None) > 0
+            && self.members.iter().any(|member| member.online)
     }
 
-    fn put(&mut self, code: LobbyCode, lobby: Lobby) {
-        if let Some(place) = lobby.place() {
-            self.open.entry(lobby.game.clone()).or_default().insert(place, code);
-        }
-        self.all.insert(code, lobby);
-    }
-
-    /// The open lobby that a quick join takes.
-    pub(crate) fn find(&self, game: &GameId, capacity: u8) -> Option<LobbyCode> {
-        self.open_of(game, capacity).next().map(|(_, code)| *code)
-    }
-
-    /// Open lobbies of a game, fullest first, then oldest.
-    pub(crate) fn list(&self, game: &GameId, max: usize) -> Vec<LobbySummary> {
-        // The index is sorted within a capacity, so the first `max` of each are enough.
-        let capacities = 1..=netplay_protocol::limits::LOBBY_MEMBERS_MAX;
-        let mut found: Vec<(Place, LobbyCode)> = capacities
-            .flat_map(|capacity| self.open_of(game, capacity).take(max))
-            .map(|(place, code)| (*place, *code))
-            .collect();
-        found.sort_unstable_by_key(|((_, members, created), _)| (*members, *created));
-        let summary = |(_, code)| {
-            let lobby = self.all.get(&code)?;
-            let name = lobby.options.name.clone();
-            let (members, capacity) = (lobby.len(), lobby.options.capacity);
-            Some(LobbySummary { code, name, members, capacity })
-        };
-        found.into_iter().take(max).filter_map(summary).collect()
-    }
-
-    fn open_of(&self, game: &GameId, capacity: u8) -> impl Iterator<Item = (&Place, &LobbyCode)> {
-        let first = (capacity, Reverse(u8::MAX), 0);
-        let last = (capacity, Reverse(0), u64::MAX);
-        self.open.get(game).into_iter().flat_map(move |open| open.range(first..=last))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (LobbyCode, &Lobby)> {
-        self.all.iter().map(|(code, lobby)| (*code, lobby))
-    }
-
-    /// Whether the index holds exactly what it should.
-    #[cfg(test)]
-    pub(crate) fn index_is_right(&self) -> bool {
-        let mut expected: BTreeMap<GameId, BTreeMap<Place, LobbyCode>> = BTreeMap::new();
-        for (code, lobby) in &self.all {
-            if let Some(place) = lobby.place() {
-                expected.entry(lobby.game.clone()).or_default().insert(place, *code);
-            }
-        }
-        expected == self.open
+    /// When something is due by itself.
+    pub(crate) fn deadline(&self) -> Now {
+        let others = [self.returning, self.ready_check, self.countdown];
+        let reserved = self.reserved.values().copied();
+        others.into_iter().flatten().chain(reserved).fold(self.closes, Ord::min)
     }
 }

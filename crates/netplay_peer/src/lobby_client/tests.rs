@@ -9,7 +9,7 @@ fn at(ms: u64) -> Now {
 }
 
 fn client() -> LobbyClient {
-    LobbyClient::new(GameId::new("g").unwrap(), 7)
+    LobbyClient::new(GameId::new("g").unwrap(), None, 7)
 }
 
 fn code() -> LobbyCode {
@@ -33,8 +33,7 @@ fn welcome_with(session: SessionKind, lobby: Option<LobbyState>) -> LobbyInput {
 }
 
 fn lobby() -> LobbyState {
-    let members = vec![Member { peer: ME, online: true, epoch: 0 }];
-    LobbyState { code: code(), options: LobbyOptions::public(2), host: ME, members }
+    LobbyState::new(code(), LobbyOptions::public(2), ME, vec![Member::new(ME, 0)])
 }
 
 fn joined(seq: u64, request: u32) -> LobbyInput {
@@ -63,10 +62,7 @@ fn online() -> LobbyClient {
     c.handle(at(0), LobbyInput::Join(JoinRequest::Code(code())));
     c.handle(at(0), LobbyInput::SocketOpened);
     c.handle(at(0), welcome(SessionKind::New));
-    assert_eq!(
-        sent(&drain(&mut c)).last(),
-        Some(&ClientMessage::Join { request: 1, code: code() })
-    );
+    assert_eq!(sent(&drain(&mut c)).last(), Some(&ClientMessage::join(1, code())));
     c
 }
 
@@ -98,7 +94,7 @@ fn an_unreachable_server_is_tried_again_with_growing_spread_pauses_until_told_to
 
 /// When a client is online again whose socket closes now, if the server answers from some time on.
 fn back_at(seed: u64, server_from: Now) -> Vec<Now> {
-    let mut c = LobbyClient::new(GameId::new("g").unwrap(), seed);
+    let mut c = LobbyClient::new(GameId::new("g").unwrap(), None, seed);
     c.handle(at(0), LobbyInput::Join(JoinRequest::Code(code())));
     c.handle(at(0), LobbyInput::SocketOpened);
     c.handle(at(0), welcome(SessionKind::New));
@@ -166,11 +162,11 @@ fn a_dropped_socket_resumes_the_session_and_repeats_no_frame() {
     let hello = sent(&drain(&mut c)).remove(0);
     let resume = Resume { peer: ME, token: ResumeToken("t".into()), seen: 1, restart: false };
     let game = GameId::new("g").unwrap();
-    assert_eq!(hello, ClientMessage::Hello { protocol: 1, game, resume: Some(resume) });
+    assert_eq!(hello, ClientMessage::hello(game, Some(resume)));
     c.handle(now, welcome(SessionKind::Continued));
     c.handle(now, joined(1, 1));
     let other = PeerId::from_u128(2);
-    c.handle(now, frame(2, ServerMessage::MemberJoined { peer: other, epoch: 2 }));
+    c.handle(now, frame(2, ServerMessage::MemberJoined { member: Member::new(other, 2) }));
     let outputs = drain(&mut c);
     let events: Vec<_> =
         outputs.into_iter().filter(|o| matches!(o, LobbyOutput::Event(_))).collect();
@@ -269,7 +265,7 @@ fn what_was_seen_is_said_often_enough_for_the_server_to_forget() {
     c.handle(at(1), joined(1, 1));
     drain(&mut c);
     for seq in 2..=40 {
-        c.handle(at(1), frame(seq, ServerMessage::HostChanged { host: ME }));
+        c.handle(at(1), frame(seq, ServerMessage::HostChanged { host: ME, term: 1 }));
     }
     let seen: Vec<_> = sent(&drain(&mut c))
         .into_iter()
@@ -342,7 +338,7 @@ fn a_server_started_anew_that_knows_the_lobby_is_no_news_for_the_match() {
     assert_eq!(sent(&outputs), []);
     // Its frames count from 1 again.
     let other = PeerId::from_u128(2);
-    c.handle(now, frame(1, ServerMessage::MemberJoined { peer: other, epoch: 0 }));
+    c.handle(now, frame(1, ServerMessage::MemberJoined { member: Member::new(other, 0) }));
     let joined = LobbyOutput::Event(LobbyEvent::MemberJoined(other, 0));
     assert_eq!(drain(&mut c), [joined]);
 }
@@ -379,7 +375,7 @@ fn a_session_that_cannot_be_taken_up_is_a_new_one_and_the_wish_stays() {
         c.handle(at(0), LobbyInput::SocketOpened);
         drain(&mut c);
         c.handle(at(1), answer);
-        assert_eq!(sent(&drain(&mut c)), [ClientMessage::Join { request: 1, code: code() }]);
+        assert_eq!(sent(&drain(&mut c)), [ClientMessage::join(1, code())]);
     }
 }
 

@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::LOBBY_MESSAGE_MAX;
-
 /// Why the server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Error)]
 #[serde(rename_all = "snake_case")]
@@ -22,6 +20,9 @@ pub enum ErrorCode {
     /// No lobby has this code.
     #[error("no lobby has this code")]
     NoSuchLobby,
+    /// The lobby is for another build of the game.
+    #[error("the lobby is for another build of the game")]
+    WrongBuild,
     /// The lobby has no free seat.
     #[error("the lobby is full")]
     LobbyFull,
@@ -34,6 +35,33 @@ pub enum ErrorCode {
     /// The receiver is no member of the player's lobby.
     #[error("no such member in this lobby")]
     NoSuchMember,
+    /// Only the host may do this.
+    #[error("only the host may do this")]
+    NotHost,
+    /// The lobby has a password, and this is not it.
+    #[error("the password is wrong, or missing")]
+    WrongPassword,
+    /// Nobody gets in.
+    #[error("the lobby is locked")]
+    Locked,
+    /// A match runs, and nobody gets in as a player while it does.
+    #[error("the match has begun")]
+    Playing,
+    /// Only who is invited gets in; the invitation is missing, for another lobby, or too old.
+    #[error("an invitation is needed")]
+    NotInvited,
+    /// The host has put the player out, and does not want it back.
+    #[error("banned from this lobby")]
+    Banned,
+    /// The values have changed more often than the player knew.
+    #[error("the values have changed meanwhile")]
+    Conflict,
+    /// The seat is taken.
+    #[error("the seat is taken")]
+    SeatTaken,
+    /// It does not fit what goes on in the lobby: a ready check or a countdown runs, or does not.
+    #[error("not now")]
+    NotNow,
     /// Too many messages; the socket may be closed.
     #[error("too many messages")]
     RateLimited,
@@ -62,8 +90,9 @@ pub enum ErrorCode {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MessageError {
-    /// More than [`LOBBY_MESSAGE_MAX`] bytes.
-    #[error("the message has {0} bytes; {LOBBY_MESSAGE_MAX} are allowed")]
+    /// More bytes than [`LOBBY_MESSAGE_MAX`](crate::limits::LOBBY_MESSAGE_MAX) of a player, or
+    /// [`LOBBY_FRAME_MAX`](crate::limits::LOBBY_FRAME_MAX) of the server.
+    #[error("the message has {0} bytes, which is too many")]
     TooLarge(usize),
     /// Not JSON, or not a known message.
     #[error("the message is malformed: {0}")]

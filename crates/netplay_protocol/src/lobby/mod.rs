@@ -3,28 +3,38 @@
 //! The player sends [`ClientMessage`]s, [`ClientMessage::Hello`] first. The server sends
 //! [`ServerFrame`]s, numbered from 1 within the player's session, so that a resumed session misses
 //! none and repeats none; number 0 is outside of that.
+#![doc = include_str!("protocol.md")]
 
 mod client;
+mod data;
 mod error;
+mod search;
 mod server;
 mod signal;
 mod state;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{ClientMessage, Resume, ResumeToken};
+pub use client::{
+    ClientMessage, CreateWith, InviteToken, JoinWith, Password, Rejoin, Resume, ResumeToken,
+};
+pub use data::{
+    Changes, Entry, LobbyData, MemberData, Tier, Value, apply, check_lobby_data, check_member_data,
+};
 pub use error::{ErrorCode, MessageError};
+pub use search::{Compare, Field, Filter, Order, Search, Sort};
 pub use server::{LeaveReason, ServerFrame, ServerMessage, SessionKind};
 pub use signal::{Signal, SignalBody};
-pub use state::{LobbyOptions, LobbyState, LobbySummary, Member};
-
-use crate::limits::LOBBY_MESSAGE_MAX;
+pub use state::{
+    LobbyOptions, LobbyState, LobbySummary, Member, OptionsChange, PlaceChange, Visibility,
+    check_password,
+};
 
 /// The path of the lobby's WebSocket.
 pub const PATH: &str = "/netplay/v1";
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, MessageError> {
-    if text.len() > LOBBY_MESSAGE_MAX {
+fn parse<'a, T: Deserialize<'a>>(text: &'a str, max: usize) -> Result<T, MessageError> {
+    if text.len() > max {
         return Err(MessageError::TooLarge(text.len()));
     }
     serde_json::from_str(text).map_err(|error| MessageError::Json(error.to_string()))

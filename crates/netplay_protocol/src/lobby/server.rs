@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ErrorCode, LobbyState, LobbySummary, MessageError, ResumeToken, Signal, parse, render,
+    Changes, Entry, ErrorCode, InviteToken, LobbyOptions, LobbyState, LobbySummary, Member,
+    MessageError, ResumeToken, Signal, Value, check_lobby_data, check_member_data, parse, render,
 };
 use crate::ids::PeerId;
-use crate::limits::LOBBY_MEMBERS_MAX;
+use crate::limits::{LOBBY_FRAME_MAX, LOBBY_MEMBERS_MAX, LOBBY_SPECTATORS_MAX};
 
 /// What the server says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,29 +36,76 @@ pub enum ServerMessage {
         /// The lobby, the player included.
         lobby: LobbyState,
     },
-    /// Answer to `list`.
+    /// Answer to `search`.
     Lobbies {
         /// The player's number for it.
         request: u32,
-        /// Public lobbies with free seats, fullest first.
+        /// Those that fit, in the order that was asked for.
         lobbies: Vec<LobbySummary>,
+        /// Whether others come after these.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        more: bool,
     },
     /// Answer to `leave`.
     Left {
         /// The player's number for it.
         request: u32,
     },
+    /// Answer to all other requests: it has happened, and everybody has been told.
+    Done {
+        /// The player's number for it.
+        request: u32,
+    },
+    /// Answer to `invite`.
+    Invitation {
+        /// The player's number for it.
+        request: u32,
+        /// With which somebody gets in.
+        invite: InviteToken,
+    },
+    /// A member of another lobby invites us.
+    Invited {
+        /// Who.
+        from: PeerId,
+        /// Where.
+        lobby: LobbySummary,
+        /// With which we get in.
+        invite: InviteToken,
+    },
+    /// The lobby is another.
+    OptionsChanged {
+        /// What it is like.
+        options: LobbyOptions,
+        /// Whether it has a password.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        password: bool,
+    },
+    /// Values of the lobby have changed, as far as the receiver may see them.
+    DataChanged {
+        /// How often they have.
+        revision: u64,
+        /// Which.
+        changes: Changes<Entry>,
+    },
     /// Another member joined.
     MemberJoined {
         /// Who.
-        peer: PeerId,
-        /// Which start of its game this is.
-        epoch: u32,
+        member: Member,
+    },
+    /// A member has other values, or another place.
+    MemberChanged {
+        /// Who, and what it is now.
+        member: Member,
     },
     /// Another member is gone.
     MemberLeft {
         /// Who.
         peer: PeerId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// We are not in our lobby any more.
+    Removed {
         /// Why.
         reason: LeaveReason,
     },
@@ -77,6 +125,46 @@ pub enum ServerMessage {
     HostChanged {
         /// Who.
         host: PeerId,
+        /// How often the lobby has had another host: a larger number is newer.
+        term: u32,
+    },
+    /// A member is ready, or not any more.
+    MemberReady {
+        /// Who.
+        peer: PeerId,
+        /// Which.
+        ready: bool,
+    },
+    /// The host asks whether all players are ready; nobody is until it says so.
+    ReadyCheckBegins {
+        /// How long they have, in milliseconds.
+        ms: u32,
+    },
+    /// It is over.
+    ReadyCheckEnds {
+        /// Whether all are ready.
+        passed: bool,
+        /// Who is not.
+        missing: Vec<PeerId>,
+    },
+    /// The match begins after this time.
+    CountdownBegins {
+        /// In milliseconds.
+        ms: u32,
+    },
+    /// It does not: the host has cancelled it, or a player is gone or not ready any more.
+    CountdownCancelled,
+    /// The match runs, or not any more. After a countdown: the host begins it now.
+    Playing {
+        /// Which.
+        playing: bool,
+    },
+    /// A member, perhaps the receiver, says something.
+    Chat {
+        /// Who.
+        from: PeerId,
+        /// What.
+        text: String,
     },
     /// From another member.
     Signal {
@@ -141,6 +229,12 @@ pub enum LeaveReason {
     TimedOut,
     /// Every other member lost it while the server had no connection to it.
     Lost,
+    /// The host has put it out.
+    Kicked,
+    /// The host has put it out, and it may not come back.
+    Banned,
+    /// The lobby is closed: it was open for as long as lobbies are, or who runs the server did it.
+    Closed,
 }
 
 impl ServerFrame {
@@ -149,14 +243,18 @@ impl ServerFrame {
     /// # Errors
     /// [`MessageError`]: too large, malformed, or a field out of its range.
     pub fn from_json(text: &str) -> Result<Self, MessageError> {
-        let frame: Self = parse(text)?;
+        let frame: Self = parse(text, LOBBY_FRAME_MAX)?;
         match &frame.message {
             ServerMessage::Joined { lobby, .. }
-            | ServerMessage::Welcome { lobby: Some(lobby), .. } => {
-                lobby.options.check()?;
-                if lobby.members.len() > usize::from(LOBBY_MEMBERS_MAX) {
-                    return Err(MessageError::Range { field: "members" });
-                }
+            | ServerMessage::Welcome { lobby: Some(lobby), .. } => check_state(lobby)?,
+            ServerMessage::MemberJoined { member } | ServerMessage::MemberChanged { member } => {
+                check_member_data(&member.data)?;
+            }
+            ServerMessage::OptionsChanged { options, .. } => options.check()?,
+            ServerMessage::Lobbies { lobbies, .. } => {
+                lobbies
+                    .iter()
+                    .try_for_each(|lobby| lobby.data.values().try_for_each(Value::check))?;
             }
             ServerMessage::Signal { signal, .. } => signal.check()?,
             _ => {}
@@ -168,4 +266,13 @@ impl ServerFrame {
     pub fn to_json(&self) -> String {
         render(self)
     }
+}
+
+fn check_state(lobby: &LobbyState) -> Result<(), MessageError> {
+    lobby.options.check()?;
+    if lobby.members.len() > usize::from(LOBBY_MEMBERS_MAX + LOBBY_SPECTATORS_MAX) {
+        return Err(MessageError::Range { field: "members" });
+    }
+    lobby.members.iter().try_for_each(|member| check_member_data(&member.data))?;
+    check_lobby_data(&lobby.data)
 }

@@ -1,188 +1,61 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::{GameId, LobbyCode, PeerId};
-use crate::limits::{LOBBY_MEMBERS_MAX, SDP_MAX};
+use crate::ids::{DataKey, PeerId};
+use crate::limits::{
+    DATA_BYTES_MAX, DATA_KEYS_MAX, DATA_NUMBER_MAX, LOBBY_FRAME_MAX, LOBBY_MEMBERS_MAX,
+    LOBBY_MESSAGE_MAX, LOBBY_SPECTATORS_MAX, SDP_MAX,
+};
 
 fn peer(n: u128) -> PeerId {
     PeerId::from_u128(n)
 }
 
-fn code() -> LobbyCode {
-    "7K4Q-M2XA".parse().unwrap()
-}
-
-fn options() -> LobbyOptions {
-    LobbyOptions { capacity: 4, public: true, name: "friends".into(), seat_secs: 30 }
-}
-
-fn candidate() -> Signal {
-    let body = SignalBody::Candidate {
-        candidate: "candidate:1 1 udp 1 127.0.0.1 9 typ host".into(),
-        mid: Some("0".into()),
-        mline: None,
+/// The examples of the protocol's page: whose they are, and their JSON.
+fn examples() -> Vec<(&'static str, &'static str)> {
+    let blocks = include_str!("protocol.md").split("```json ").skip(1);
+    let example = |block: &'static str| {
+        let (whose, rest) = block.split_once('\n').unwrap();
+        (whose, rest.split_once("\n```").unwrap().0)
     };
-    Signal { attempt: 2, body }
+    blocks.map(example).collect()
 }
 
 #[test]
-fn golden_json_of_every_client_message() {
-    let p = "00000000-0000-0000-0000-000000000007";
-    let token = ResumeToken("t".into());
-    let resume = Resume { peer: peer(7), token: token.clone(), seen: 3, restart: false };
-    let restart = Resume { peer: peer(7), token, seen: 0, restart: true };
-    let game = GameId::new("g").unwrap();
-    let cases = [
-        (
-            ClientMessage::Hello { protocol: 1, game: game.clone(), resume: None },
-            r#"{"type":"hello","protocol":1,"game":"g"}"#.to_owned(),
-        ),
-        (
-            ClientMessage::Hello { protocol: 1, game: game.clone(), resume: Some(restart) },
-            format!(
-                r#"{{"type":"hello","protocol":1,"game":"g","resume":{{"peer":"{p}","token":"t","seen":0,"restart":true}}}}"#
-            ),
-        ),
-        (
-            ClientMessage::Hello { protocol: 1, game, resume: Some(resume) },
-            format!(
-                r#"{{"type":"hello","protocol":1,"game":"g","resume":{{"peer":"{p}","token":"t","seen":3}}}}"#
-            ),
-        ),
-        (
-            ClientMessage::Create { request: 1, options: options() },
-            r#"{"type":"create","request":1,"options":{"capacity":4,"public":true,"name":"friends","seat_secs":30}}"#
-                .to_owned(),
-        ),
-        (
-            ClientMessage::Join { request: 1, code: code() },
-            r#"{"type":"join","request":1,"code":"7K4Q-M2XA"}"#.to_owned(),
-        ),
-        (
-            ClientMessage::QuickJoin { request: 2, options: options() },
-            r#"{"type":"quick_join","request":2,"options":{"capacity":4,"public":true,"name":"friends","seat_secs":30}}"#
-                .to_owned(),
-        ),
-        (ClientMessage::List { request: 9 }, r#"{"type":"list","request":9}"#.to_owned()),
-        (ClientMessage::Leave { request: 9 }, r#"{"type":"leave","request":9}"#.to_owned()),
-        (
-            ClientMessage::Signal { to: peer(7), signal: candidate() },
-            format!(
-                r#"{{"type":"signal","to":"{p}","signal":{{"attempt":2,"body":{{"kind":"candidate","candidate":"candidate:1 1 udp 1 127.0.0.1 9 typ host","mid":"0"}}}}}}"#
-            ),
-        ),
-        (
-            ClientMessage::ReportLost { peer: peer(7) },
-            format!(r#"{{"type":"report_lost","peer":"{p}"}}"#),
-        ),
-        (ClientMessage::KeepAlive { seen: 5 }, r#"{"type":"keep_alive","seen":5}"#.to_owned()),
-        (ClientMessage::Goodbye, r#"{"type":"goodbye"}"#.to_owned()),
-    ];
-    for (message, json) in cases {
-        assert_eq!(message.to_json(), json);
-        assert_eq!(ClientMessage::from_json(&json), Ok(message));
+fn every_example_of_the_protocols_page_is_read_and_written_as_it_stands() {
+    let examples = examples();
+    assert!(examples.len() > 50);
+    for (whose, json) in examples {
+        if whose == "client" {
+            let message = ClientMessage::from_json(json);
+            assert_eq!(message.unwrap_or_else(|error| panic!("{json}: {error}")).to_json(), json);
+        } else {
+            let json = format!(r#"{{"seq":8,"message":{json}}}"#);
+            let frame = ServerFrame::from_json(&json);
+            assert_eq!(frame.unwrap_or_else(|error| panic!("{json}: {error}")).to_json(), json);
+        }
     }
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "one case per message")]
-fn golden_json_of_every_server_message() {
-    let p = "00000000-0000-0000-0000-000000000007";
-    let lobby = LobbyState {
-        code: code(),
-        options: options(),
-        host: peer(7),
-        members: vec![Member { peer: peer(7), online: true, epoch: 2 }],
-    };
-    let summary = LobbySummary { code: code(), name: "friends".into(), members: 1, capacity: 4 };
-    let offer = Signal { attempt: 1, body: SignalBody::Offer { sdp: "v=0".into() } };
-    let cases = [
-        (
-            ServerMessage::Welcome {
-                peer: peer(7),
-                token: ResumeToken("t".into()),
-                session: SessionKind::New,
-                lobby: None,
-                grace_ms: 30_000,
-                keep_alive_ms: 5_000,
-            },
-            format!(
-                r#"{{"type":"welcome","peer":"{p}","token":"t","session":"new","grace_ms":30000,"keep_alive_ms":5000}}"#
-            ),
-        ),
-        (
-            ServerMessage::Joined { request: 1, lobby },
-            format!(
-                r#"{{"type":"joined","request":1,"lobby":{{"code":"7K4Q-M2XA","options":{{"capacity":4,"public":true,"name":"friends","seat_secs":30}},"host":"{p}","members":[{{"peer":"{p}","online":true,"epoch":2}}]}}}}"#
-            ),
-        ),
-        (
-            ServerMessage::Lobbies { request: 2, lobbies: vec![summary] },
-            r#"{"type":"lobbies","request":2,"lobbies":[{"code":"7K4Q-M2XA","name":"friends","members":1,"capacity":4}]}"#
-                .to_owned(),
-        ),
-        (ServerMessage::Alive, r#"{"type":"alive"}"#.to_owned()),
-        (
-            ServerMessage::Token { token: ResumeToken("t".into()) },
-            r#"{"type":"token","token":"t"}"#.to_owned(),
-        ),
-        (ServerMessage::Left { request: 3 }, r#"{"type":"left","request":3}"#.to_owned()),
-        (
-            ServerMessage::MemberJoined { peer: peer(7), epoch: 0 },
-            format!(r#"{{"type":"member_joined","peer":"{p}","epoch":0}}"#),
-        ),
-        (
-            ServerMessage::MemberLeft { peer: peer(7), reason: LeaveReason::TimedOut },
-            format!(r#"{{"type":"member_left","peer":"{p}","reason":"timed_out"}}"#),
-        ),
-        (
-            ServerMessage::MemberOffline { peer: peer(7) },
-            format!(r#"{{"type":"member_offline","peer":"{p}"}}"#),
-        ),
-        (
-            ServerMessage::MemberOnline { peer: peer(7), epoch: 1 },
-            format!(r#"{{"type":"member_online","peer":"{p}","epoch":1}}"#),
-        ),
-        (
-            ServerMessage::HostChanged { host: peer(7) },
-            format!(r#"{{"type":"host_changed","host":"{p}"}}"#),
-        ),
-        (
-            ServerMessage::Signal { from: peer(7), signal: offer },
-            format!(
-                r#"{{"type":"signal","from":"{p}","signal":{{"attempt":1,"body":{{"kind":"offer","sdp":"v=0"}}}}}}"#
-            ),
-        ),
-        (
-            ServerMessage::Error {
-                request: Some(1),
-                code: ErrorCode::NoSuchLobby,
-                text: "none".into(),
-                retry_after_ms: None,
-            },
-            r#"{"type":"error","request":1,"code":"no_such_lobby","text":"none"}"#.to_owned(),
-        ),
-    ];
-    for (message, json) in cases {
-        let frame = ServerFrame { seq: 8, message };
-        let json = format!(r#"{{"seq":8,"message":{json}}}"#);
-        assert_eq!(frame.to_json(), json);
-        assert_eq!(ServerFrame::from_json(&json), Ok(frame));
-    }
+/// The names of the messages, as serde tells them of a name that there is not.
+fn names(error: MessageError) -> Vec<String> {
+    let text = error.to_string();
+    let (_, names) = text.split_once("expected one of ").expect("a list of names");
+    names.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 #[test]
-fn golden_json_of_the_last_words_of_a_link() {
-    let cases =
-        [(SignalBody::Bye, "bye"), (SignalBody::Lost, "lost"), (SignalBody::Withdraw, "withdraw")];
-    for (body, kind) in cases {
-        let message = ClientMessage::Signal { to: peer(7), signal: Signal { attempt: 3, body } };
-        let json = format!(
-            r#"{{"type":"signal","to":"{}","signal":{{"attempt":3,"body":{{"kind":"{kind}"}}}}}}"#,
-            "00000000-0000-0000-0000-000000000007"
-        );
-        assert_eq!(message.to_json(), json);
-        assert_eq!(ClientMessage::from_json(&json), Ok(message));
+fn the_protocols_page_has_an_example_of_every_message() {
+    let client = ClientMessage::from_json(r#"{"type":"?"}"#).unwrap_err();
+    let server = ServerFrame::from_json(r#"{"seq":1,"message":{"type":"?"}}"#).unwrap_err();
+    for (whose, error) in [("client", client), ("server", server)] {
+        let names = names(error);
+        assert!(names.len() > 20, "{names:?}");
+        for name in names {
+            let start = format!(r#"{{"type":"{name}""#);
+            let has = examples().iter().any(|(of, json)| *of == whose && json.starts_with(&start));
+            assert!(has, "no example of the {whose}'s {name}");
+        }
     }
 }
 
@@ -190,7 +63,7 @@ fn golden_json_of_the_last_words_of_a_link() {
 fn out_of_range_fields_are_refused_by_name() {
     let create = |capacity, name: &str| {
         let options = LobbyOptions { name: name.into(), ..LobbyOptions::public(capacity) };
-        ClientMessage::from_json(&ClientMessage::Create { request: 1, options }.to_json())
+        ClientMessage::from_json(&ClientMessage::create(1, options).to_json())
     };
     assert!(create(LOBBY_MEMBERS_MAX, "").is_ok());
     assert_eq!(create(0, ""), Err(MessageError::Range { field: "capacity" }));
@@ -204,6 +77,67 @@ fn out_of_range_fields_are_refused_by_name() {
         ClientMessage::from_json(&message.to_json()),
         Err(MessageError::Range { field: "sdp" })
     );
+}
+
+fn of_keys(count: usize, value: &str) -> LobbyData {
+    let key = |number| DataKey::new(format!("k{number}")).unwrap();
+    (0..count).map(|number| (key(number), Entry::public(value))).collect()
+}
+
+#[test]
+fn values_have_limits_and_numbers_are_what_javascript_reads() {
+    assert!(check_lobby_data(&of_keys(DATA_KEYS_MAX, "x")).is_ok());
+    let data = Err(MessageError::Range { field: "data" });
+    assert_eq!(check_lobby_data(&of_keys(DATA_KEYS_MAX + 1, "x")), data);
+    assert_eq!(check_lobby_data(&of_keys(9, &"x".repeat(DATA_BYTES_MAX / 9))), data);
+    let value = Err(MessageError::Range { field: "value" });
+    assert!(Value::Number(-DATA_NUMBER_MAX).check().is_ok());
+    assert_eq!(Value::Number(DATA_NUMBER_MAX + 1).check(), value);
+    assert_eq!(Value::Text("x".repeat(257)).check(), value);
+    assert_eq!(Value::Text("a\u{7}".into()).check(), value);
+    let json = r#"{"type":"set_member_data","request":1,"changes":{"k":1.5}}"#;
+    assert!(matches!(ClientMessage::from_json(json), Err(MessageError::Json(_))));
+}
+
+#[test]
+fn the_largest_lobby_fits_a_frame_whatever_is_in_it() {
+    let worst = |bytes: usize| "\"".repeat(bytes);
+    let values = |count: usize, bytes: usize| {
+        let key = |number: usize| DataKey::new(format!("{number:064}")).unwrap();
+        let each = bytes / count - 64;
+        (0..count).map(move |number| (key(number), Value::Text(worst(each))))
+    };
+    let members = LOBBY_MEMBERS_MAX + LOBBY_SPECTATORS_MAX;
+    let member = |number: u8| Member {
+        slot: Some(number),
+        team: Some(15),
+        role: Some(crate::ids::RoleId::new("r".repeat(64)).unwrap()),
+        data: values(2, crate::limits::MEMBER_DATA_BYTES_MAX).collect(),
+        ..Member::new(PeerId::from_u128(u128::MAX - u128::from(number)), u32::MAX)
+    };
+    let members: Vec<_> = (0..members).map(member).collect();
+    let options = LobbyOptions { name: worst(64), ..LobbyOptions::public(16) };
+    let mut lobby = LobbyState::new("7K4Q-M2XA".parse().unwrap(), options, peer(1), members);
+    let entry = |(key, value)| (key, Entry { value, tier: Tier::Members });
+    lobby.data = values(8, DATA_BYTES_MAX).map(entry).collect();
+    let frame = ServerFrame { seq: u64::MAX, message: ServerMessage::Joined { request: 1, lobby } };
+    let json = frame.to_json();
+    assert!(json.len() <= LOBBY_FRAME_MAX, "{}", json.len());
+    assert_eq!(ServerFrame::from_json(&json), Ok(frame));
+}
+
+#[test]
+fn secrets_are_not_shown_in_logs() {
+    let with = JoinWith {
+        password: Some(Password("secret".into())),
+        invite: Some(InviteToken("secret".into())),
+        ..JoinWith::default()
+    };
+    let code = "7K4Q-M2XA".parse().unwrap();
+    let join = ClientMessage::Join { request: 1, code, with };
+    let change = OptionsChange { password: Some(Password("secret".into())), ..Default::default() };
+    let update = ClientMessage::Update { request: 1, change };
+    assert!(!format!("{join:?} {update:?}").contains("secret"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LobbyOptions, LobbyState, PATH, Resume, ResumeToken, ServerFrame,
     ServerMessage, SessionKind, Signal, SignalBody,
 };
-use netplay_protocol::{GameId, LobbyCode, PROTOCOL_VERSION, PeerId};
+use netplay_protocol::{GameId, LobbyCode, PeerId};
 use netplay_server::{Server, ServerConfig, ServerHandle};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -81,7 +81,7 @@ impl Client {
         let (me, token) = (PeerId::from_u128(0), ResumeToken(String::new()));
         let mut client = Self { socket, me, token, seen };
         let game = GameId::new("game").unwrap();
-        client.say(&ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume }).await;
+        client.say(&ClientMessage::hello(game, resume)).await;
         let frame = client.frame().await;
         let ServerMessage::Welcome { peer, token, session, .. } = frame.message else {
             panic!("{frame:?} is no welcome");
@@ -166,12 +166,12 @@ impl Client {
 
     pub async fn create(&mut self, capacity: u8) -> LobbyState {
         let options = LobbyOptions::public(capacity);
-        self.say(&ClientMessage::Create { request: 1, options }).await;
+        self.say(&ClientMessage::create(1, options)).await;
         self.joined().await
     }
 
     pub async fn join(&mut self, code: LobbyCode) -> LobbyState {
-        self.say(&ClientMessage::Join { request: 2, code }).await;
+        self.say(&ClientMessage::join(2, code)).await;
         self.joined().await
     }
 
@@ -181,7 +181,7 @@ impl Client {
 
     /// The server answers: the connection works.
     pub async fn check(&mut self) {
-        self.say(&ClientMessage::List { request: 9 }).await;
+        self.say(&ClientMessage::search(9)).await;
         let answer = self.message().await;
         assert!(matches!(answer, ServerMessage::Lobbies { request: 9, .. }), "{answer:?}");
     }

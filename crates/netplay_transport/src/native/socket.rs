@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use netplay_protocol::limits::LOBBY_MESSAGE_MAX;
+use netplay_protocol::limits::{LOBBY_FRAME_MAX, LOBBY_MESSAGE_MAX};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -41,8 +41,8 @@ async fn connect(
 ) -> Result<(), tokio_tungstenite::tungstenite::Error> {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .max_message_size(Some(LOBBY_MESSAGE_MAX))
-        .max_frame_size(Some(LOBBY_MESSAGE_MAX))
+        .max_message_size(Some(LOBBY_FRAME_MAX))
+        .max_frame_size(Some(LOBBY_FRAME_MAX))
         .max_write_buffer_size(OUTGOING * LOBBY_MESSAGE_MAX);
     let no_delay = true;
     let connecting = tokio_tungstenite::connect_async_with_config(url, Some(config), no_delay);

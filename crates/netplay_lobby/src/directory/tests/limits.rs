@@ -15,7 +15,7 @@ fn options_out_of_range_are_malformed() {
     let mut node = Node::new();
     node.hello(1);
     for capacity in [0, 17, 255] {
-        node.say(1, ClientMessage::QuickJoin { request: 4, options: options(capacity) });
+        node.say(1, ClientMessage::quick_join(4, options(capacity)));
         assert_eq!(node.error(1), (Some(4), ErrorCode::Malformed));
     }
 }
@@ -73,7 +73,7 @@ fn a_message_too_many_is_refused_and_abuse_is_closed() {
     node.list(1);
     node.list(1);
     for request in 0..3 {
-        node.say(1, ClientMessage::List { request });
+        node.say(1, ClientMessage::search(request));
         let [ServerMessage::Error { request: answered, code, retry_after_ms, .. }] =
             &node.take(1)[..]
         else {
@@ -82,7 +82,7 @@ fn a_message_too_many_is_refused_and_abuse_is_closed() {
         assert_eq!((*answered, *code), (Some(request), ErrorCode::RateLimited));
         assert!(retry_after_ms.is_some_and(|after| after >= 1000));
     }
-    node.say(1, ClientMessage::List { request: 4 });
+    node.say(1, ClientMessage::search(4));
     assert_eq!(node.closed(1), Some(ErrorCode::RateLimited));
 }
 
@@ -94,7 +94,7 @@ fn a_client_that_waits_as_told_goes_on() {
     node.hello(1);
     node.list(1);
     node.list(1);
-    node.say(1, ClientMessage::List { request: 1 });
+    node.say(1, ClientMessage::search(1));
     assert_eq!(node.error(1).1, ErrorCode::RateLimited);
     node.wait(Duration::from_secs(2));
     assert_eq!(node.list(1), []);
@@ -106,10 +106,7 @@ fn guessing_codes_is_slow_while_other_messages_pass() {
         config.joins = RateLimit { burst: 2, per_second: 1 };
     });
     node.hello(1);
-    let guess = |number| ClientMessage::Join {
-        request: 1,
-        code: netplay_protocol::LobbyCode::from_random(number),
-    };
+    let guess = |number| ClientMessage::join(1, netplay_protocol::LobbyCode::from_random(number));
     let mut errors = Vec::new();
     for number in 0..3 {
         node.say(1, guess(number));
@@ -167,7 +164,7 @@ fn a_full_node_refuses_connections_sessions_and_lobbies() {
     node.say_hello(3, None);
     assert_eq!(node.closed(3), Some(ErrorCode::ServerFull));
     node.create(1, options(2));
-    node.say(2, ClientMessage::Create { request: 1, options: options(2) });
+    node.say(2, ClientMessage::create(1, options(2)));
     let [ServerMessage::Error { code, retry_after_ms, .. }] = &node.take(2)[..] else {
         panic!("one error");
     };

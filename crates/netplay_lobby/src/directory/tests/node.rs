@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, LobbyOptions, LobbyState, LobbySummary, Resume, ResumeToken,
+    ClientMessage, ErrorCode, LobbyOptions, LobbyState, LobbySummary, Member, Resume, ResumeToken,
     ServerFrame, ServerMessage, SessionKind, Signal, SignalBody,
 };
-use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
+use netplay_protocol::{GameId, LobbyCode, Now, PeerId};
 
+use crate::lobby::{NewLobby, Newcomer, Realm};
 use crate::{Config, ConnectionId, Directory, Input, Key, Output};
 
 pub(super) struct Node {
@@ -37,6 +38,11 @@ pub(super) fn signal(attempt: u32) -> Signal {
 
 pub(super) fn members(lobby: &LobbyState) -> Vec<(PeerId, bool)> {
     lobby.members.iter().map(|member| (member.peer, member.online)).collect()
+}
+
+/// A player with this seat joins.
+pub(super) fn joins(peer: PeerId, slot: u8) -> ServerMessage {
+    ServerMessage::MemberJoined { member: Member { slot: Some(slot), ..Member::new(peer, 0) } }
 }
 
 impl Node {
@@ -107,7 +113,11 @@ impl Node {
     ) {
         let (peer, _) = self.session(connection);
         let game = GameId::new("game").unwrap();
-        self.directory.lobbies.create(code, 99, game, options, peer, 0);
+        let realm = Realm { game, build: None };
+        let closes = Now::from_millis(u64::MAX / 2000);
+        let new = NewLobby { id: 99, realm, options, password: None, closes };
+        self.directory.lobbies.create(code, new, peer, Newcomer::default());
+        self.directory.arm(code);
         self.directory.sessions.get_mut(&peer).unwrap().lobby = Some(code);
         self.directory.tell_token(peer);
         self.say(connection, ClientMessage::KeepAlive { seen: 0 });
@@ -128,7 +138,7 @@ impl Node {
 
     pub(super) fn say_hello(&mut self, connection: u64, resume: Option<Resume>) {
         let game = GameId::new("game").unwrap();
-        self.say(connection, ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume });
+        self.say(connection, ClientMessage::hello(game, resume));
     }
 
     /// Connects and greets.
@@ -139,7 +149,7 @@ impl Node {
     pub(super) fn hello_game(&mut self, connection: u64, game: &str) -> PeerId {
         self.connect(connection);
         let game = GameId::new(game).unwrap();
-        let hello = ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume: None };
+        let hello = ClientMessage::hello(game, None);
         self.say(connection, hello);
         self.welcomed(connection).0
     }
@@ -217,22 +227,22 @@ impl Node {
     }
 
     pub(super) fn create(&mut self, connection: u64, options: LobbyOptions) -> LobbyState {
-        self.say(connection, ClientMessage::Create { request: 1, options });
+        self.say(connection, ClientMessage::create(1, options));
         self.joined(connection)
     }
 
     pub(super) fn join(&mut self, connection: u64, code: LobbyCode) -> LobbyState {
-        self.say(connection, ClientMessage::Join { request: 1, code });
+        self.say(connection, ClientMessage::join(1, code));
         self.joined(connection)
     }
 
     pub(super) fn quick(&mut self, connection: u64, options: LobbyOptions) -> LobbyState {
-        self.say(connection, ClientMessage::QuickJoin { request: 1, options });
+        self.say(connection, ClientMessage::quick_join(1, options));
         self.joined(connection)
     }
 
     pub(super) fn list(&mut self, connection: u64) -> Vec<LobbySummary> {
-        self.say(connection, ClientMessage::List { request: 1 });
+        self.say(connection, ClientMessage::search(1));
         match self.take(connection).pop() {
             Some(ServerMessage::Lobbies { lobbies, .. }) => lobbies,
             other => panic!("a list is expected, not {other:?}"),

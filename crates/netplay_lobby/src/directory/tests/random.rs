@@ -7,10 +7,11 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use netplay_protocol::lobby::{
-    ClientMessage, LobbyOptions, LobbyState, Member, MessageError, Resume, ServerFrame,
-    ServerMessage, SessionKind,
+    ClientMessage, Entry, InviteToken, JoinWith, LobbyOptions, LobbyState, MessageError,
+    OptionsChange, Password, PlaceChange, Rejoin, Resume, ServerFrame, ServerMessage, SessionKind,
+    Tier, Value, Visibility, apply,
 };
-use netplay_protocol::{GameId, LobbyCode, Now, PROTOCOL_VERSION};
+use netplay_protocol::{DataKey, GameId, LobbyCode, Now, PeerId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -40,6 +41,8 @@ enum Step {
     },
     Join {
         whose: usize,
+        spectate: bool,
+        invited: bool,
     },
     List,
     Leave,
@@ -49,12 +52,56 @@ enum Step {
     ReportLost {
         whom: usize,
     },
+    Hosting(Hosting, usize),
     KeepAlive,
     Malformed,
     Goodbye,
     Wait {
         millis: u64,
     },
+}
+
+/// What members do in a lobby, and to whom.
+#[derive(Clone, Copy, Debug)]
+enum Hosting {
+    Update { capacity: u8, visibility: u8, locked: bool, password: bool },
+    SetData { key: u8, tier: Option<u8>, known: bool },
+    SetMemberData { key: u8, set: bool },
+    Place { slot: Option<u8> },
+    Ready(bool),
+    ReadyCheck,
+    Countdown,
+    Cancel,
+    Playing(bool),
+    Kick(u8),
+    Unban,
+    Promote,
+    Reserve,
+    Invite,
+    Chat,
+}
+
+fn hosting() -> impl Strategy<Value = Hosting> {
+    prop_oneof![
+        2 => (0..5u8, 0..3u8, any::<bool>(), any::<bool>()).prop_map(
+            |(capacity, visibility, locked, password)| Hosting::Update { capacity, visibility, locked, password }
+        ),
+        4 => (0..3u8, prop::option::of(0..3u8), any::<bool>())
+            .prop_map(|(key, tier, known)| Hosting::SetData { key, tier, known }),
+        2 => (0..3u8, any::<bool>()).prop_map(|(key, set)| Hosting::SetMemberData { key, set }),
+        3 => prop::option::of(0..5u8).prop_map(|slot| Hosting::Place { slot }),
+        6 => any::<bool>().prop_map(Hosting::Ready),
+        2 => Just(Hosting::ReadyCheck),
+        2 => Just(Hosting::Countdown),
+        1 => Just(Hosting::Cancel),
+        1 => any::<bool>().prop_map(Hosting::Playing),
+        2 => (0..3u8).prop_map(Hosting::Kick),
+        1 => Just(Hosting::Unban),
+        2 => Just(Hosting::Promote),
+        2 => Just(Hosting::Reserve),
+        2 => Just(Hosting::Invite),
+        1 => Just(Hosting::Chat),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -68,7 +115,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..8u8).prop_map(Step::Deliver),
         2 => (1..5u8, any::<bool>()).prop_map(|(capacity, public)| Step::Create { capacity, public }),
         4 => (2..4u8).prop_map(|capacity| Step::Quick { capacity }),
-        4 => whom.clone().prop_map(|whose| Step::Join { whose }),
+        5 => (whom.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(whose, spectate, invited)| Step::Join { whose, spectate, invited }),
+        16 => (hosting(), whom.clone()).prop_map(|(what, whom)| Step::Hosting(what, whom)),
         1 => Just(Step::List),
         2 => Just(Step::Leave),
         4 => whom.clone().prop_map(|to| Step::Signal { to }),
@@ -86,6 +135,8 @@ struct Client {
     connection: Option<ConnectionId>,
     session: Option<Resume>,
     lobby: Option<LobbyState>,
+    /// The last invitation that was made or came.
+    invite: Option<InviteToken>,
     in_flight: VecDeque<ServerFrame>,
 }
 
@@ -124,31 +175,82 @@ impl Client {
             self.lobby = Some(lobby);
             return;
         }
-        if let ServerMessage::Left { .. } = message {
+        if let ServerMessage::Left { .. } | ServerMessage::Removed { .. } = message {
             self.lobby = None;
             return;
         }
-        let Some(lobby) = &mut self.lobby else { return };
-        let mut set_online = |peer, online, epoch: Option<u32>| {
-            let member = lobby.members.iter_mut().find(|member| member.peer == peer);
-            let member = member.expect("only members go offline and online");
-            member.online = online;
-            let older = member.epoch;
-            member.epoch = epoch.unwrap_or(older);
-            assert!(member.epoch >= older, "epochs count up");
-        };
-        match message {
-            ServerMessage::MemberJoined { peer, epoch } => {
-                lobby.members.push(Member { peer, online: true, epoch });
-            }
-            ServerMessage::MemberLeft { peer, .. } => {
-                lobby.members.retain(|member| member.peer != peer);
-            }
-            ServerMessage::MemberOffline { peer } => set_online(peer, false, None),
-            ServerMessage::MemberOnline { peer, epoch } => set_online(peer, true, Some(epoch)),
-            ServerMessage::HostChanged { host } => lobby.host = host,
-            _ => {}
+        if let ServerMessage::Invitation { invite, .. } | ServerMessage::Invited { invite, .. } =
+            message
+        {
+            self.invite = Some(invite);
+            return;
         }
+        let me = self.session.as_ref().map(|session| session.peer);
+        if let Some(lobby) = &mut self.lobby {
+            apply_to(lobby, me, message);
+        }
+    }
+}
+
+/// What a lobby is after this event.
+fn apply_to(lobby: &mut LobbyState, me: Option<PeerId>, message: ServerMessage) {
+    let place = |lobby: &LobbyState, peer| {
+        let place = lobby.members.iter().position(|member| member.peer == peer);
+        place.expect("events are about members")
+    };
+    match message {
+        ServerMessage::MemberJoined { member } => lobby.members.push(member),
+        ServerMessage::MemberChanged { member } => {
+            let place = place(lobby, member.peer);
+            lobby.members[place] = member;
+        }
+        ServerMessage::MemberLeft { peer, .. } => {
+            lobby.members.retain(|member| member.peer != peer);
+        }
+        ServerMessage::MemberOffline { peer } => {
+            let place = place(lobby, peer);
+            lobby.members[place].online = false;
+        }
+        ServerMessage::MemberOnline { peer, epoch } => {
+            let place = place(lobby, peer);
+            let member = &mut lobby.members[place];
+            assert!(epoch >= member.epoch, "epochs count up");
+            (member.online, member.epoch) = (true, epoch);
+        }
+        ServerMessage::HostChanged { host, term } => {
+            assert!(term > lobby.term, "terms count up");
+            (lobby.host, lobby.term) = (host, term);
+            if me != Some(host) {
+                lobby.data.retain(|_, entry| entry.tier != Tier::Host);
+            }
+        }
+        ServerMessage::OptionsChanged { options, password } => {
+            (lobby.options, lobby.password) = (options, password);
+        }
+        ServerMessage::DataChanged { revision, changes } => {
+            lobby.revision = revision;
+            apply(&mut lobby.data, &changes);
+        }
+        ServerMessage::MemberReady { peer, ready } => {
+            let place = place(lobby, peer);
+            lobby.members[place].ready = ready;
+        }
+        ServerMessage::ReadyCheckBegins { .. } => {
+            lobby.ready_check_ms = Some(0);
+            lobby.members.iter_mut().for_each(|member| member.ready = false);
+        }
+        ServerMessage::ReadyCheckEnds { passed, missing } => {
+            assert_eq!(passed, missing.is_empty());
+            assert!(lobby.ready_check_ms.take().is_some(), "it had begun");
+        }
+        ServerMessage::CountdownBegins { .. } => lobby.countdown_ms = Some(0),
+        ServerMessage::CountdownCancelled => {
+            assert!(lobby.countdown_ms.take().is_some(), "it had begun");
+        }
+        ServerMessage::Playing { playing } => {
+            (lobby.playing, lobby.countdown_ms) = (playing, None);
+        }
+        _ => {}
     }
 }
 
@@ -208,7 +310,7 @@ impl World {
         self.clients[who].connection = Some(connection);
         self.input(Input::Connected { connection });
         let game = GameId::new("game").unwrap();
-        self.say(who, ClientMessage::Hello { protocol: PROTOCOL_VERSION, game, resume });
+        self.say(who, ClientMessage::hello(game, resume));
     }
 
     fn drop_connection(&mut self, who: usize) {
@@ -221,7 +323,10 @@ impl World {
     fn step(&mut self, who: usize, step: Step) {
         let options = |capacity: u8, public| {
             let seat_secs = u16::from(capacity % 2) * 45;
-            LobbyOptions { public, ..LobbyOptions::public(capacity).keep_seats(seat_secs) }
+            let visibility = if public { Visibility::Public } else { Visibility::Private };
+            let spectators = capacity / 2;
+            let options = LobbyOptions::public(capacity).keep_seats(seat_secs);
+            LobbyOptions { visibility, spectators, ..options }
         };
         let request = 1;
         match step {
@@ -246,23 +351,22 @@ impl World {
             Step::Drop => self.drop_connection(who),
             Step::Deliver(count) => (0..count).for_each(|_| self.clients[who].deliver()),
             Step::Create { capacity, public } => {
-                self.say(
-                    who,
-                    ClientMessage::Create { request, options: options(capacity, public) },
-                );
+                self.say(who, ClientMessage::create(request, options(capacity, public)));
             }
             Step::Quick { capacity } => {
-                self.say(
-                    who,
-                    ClientMessage::QuickJoin { request, options: options(capacity, true) },
-                );
+                self.say(who, ClientMessage::quick_join(request, options(capacity, true)));
             }
-            Step::Join { whose } => {
+            Step::Join { whose, spectate, invited } => {
                 let lobby = self.clients[whose].lobby.as_ref();
                 let code = lobby.map_or(LobbyCode::from_random(1), |lobby| lobby.code);
-                self.say(who, ClientMessage::Join { request, code });
+                let invite = self.clients[who].invite.clone().filter(|_| invited);
+                let invite = invite.or_else(|| self.clients[whose].invite.clone());
+                let password = invited.then(|| Password("open".into()));
+                let with = JoinWith { invite, spectate, password, ..JoinWith::default() };
+                self.say(who, ClientMessage::Join { request, code, with });
             }
-            Step::List => self.say(who, ClientMessage::List { request }),
+            Step::Hosting(what, whom) => self.hosting(who, what, whom),
+            Step::List => self.say(who, ClientMessage::search(request)),
             Step::Leave => self.say(who, ClientMessage::Leave { request }),
             Step::Signal { to } => {
                 if let Some(to) = self.clients[to].session.as_ref().map(|session| session.peer) {
@@ -290,6 +394,68 @@ impl World {
         }
     }
 
+    fn hosting(&mut self, who: usize, what: Hosting, whom: usize) {
+        let peer_of = |who: usize| self.clients[who].session.as_ref().map(|session| session.peer);
+        let (Some(me), Some(peer)) = (peer_of(who), peer_of(whom)) else { return };
+        let lobby = self.clients[who].lobby.as_ref();
+        let revision = lobby.map(|lobby| lobby.revision);
+        let key = |key: u8| DataKey::new(format!("k{key}")).unwrap();
+        let request = 1;
+        self.say(
+            who,
+            match what {
+                Hosting::Update { capacity, visibility, locked, password } => {
+                    let all = [Visibility::Public, Visibility::Private, Visibility::Hidden];
+                    let visibility = Some(all[usize::from(visibility)]);
+                    let password = Some(Password(if password { "open" } else { "" }.into()));
+                    let (capacity, locked) = (Some(capacity), Some(locked));
+                    let no_late_join = Some(capacity == Some(3));
+                    let more = OptionsChange::default();
+                    let change = OptionsChange {
+                        capacity,
+                        visibility,
+                        locked,
+                        password,
+                        no_late_join,
+                        ..more
+                    };
+                    ClientMessage::Update { request, change }
+                }
+                Hosting::SetData { key: k, tier, known } => {
+                    let tiers = [Tier::Public, Tier::Members, Tier::Host];
+                    let tier = tier.map(|tier| tiers[usize::from(tier)]);
+                    let entry = tier.map(|tier| Entry { value: i64::from(k).into(), tier });
+                    let changes = [(key(k), entry)].into();
+                    let revision = revision.filter(|_| known);
+                    ClientMessage::SetData { request, revision, changes }
+                }
+                Hosting::SetMemberData { key: k, set } => {
+                    let changes = [(key(k), set.then(|| Value::from("v")))].into();
+                    ClientMessage::SetMemberData { request, changes }
+                }
+                Hosting::Place { slot } => {
+                    let peer = if whom % 2 == 0 { me } else { peer };
+                    let change = PlaceChange { slot: Some(slot), team: Some(slot), role: None };
+                    ClientMessage::Place { request, peer, change }
+                }
+                Hosting::Ready(ready) => ClientMessage::Ready { ready },
+                Hosting::ReadyCheck => ClientMessage::ReadyCheck { request, secs: 5 },
+                Hosting::Countdown => ClientMessage::Countdown { request, ms: 3000 },
+                Hosting::Cancel => ClientMessage::CancelCountdown { request },
+                Hosting::Playing(playing) => ClientMessage::SetPlaying { request, playing },
+                Hosting::Kick(rejoin) => {
+                    let all = [Rejoin::Free, Rejoin::Invited, Rejoin::Never];
+                    ClientMessage::Kick { request, peer, rejoin: all[usize::from(rejoin)] }
+                }
+                Hosting::Unban => ClientMessage::Unban { request, peer },
+                Hosting::Promote => ClientMessage::Promote { request, peer },
+                Hosting::Reserve => ClientMessage::Reserve { request, peers: vec![peer], secs: 8 },
+                Hosting::Invite => ClientMessage::Invite { request, to: Some(peer), secs: 20 },
+                Hosting::Chat => ClientMessage::Chat { request, text: "hello".into() },
+            },
+        );
+    }
+
     fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.directory.next_deadline()
@@ -305,9 +471,15 @@ impl World {
         let directory = &self.directory;
         for (code, lobby) in directory.lobbies.iter() {
             assert!(!lobby.members().is_empty(), "{code} is empty");
-            assert!(lobby.members().len() <= usize::from(lobby.options.capacity));
-            let returning = lobby.returning;
+            assert!(lobby.len() <= lobby.options.capacity, "{code} has too many players");
+            assert!(lobby.spectators() <= lobby.options.spectators, "too many watch {code}");
+            let mut slots: Vec<_> = lobby.members().iter().filter_map(|m| m.slot).collect();
+            assert!(slots.iter().all(|slot| *slot < lobby.options.capacity), "{slots:?}");
+            slots.sort_unstable();
+            assert!(slots.windows(2).all(|two| two[0] < two[1]), "two in one seat: {slots:?}");
+            let returning = lobby.returning.is_some();
             assert!(lobby.has(lobby.host) || returning, "the host of {code} is no member");
+            assert!(directory.timers.contains(&(lobby.deadline(), Timer::Lobby(code))), "{code}");
             assert_eq!(lobby.lost(), None, "a lost member stayed in {code}");
             for member in lobby.members() {
                 let session = directory.sessions.get(&member.peer).expect("a member has a session");
@@ -328,9 +500,8 @@ impl World {
                 Presence::Offline { .. } => offline += 1,
             }
         }
-        let returned = |timer: &Timer| matches!(timer, Timer::Returned(_));
-        let returned = directory.timers.iter().filter(|(_, timer)| returned(timer)).count();
-        assert_eq!(directory.timers.len(), directory.connections.len() + offline + returned);
+        let expected = directory.connections.len() + offline + directory.lobbies.len();
+        assert_eq!(directory.timers.len(), expected);
         let bytes: usize = directory.sessions.values().map(|session| session.log.bytes()).sum();
         assert_eq!(directory.stats().log_bytes, bytes);
         self.clients.iter().filter(|client| client.connection.is_some()).for_each(|client| {
@@ -346,13 +517,18 @@ impl World {
         }
         let peer = client.session.expect("a welcome was in flight").peer;
         let session = self.directory.sessions.get(&peer).expect("it is online");
-        let lobby = |code| self.directory.lobbies.get(code).map(|lobby| lobby.state(code));
-        // Who comes back takes its old place among the members.
-        let sorted = |mut lobby: LobbyState| {
+        let lobby = |code| {
+            let lobby = self.directory.lobbies.get(code)?;
+            Some(lobby.state(code, self.now, peer))
+        };
+        // Who comes back takes its old place among the members; times pass.
+        let same = |mut lobby: LobbyState| {
             lobby.members.sort_by_key(|member| member.peer);
+            lobby.ready_check_ms = lobby.ready_check_ms.map(|_| 0);
+            lobby.countdown_ms = lobby.countdown_ms.map(|_| 0);
             lobby
         };
-        assert_eq!(client.lobby.map(sorted), session.lobby.and_then(lobby).map(sorted));
+        assert_eq!(client.lobby.map(same), session.lobby.and_then(lobby).map(same));
     }
 
     /// Everybody drops, and the grace time passes.
@@ -381,7 +557,15 @@ fn run(config: Config, steps: &[(usize, Step)]) -> Vec<Output> {
 
 fn generous() -> Config {
     let limit = RateLimit { burst: 10_000, per_second: 10_000 };
-    Config { messages: limit, signals: limit, joins: limit, ..Config::default() }
+    Config {
+        messages: limit,
+        signals: limit,
+        joins: limit,
+        chat: limit,
+        invites: limit,
+        passwords: limit,
+        ..Config::default()
+    }
 }
 
 proptest! {

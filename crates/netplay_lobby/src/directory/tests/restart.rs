@@ -6,7 +6,7 @@ use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LeaveReason, Resume, ServerMessage, SessionKind,
 };
 
-use super::node::{Node, members, options, signal};
+use super::node::{Node, joins, members, options, signal};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -39,13 +39,7 @@ fn a_server_started_anew_takes_up_its_players_and_their_lobby() {
     assert_eq!(resume(&mut node, 2, 12, false), SessionKind::Restored);
     let back = node.lobby(12).expect("it is in the lobby again");
     assert_eq!(members(&back), [(a, true), (b, true), (c, true)], "in the old order");
-    assert_eq!(
-        node.take(13),
-        [
-            ServerMessage::MemberJoined { peer: a, epoch: 0 },
-            ServerMessage::MemberJoined { peer: b, epoch: 0 },
-        ]
-    );
+    assert_eq!(node.take(13), [joins(a, 0), joins(b, 1),]);
     node.say(11, ClientMessage::Signal { to: c, signal: signal(1) });
     assert_eq!(node.take(13), [ServerMessage::Signal { from: a, signal: signal(1) }]);
     node.wait(12 * SECOND);
@@ -64,7 +58,7 @@ fn strangers_enter_a_lobby_that_comes_back_after_its_members() {
     node.restart_server();
     resume(&mut node, 2, 12, false);
     node.hello(5);
-    node.say(5, ClientMessage::Join { request: 1, code: lobby.code });
+    node.say(5, ClientMessage::join(1, lobby.code));
     assert_eq!(node.error(5), (Some(1), ErrorCode::NotYet));
     assert_ne!(node.quick(5, options(3)).code, lobby.code);
     node.say(5, ClientMessage::Leave { request: 2 });
@@ -74,7 +68,7 @@ fn strangers_enter_a_lobby_that_comes_back_after_its_members() {
     node.say(5, ClientMessage::KeepAlive { seen: 0 });
     node.wait(2 * SECOND);
     let told = node.take(12);
-    assert!(told.contains(&ServerMessage::HostChanged { host: b }), "{told:?}");
+    assert!(told.contains(&ServerMessage::HostChanged { host: b, term: 1 }), "{told:?}");
     assert_eq!(node.join(5, lobby.code).members.len(), 2);
     assert_eq!(resume(&mut node, 1, 11, false), SessionKind::Restored, "late, and there is room");
     assert_eq!(node.lobby(11).expect("there").host, b, "the newer host counts");

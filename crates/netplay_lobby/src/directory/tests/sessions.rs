@@ -16,12 +16,12 @@ const SECOND: Duration = Duration::from_secs(1);
 fn hello_must_come_first_and_once() {
     let mut node = Node::new();
     node.connect(1);
-    node.say(1, ClientMessage::List { request: 1 });
+    node.say(1, ClientMessage::search(1));
     assert_eq!(node.closed(1), Some(ErrorCode::Order));
     node.hello(2);
     node.say_hello(2, None);
     assert_eq!(node.closed(2), Some(ErrorCode::Order));
-    node.say(2, ClientMessage::List { request: 1 });
+    node.say(2, ClientMessage::search(1));
     assert_eq!(node.take(2).len(), 1, "only the error: a closed connection is ignored");
 }
 
@@ -40,7 +40,7 @@ fn another_version_is_refused_by_name() {
     let mut node = Node::new();
     node.connect(1);
     let game = GameId::new("game").unwrap();
-    node.say(1, ClientMessage::Hello { protocol: 999, game, resume: None });
+    node.say(1, ClientMessage::Hello { protocol: 999, game, build: None, resume: None });
     let frames = node.take_frames(1);
     let ServerMessage::Error { code: ErrorCode::Version, text, .. } = &frames[0].message else {
         panic!("{frames:?}");
@@ -101,7 +101,7 @@ fn after_the_grace_the_session_is_gone() {
     node.wait(10 * SECOND);
     assert_eq!(node.directory.stats(), Stats::default());
     assert!(!node.resume_over(1, 2, 0));
-    node.say(2, ClientMessage::Create { request: 1, options: options(1) });
+    node.say(2, ClientMessage::create(1, options(1)));
     let frames = node.take_frames(2);
     assert_eq!(frames[0].seq, 1, "a fresh session counts from 1");
     let ServerMessage::Joined { lobby, .. } = &frames[0].message else { panic!("{frames:?}") };
@@ -211,7 +211,7 @@ fn goodbye_is_heard_from_a_client_that_is_over_its_rate() {
     let mut node = Node::new();
     node.hello(1);
     for request in 0..70 {
-        node.say(1, ClientMessage::List { request });
+        node.say(1, ClientMessage::search(request));
     }
     node.say(1, ClientMessage::Goodbye);
     assert_eq!(node.directory.stats(), Stats::default());

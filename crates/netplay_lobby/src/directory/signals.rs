@@ -1,0 +1,50 @@
+//! Signals from member to member.
+
+use netplay_protocol::PeerId;
+use netplay_protocol::limits::LOBBY_MESSAGE_MAX;
+use netplay_protocol::lobby::{
+    ErrorCode, MessageError, ServerFrame, ServerMessage, Signal, SignalBody,
+};
+
+use super::{Directory, Refusal, malformed};
+
+impl Directory {
+    pub(super) fn signal(
+        &mut self,
+        from: PeerId,
+        to: PeerId,
+        signal: Signal,
+    ) -> Result<(), Refusal> {
+        let code = self.lobby_of(from)?;
+        let known = self.lobbies.get(code).is_some_and(|lobby| lobby.has(to));
+        if !known || to == from {
+            let text = format!("{to} is no other member of this lobby");
+            return Err(Refusal::new(ErrorCode::NoSuchMember, text));
+        }
+        self.tell(to, fitting(from, signal)?);
+        Ok(())
+    }
+}
+
+/// The message that hands on a signal. What the server adds must not push it over the receiver's
+/// limit: the receiver would close its connection, resume, and be sent the same frame again.
+fn fitting(from: PeerId, signal: Signal) -> Result<ServerMessage, Refusal> {
+    // JSON makes of a byte six at most, and about 300 bytes are not text of the client.
+    const SURELY: usize = (LOBBY_MESSAGE_MAX - 300) / 6;
+    let text = match &signal.body {
+        SignalBody::Offer { sdp } | SignalBody::Answer { sdp } => sdp.len(),
+        SignalBody::Candidate { candidate, mid, .. } => {
+            candidate.len() + mid.as_ref().map_or(0, String::len)
+        }
+        SignalBody::Bye | SignalBody::Lost | SignalBody::Withdraw => 0,
+    };
+    let message = ServerMessage::Signal { from, signal };
+    if text <= SURELY {
+        return Ok(message);
+    }
+    let frame = ServerFrame { seq: u64::MAX, message };
+    match frame.to_json().len() {
+        0..=LOBBY_MESSAGE_MAX => Ok(frame.message),
+        len => Err(malformed(MessageError::TooLarge(len))),
+    }
+}

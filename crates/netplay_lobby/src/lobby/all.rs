@@ -1,0 +1,283 @@
+//! All lobbies of a node, with the indexes by which players find the open ones.
+
+use core::cmp::Reverse;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use netplay_protocol::lobby::{
+    Compare, Field, Filter, LobbyOptions, LobbySummary, Search, Tier, Value,
+};
+use netplay_protocol::{DataKey, LobbyCode, Now, PeerId};
+
+use super::{Lobby, Newcomer, Realm};
+use crate::token::Seat;
+
+/// Order of open lobbies: without a password, by capacity, then fullest, then oldest.
+type Place = (bool, u8, Reverse<u8>, u64);
+
+/// Open lobbies that one quick join or search looks at, at most. The first ones are those that would be
+/// taken if nothing else had to hold.
+const LOOKED_AT_MAX: usize = 20_000;
+
+/// The open lobbies of one realm.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Open {
+    places: BTreeMap<Place, LobbyCode>,
+    /// By public value.
+    values: BTreeMap<(DataKey, Value), BTreeSet<LobbyCode>>,
+}
+
+/// All lobbies of a node. None of them is empty.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lobbies {
+    all: BTreeMap<LobbyCode, Lobby>,
+    open: BTreeMap<Realm, Open>,
+    created: u64,
+}
+
+/// What the indexes have of a lobby.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listed {
+    place: Option<Place>,
+    values: Vec<(DataKey, Value)>,
+    /// As of which revision.
+    revision: u64,
+}
+
+/// What a new lobby is.
+pub(crate) struct NewLobby {
+    pub(crate) id: u64,
+    pub(crate) realm: Realm,
+    pub(crate) options: LobbyOptions,
+    pub(crate) password: Option<String>,
+    pub(crate) closes: Now,
+}
+
+impl Lobby {
+    fn place(&self) -> Option<Place> {
+        let (password, capacity) = (self.password.is_some(), self.options.capacity);
+        let found = self.is_open() && !self.members.is_empty();
+        found.then_some((password, capacity, Reverse(self.len()), self.created))
+    }
+
+    fn public_values(&self) -> Vec<(DataKey, Value)> {
+        let public = self.data.iter().filter(|(_, entry)| entry.tier == Tier::Public);
+        public.map(|(key, entry)| (key.clone(), entry.value.clone())).collect()
+    }
+}
+
+impl Open {
+    /// Takes a lobby as it is now.
+    fn list(&mut self, code: LobbyCode, lobby: &mut Lobby) {
+        let place = lobby.place();
+        let listed = core::mem::take(&mut lobby.listed);
+        if place != listed.place {
+            listed.place.map(|place| self.places.remove(&place));
+            place.map(|place| self.places.insert(place, code));
+        }
+        // A member that comes or goes changes no values.
+        let same = place.is_some() == listed.place.is_some() && lobby.revision == listed.revision;
+        let values = if same {
+            listed.values
+        } else {
+            listed.values.into_iter().for_each(|value| self.forget_value(code, value));
+            let values = place.map(|_| lobby.public_values()).unwrap_or_default();
+            for value in &values {
+                self.values.entry(value.clone()).or_default().insert(code);
+            }
+            values
+        };
+        lobby.listed = Listed { place, values, revision: lobby.revision };
+    }
+
+    fn forget_value(&mut self, code: LobbyCode, value: (DataKey, Value)) {
+        if let Entry::Occupied(mut codes) = self.values.entry(value) {
+            codes.get_mut().remove(&code);
+            if codes.get().is_empty() {
+                codes.remove();
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.places.is_empty() && self.values.is_empty()
+    }
+
+    /// Those that may fit: those with the rarest of the values that must be equal, else all.
+    fn candidates(&self, filters: &[Filter]) -> impl Iterator<Item = LobbyCode> {
+        let with = |filter: &Filter| match (&filter.field, filter.compare) {
+            (Field::Data(key), Compare::Eq) => {
+                Some(self.values.get(&(key.clone(), filter.value.clone())))
+            }
+            _ => None,
+        };
+        let rarest =
+            filters.iter().filter_map(with).min_by_key(|codes| codes.map_or(0, BTreeSet::len));
+        let all = rarest.is_none().then(|| self.places.values()).into_iter().flatten();
+        rarest.flatten().into_iter().flatten().chain(all).copied().take(LOOKED_AT_MAX)
+    }
+}
+
+impl Lobbies {
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn get(&self, code: LobbyCode) -> Option<&Lobby> {
+        self.all.get(&code)
+    }
+
+    /// Adds a lobby under a code that no other has.
+    pub(crate) fn create(
+        &mut self,
+        code: LobbyCode,
+        new: NewLobby,
+        host: PeerId,
+        newcomer: Newcomer,
+    ) {
+        let mut lobby = self.empty(new, host);
+        lobby.add(host, newcomer);
+        self.put(code, lobby);
+    }
+
+    /// Makes a lobby anew that the server had before it was restarted, for the first of its members that
+    /// is back.
+    pub(crate) fn bring_back(
+        &mut self,
+        seat: &Seat,
+        realm: Realm,
+        (peer, epoch): (PeerId, u32),
+        (until, closes): (Now, Now),
+    ) {
+        let (options, password) = (seat.options.clone(), seat.password.clone());
+        let new = NewLobby { id: seat.lobby, realm, options, password, closes };
+        let mut lobby = self.empty(new, seat.host);
+        lobby.term = seat.term;
+        lobby.returning = Some(until);
+        lobby.put_back(peer, epoch, seat);
+        self.put(seat.code, lobby);
+    }
+
+    fn empty(&mut self, new: NewLobby, host: PeerId) -> Lobby {
+        self.created += 1;
+        let NewLobby { id, realm, options, password, closes } = new;
+        Lobby {
+            id,
+            realm,
+            options,
+            password,
+            host,
+            closes,
+            term: 0,
+            returning: None,
+            playing: false,
+            revision: 0,
+            data: BTreeMap::new(),
+            wrong: None,
+            reserved: BTreeMap::new(),
+            put_out: Vec::new(),
+            ready_check: None,
+            countdown: None,
+            members: Vec::new(),
+            numbers: Vec::new(),
+            next_number: 0,
+            reports: BTreeSet::new(),
+            created: self.created,
+            listed: Listed::default(),
+        }
+    }
+
+    /// Changes a lobby, keeps the indexes right, and frees the lobby if nobody is left.
+    pub(crate) fn change<R>(
+        &mut self,
+        code: LobbyCode,
+        change: impl FnOnce(&mut Lobby) -> R,
+    ) -> Option<R> {
+        let lobby = self.all.get_mut(&code)?;
+        let result = change(lobby);
+        Self::list(&mut self.open, code, lobby);
+        if lobby.members.is_empty() {
+            self.all.remove(&code);
+        }
+        Some(result)
+    }
+
+    fn put(&mut self, code: LobbyCode, mut lobby: Lobby) {
+        Self::list(&mut self.open, code, &mut lobby);
+        self.all.insert(code, lobby);
+    }
+
+    fn list(open: &mut BTreeMap<Realm, Open>, code: LobbyCode, lobby: &mut Lobby) {
+        // Most changes change nothing that others see.
+        if lobby.place() == lobby.listed.place && lobby.revision == lobby.listed.revision {
+            return;
+        }
+        let realm = lobby.realm.clone();
+        let of_realm = open.entry(realm.clone()).or_default();
+        of_realm.list(code, lobby);
+        if of_realm.is_empty() {
+            open.remove(&realm);
+        }
+    }
+
+    /// The open lobby that a quick join takes: the fullest, then the oldest of those that fit.
+    pub(crate) fn find(
+        &self,
+        realm: &Realm,
+        capacity: u8,
+        filters: &[Filter],
+    ) -> Option<LobbyCode> {
+        let open = self.open.get(realm)?;
+        let first = (false, capacity, Reverse(u8::MAX), 0);
+        let last = (false, capacity, Reverse(0), u64::MAX);
+        let mut places = open.places.range(first..=last).take(LOOKED_AT_MAX);
+        let fits = |code: &LobbyCode| self.get(*code).is_some_and(|lobby| lobby.fits(filters));
+        places.find(|(_, code)| fits(code)).map(|(_, code)| *code)
+    }
+
+    /// A page of the open lobbies that fit, of at most `max`, and whether others come after it.
+    pub(crate) fn search(
+        &self,
+        realm: &Realm,
+        search: &Search,
+        max: usize,
+    ) -> (Vec<LobbySummary>, bool) {
+        let open = self.open.get(realm);
+        let candidates = open.into_iter().flat_map(|open| open.candidates(&search.filters));
+        let mut found: Vec<_> = candidates
+            .filter_map(|code| Some((code, self.get(code)?)))
+            .filter(|(_, lobby)| lobby.fits(&search.filters))
+            .map(|(code, lobby)| (lobby.rank(&search.sort), code, lobby))
+            .collect();
+        let end = usize::from(search.skip) + max;
+        let more = found.len() > end;
+        if more {
+            // Only the pages up to this one have to be in order.
+            found.select_nth_unstable_by(end, |(a, ..), (b, ..)| a.cmp(b));
+            found.truncate(end);
+        }
+        found.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+        let page = found.into_iter().skip(search.skip.into());
+        (page.map(|(_, code, lobby)| lobby.summary(code)).collect(), more)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LobbyCode, &Lobby)> {
+        self.all.iter().map(|(code, lobby)| (*code, lobby))
+    }
+
+    /// Whether the indexes hold exactly what they should.
+    #[cfg(test)]
+    pub(crate) fn index_is_right(&self) -> bool {
+        let mut expected: BTreeMap<Realm, Open> = BTreeMap::new();
+        for (code, lobby) in &self.all {
+            let Some(place) = lobby.place() else { continue };
+            let open = expected.entry(lobby.realm.clone()).or_default();
+            open.places.insert(place, *code);
+            for value in lobby.public_values() {
+                open.values.entry(value).or_default().insert(*code);
+            }
+        }
+        expected == self.open
+    }
+}
