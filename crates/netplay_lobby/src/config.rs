@@ -1,4 +1,5 @@
-//! Every limit and time of a [`Directory`](crate::Directory), each with its reason.
+//! Every limit and time of a [`Directory`](crate::Directory) and of [`Rooms`](crate::matchbox::Rooms),
+//! each with its reason.
 
 use core::time::Duration;
 
@@ -65,6 +66,39 @@ pub struct Config {
     pub lobby_lifetime: Duration,
     /// When a client that met a full server may try again.
     pub full_retry: Duration,
+    /// Limits of matchbox's players, who are beside the connections above.
+    pub rooms: RoomLimits,
+}
+
+/// Limits of [`Rooms`](crate::matchbox::Rooms).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomLimits {
+    /// Players at most, all rooms together. As many as connections of the other kind, and counted apart, so
+    /// that neither kind crowds out the other.
+    pub max_peers: usize,
+    /// Rooms at most, and groups that are complete. Each has a player, so more than players is no limit
+    /// at all.
+    pub max_rooms: usize,
+    /// Players of one room, and the largest `next`. A full mesh of 64 is 63 links a player, beyond any
+    /// home uplink; and who comes and goes costs the server a frame for each of the others.
+    pub max_room_peers: usize,
+    /// Bytes of a room's name: a game, its version and a UUID, or a few more words.
+    pub name_max: usize,
+    /// Frames of one player, whatever they are. When 63 others come at once, each is about 22 signals:
+    /// 1400.
+    pub signals: RateLimit,
+}
+
+impl Default for RoomLimits {
+    fn default() -> Self {
+        Self {
+            max_peers: 20_000,
+            max_rooms: 20_000,
+            max_room_peers: 64,
+            name_max: 128,
+            signals: RateLimit { burst: 1500, per_second: 200 },
+        }
+    }
 }
 
 impl Default for Config {
@@ -91,6 +125,7 @@ impl Default for Config {
             invites: RateLimit { burst: 10, per_second: 1 },
             lobby_lifetime: Duration::from_secs(24 * 3600),
             full_retry: Duration::from_secs(5),
+            rooms: RoomLimits::default(),
         }
     }
 }

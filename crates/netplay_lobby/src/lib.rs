@@ -14,6 +14,7 @@
 //! | `lobby` | one lobby, and the index of open lobbies of one game |
 //! | `token` | resume tokens, which outlive a server |
 //! | `directory` | the rules: greeting, sessions, lobbies, signals |
+//! | [`matchbox`] | another machine beside it: rooms of players with `matchbox_socket`, with rules of their own |
 //!
 //! Guaranteed: the same seed and the same inputs give the same outputs. No input makes it panic.
 //! Memory is bounded by [`Config`]. Outputs of one connection are in the order in which the client
@@ -34,10 +35,11 @@ mod directory;
 mod io;
 mod lobby;
 mod log;
+pub mod matchbox;
 mod rate;
 mod token;
 
-pub use config::{Config, RateLimit};
+pub use config::{Config, RateLimit, RoomLimits};
 pub use directory::Directory;
 pub use io::{ConnectionId, Input, Output, Stats};
 pub use token::Key;

@@ -13,6 +13,7 @@
 //! | [`schema`] | the registered messages of a game, their hash and their differences |
 //! | [`codec`] | how a game's own types become bytes |
 //! | [`lobby`] | JSON between a player and the lobby server |
+//! | [`matchbox`] | JSON between a `matchbox_socket` player and the same server |
 //!
 //! Guaranteed: decoding any bytes gives a value or an error; it does not panic and allocates at
 //! most a small multiple of what [`limits`] allow. Nothing here reads a clock or draws a random
@@ -30,6 +31,7 @@ pub mod ids;
 pub mod lane;
 pub mod limits;
 pub mod lobby;
+pub mod matchbox;
 pub mod schema;
 pub mod stream;
 pub mod time;

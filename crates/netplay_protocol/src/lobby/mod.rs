@@ -33,14 +33,14 @@ pub use state::{
 /// The path of the lobby's WebSocket.
 pub const PATH: &str = "/netplay/v1";
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str, max: usize) -> Result<T, MessageError> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str, max: usize) -> Result<T, MessageError> {
     if text.len() > max {
         return Err(MessageError::TooLarge(text.len()));
     }
     serde_json::from_str(text).map_err(|error| MessageError::Json(error.to_string()))
 }
 
-fn render<T: Serialize>(value: &T) -> String {
+pub(crate) fn render<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("these types have string keys and no failing Serialize")
 }
 
