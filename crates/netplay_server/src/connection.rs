@@ -1,18 +1,16 @@
 //! One WebSocket: the only task that reads from it and writes to it.
 
 use core::time::Duration;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::SinkExt;
-use netplay_protocol::lobby::{ErrorCode, MessageError};
+use netplay_protocol::lobby::ErrorCode;
 use tokio::time::timeout;
 use tungstenite::error::{CapacityError, Error as WsError};
 
 use crate::http::Caller;
-use crate::hub::{Attached, Hub};
-use crate::outbox::{End, Next};
+use crate::outbox::{End, Next, Outbox};
 
 /// How long the last words may take.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -32,9 +30,18 @@ enum Over {
     Close(u16, String),
 }
 
+/// Who takes what a connection says, and has what waits for it. Dropping it says that it is gone.
+pub(crate) trait Client: Send + Sync {
+    /// What waits.
+    fn outbox(&self) -> &Outbox;
+    /// A text frame came.
+    fn text(&self, text: &str);
+    /// A binary frame came, which nobody uses.
+    fn binary(&self);
+}
+
 /// Serves a connection to its end.
-pub(crate) async fn serve(mut socket: WebSocket, hub: Arc<Hub>, mut caller: Caller) {
-    let attached = hub.attach();
+pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut caller: Caller) {
     let mut pings = 0;
     let over = loop {
         tokio::select! {
@@ -42,20 +49,20 @@ pub(crate) async fn serve(mut socket: WebSocket, hub: Arc<Hub>, mut caller: Call
             () = caller.alive.stopped() => {
                 break Over::Close(1001, "the server stops".into());
             }
-            () = attached.outbox.ready() => {
-                if let Err(over) = write(&mut socket, &attached, &mut caller).await {
+            () = client.outbox().ready() => {
+                if let Err(over) = write(&mut socket, client.outbox(), &mut caller).await {
                     break over;
                 }
             }
             received = socket.recv() => {
-                if let Err(over) = read(received, &attached, &mut pings) {
+                if let Err(over) = read(received, &client, &mut pings) {
                     break over;
                 }
             }
         }
     };
     // The others learn now, not after the last words.
-    drop(attached);
+    drop(client);
     match over {
         Over::Close(code, reason) => {
             caller.linger.store(true, Ordering::Relaxed);
@@ -70,18 +77,17 @@ pub(crate) async fn serve(mut socket: WebSocket, hub: Arc<Hub>, mut caller: Call
 
 fn read(
     received: Option<Result<Message, axum::Error>>,
-    attached: &Attached,
+    client: &impl Client,
     pings: &mut u32,
 ) -> Result<(), Over> {
     match received {
         Some(Ok(Message::Text(text))) => {
             *pings = 0;
-            attached.text(text.as_str());
+            client.text(text.as_str());
             Ok(())
         }
         Some(Ok(Message::Binary(_))) => {
-            let text = "binary frames are not used here; send JSON as text".to_owned();
-            attached.malformed(MessageError::Json(text));
+            client.binary();
             Ok(())
         }
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
@@ -108,13 +114,9 @@ fn broken(error: axum::Error) -> Over {
 }
 
 /// Writes what waits, each frame within the deadline.
-async fn write(
-    socket: &mut WebSocket,
-    attached: &Attached,
-    caller: &mut Caller,
-) -> Result<(), Over> {
+async fn write(socket: &mut WebSocket, outbox: &Outbox, caller: &mut Caller) -> Result<(), Over> {
     loop {
-        let (text, end) = match attached.outbox.next() {
+        let (text, end) = match outbox.next() {
             Next::Send(text) => (Some(text), None),
             Next::End(end) => (None, Some(end)),
             Next::Nothing => (None, None),
@@ -128,7 +130,7 @@ async fn write(
         };
         tokio::select! {
             biased;
-            () = attached.outbox.too_slow() => return Err(too_slow()),
+            () = outbox.too_slow() => return Err(too_slow()),
             () = caller.alive.stopped() => return Err(Over::Close(1001, "the server stops".into())),
             done = timeout(caller.write_timeout, step) => match done {
                 Ok(Ok(())) if more => {}

@@ -62,7 +62,7 @@ async fn lobby(
             .max_write_buffer_size(WRITE_BUFFER_MAX)
             .max_message_size(LOBBY_MESSAGE_MAX)
             .max_frame_size(LOBBY_MESSAGE_MAX)
-            .on_upgrade(move |socket| connection::serve(socket, hub, caller)),
+            .on_upgrade(move |socket| connection::serve(socket, hub.attach(), caller)),
         Err(_) => {
             let text =
                 "this is Netplay's lobby: connect with a WebSocket, ws:// instead of http://\n";

@@ -2,7 +2,6 @@
 //!
 //! One lock guards it: every input takes a few microseconds, and no lock is held across an await.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -11,22 +10,34 @@ use netplay_protocol::Now;
 use netplay_protocol::lobby::{ClientMessage, MessageError};
 use tokio::sync::Notify;
 
-use crate::outbox::Outbox;
+use crate::connection::Client;
+use crate::outbox::{Outbox, Outboxes};
+
+/// What a pure machine takes for the time: since its start.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(self) -> Now {
+        Now::from_micros(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+}
 
 /// See the module.
 pub(crate) struct Hub {
     core: Mutex<Core>,
     /// Wakes the ticker when a deadline comes earlier than the one it waits for.
     earlier: Notify,
-    started: Instant,
-    outgoing_frames: usize,
-    outgoing_bytes: usize,
+    clock: Clock,
 }
 
 struct Core {
     directory: Directory,
-    outboxes: BTreeMap<ConnectionId, Arc<Outbox>>,
-    next: u64,
+    outboxes: Outboxes,
     /// What the ticker waits for.
     awaited: Option<Now>,
 }
@@ -35,40 +46,26 @@ struct Core {
 pub(crate) struct Attached {
     hub: Arc<Hub>,
     connection: ConnectionId,
-    pub(crate) outbox: Arc<Outbox>,
+    outbox: Arc<Outbox>,
 }
 
 impl Hub {
-    pub(crate) fn new(directory: Directory, outgoing_frames: usize, outgoing_bytes: usize) -> Self {
-        let outboxes = BTreeMap::new();
+    pub(crate) fn new(directory: Directory, outboxes: Outboxes) -> Self {
         Self {
-            core: Mutex::new(Core { directory, outboxes, next: 0, awaited: None }),
+            core: Mutex::new(Core { directory, outboxes, awaited: None }),
             earlier: Notify::new(),
-            started: Instant::now(),
-            outgoing_frames,
-            outgoing_bytes,
+            clock: Clock::start(),
         }
     }
 
     pub(crate) fn attach(self: Arc<Self>) -> Attached {
-        let outbox = Arc::new(Outbox::new(self.outgoing_frames, self.outgoing_bytes));
-        let connection = {
-            let mut core = self.lock();
-            let connection = ConnectionId(core.next);
-            core.next += 1;
-            core.outboxes.insert(connection, outbox.clone());
-            connection
-        };
+        let (connection, outbox) = self.lock().outboxes.open();
         self.input(Input::Connected { connection });
         Attached { hub: self, connection, outbox }
     }
 
     pub(crate) fn stats(&self) -> Stats {
         self.lock().directory.stats()
-    }
-
-    fn now(&self) -> Now {
-        Now::from_micros(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
     fn input(&self, input: Input) {
@@ -81,18 +78,15 @@ impl Hub {
         };
         let mut core = self.lock();
         let core = &mut *core;
-        core.directory.handle(self.now(), input);
+        core.directory.handle(self.clock.now(), input);
         while let Some(output) = core.directory.poll_output() {
             match output {
                 Output::Send { connection, frame } => {
-                    if let Some(outbox) = core.outboxes.get(&connection) {
-                        outbox.push(frame.to_json().into(), greeting == Some(connection));
-                    }
+                    let replayed = greeting == Some(connection);
+                    core.outboxes.push(connection, frame.to_json(), replayed);
                 }
                 Output::Close { connection, code, text } => {
-                    if let Some(outbox) = core.outboxes.remove(&connection) {
-                        outbox.end(code, text);
-                    }
+                    core.outboxes.end(connection, code, text);
                 }
             }
         }
@@ -105,7 +99,7 @@ impl Hub {
     }
 
     fn detach(&self, connection: ConnectionId) {
-        self.lock().outboxes.remove(&connection);
+        self.lock().outboxes.forget(connection);
         self.input(Input::Disconnected { connection });
     }
 
@@ -120,7 +114,7 @@ impl Hub {
             match next {
                 None => self.earlier.notified().await,
                 Some(at) => {
-                    let wait = at.since(self.now());
+                    let wait = at.since(self.clock.now());
                     tokio::select! {
                         () = tokio::time::sleep(wait) => self.input(Input::Tick),
                         () = self.earlier.notified() => {}
@@ -137,7 +131,17 @@ impl Hub {
 }
 
 impl Attached {
-    pub(crate) fn text(&self, text: &str) {
+    fn malformed(&self, error: MessageError) {
+        self.hub.input(Input::Malformed { connection: self.connection, error });
+    }
+}
+
+impl Client for Attached {
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    fn text(&self, text: &str) {
         match ClientMessage::from_json(text) {
             Ok(message) => {
                 self.hub.input(Input::Message { connection: self.connection, message });
@@ -146,8 +150,9 @@ impl Attached {
         }
     }
 
-    pub(crate) fn malformed(&self, error: MessageError) {
-        self.hub.input(Input::Malformed { connection: self.connection, error });
+    fn binary(&self) {
+        let text = "binary frames are not used here; send JSON as text".to_owned();
+        self.malformed(MessageError::Json(text));
     }
 }
 

@@ -1,14 +1,58 @@
-//! The frames that wait for one client.
+//! The frames that wait for one client, and the clients of a hub.
 //!
 //! Guaranteed: at most the configured frames and bytes wait, and what one resume replays. A client
 //! for which more would wait is too slow: it gets nothing more and is closed.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
+use netplay_lobby::ConnectionId;
 use netplay_protocol::lobby::ErrorCode;
 use tokio::sync::Notify;
+
+/// One for each connection of a hub, which is numbered by it.
+pub(crate) struct Outboxes {
+    open: BTreeMap<ConnectionId, Arc<Outbox>>,
+    next: u64,
+    max_frames: usize,
+    max_bytes: usize,
+}
+
+impl Outboxes {
+    /// Each takes so many frames and bytes.
+    pub(crate) fn new(max_frames: usize, max_bytes: usize) -> Self {
+        Self { open: BTreeMap::new(), next: 0, max_frames, max_bytes }
+    }
+
+    /// One for a new connection.
+    pub(crate) fn open(&mut self) -> (ConnectionId, Arc<Outbox>) {
+        let outbox = Arc::new(Outbox::new(self.max_frames, self.max_bytes));
+        let connection = ConnectionId(self.next);
+        self.next += 1;
+        self.open.insert(connection, outbox.clone());
+        (connection, outbox)
+    }
+
+    /// See [`Outbox::push`].
+    pub(crate) fn push(&self, connection: ConnectionId, text: String, replayed: bool) {
+        if let Some(outbox) = self.open.get(&connection) {
+            outbox.push(text.into(), replayed);
+        }
+    }
+
+    /// See [`Outbox::end`].
+    pub(crate) fn end(&mut self, connection: ConnectionId, code: ErrorCode, text: String) {
+        if let Some(outbox) = self.open.remove(&connection) {
+            outbox.end(code, text);
+        }
+    }
+
+    /// The connection is gone.
+    pub(crate) fn forget(&mut self, connection: ConnectionId) {
+        self.open.remove(&connection);
+    }
+}
 
 /// See the module.
 pub(crate) struct Outbox {

@@ -18,6 +18,7 @@ use crate::error::BindError;
 use crate::http;
 use crate::hub::Hub;
 use crate::listener::{Acceptor, listen};
+use crate::outbox::Outboxes;
 
 /// How long a stopping server waits for its tasks. Each ends by itself within this time.
 const STOP: Duration = Duration::from_millis(900);
@@ -69,7 +70,8 @@ impl Server {
             let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             directory = directory.with_key(key, unix.unwrap_or_default().as_secs());
         }
-        let hub = Arc::new(Hub::new(directory, config.outgoing_frames, config.outgoing_bytes));
+        let outboxes = Outboxes::new(config.outgoing_frames, config.outgoing_bytes);
+        let hub = Arc::new(Hub::new(directory, outboxes));
         let (stop, stopped) = watch::channel(false);
         let (alive, ended) = mpsc::channel(1);
         let alive = Alive { stop: stopped, _alive: alive };
