@@ -13,7 +13,7 @@ pub const DEFAULT_PORT: u16 = 3536;
 pub struct ServerConfig {
     /// Where to listen. Port 0 takes a free one.
     pub bind: SocketAddr,
-    /// Limits and times of sessions and lobbies.
+    /// Limits and times of sessions, lobbies and rooms.
     pub lobby: Config,
     /// Signs resume tokens. A server with the key of the one before takes up its players and lobbies; by
     /// default each start has its own.
@@ -35,6 +35,12 @@ pub struct ServerConfig {
     /// Bytes that wait for one client at most. 64 signals rarely come near; 64 of the largest
     /// would be 1 MiB.
     pub outgoing_bytes: usize,
+    /// Frames that wait for one matchbox player at most. When it enters a room of 64, the 63 others send
+    /// about 22 signals each within moments; and unlike our own players it cannot take up a socket that
+    /// was closed.
+    pub room_outgoing_frames: usize,
+    /// Bytes that wait for one matchbox player at most: the same signals are about 400 KiB.
+    pub room_outgoing_bytes: usize,
 }
 
 impl Default for ServerConfig {
@@ -50,6 +56,8 @@ impl Default for ServerConfig {
             write_timeout: Duration::from_secs(10),
             outgoing_frames: 64,
             outgoing_bytes: 256 * 1024,
+            room_outgoing_frames: 1500,
+            room_outgoing_bytes: 512 * 1024,
         }
     }
 }

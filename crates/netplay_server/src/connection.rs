@@ -156,7 +156,7 @@ fn close_code(code: ErrorCode) -> u16 {
         ErrorCode::SessionGone => 1000,
         ErrorCode::Order => 1002,
         ErrorCode::RateLimited | ErrorCode::Malformed => 1008,
-        ErrorCode::ServerFull => 1013,
+        ErrorCode::ServerFull | ErrorCode::LobbyFull => 1013,
         ErrorCode::Version => 4001,
         ErrorCode::Superseded => 4002,
         ErrorCode::TooSlow => 4003,

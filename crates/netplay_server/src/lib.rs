@@ -1,7 +1,18 @@
 //! The lobby server: sockets around [`netplay_lobby`].
 //!
-//! It speaks Netplay's protocol at [`netplay_protocol::lobby::PATH`] and answers `GET /health`.
-//! All decisions are made by [`netplay_lobby::Directory`]; this crate moves bytes.
+//! It speaks Netplay's protocol at [`netplay_protocol::lobby::PATH`], matchbox's at every other path of one
+//! segment, and answers `GET /health`. All decisions are made by [`netplay_lobby::Directory`] and
+//! [`netplay_lobby::matchbox::Rooms`]; this crate moves bytes.
+//!
+//! | WebSocket at | for |
+//! |---|---|
+//! | `/netplay/v1` | Netplay's own players |
+//! | `/`, `/ROOM`, `/ROOM?next=N` | players with `matchbox_socket` 0.15, unchanged |
+//!
+//! Matchbox sockets are never pinged, because the client logs each ping, and not closed for silence: TCP's
+//! own keep-alive finds the dead after about two minutes, in which they hold a place of a `?next=N` group. A
+//! URL that names no room (`next=0`, a name that is too long) gets HTTP 400, and a full room or server close
+//! code 1013. Binary and malformed frames are skipped, but count.
 //!
 //! | to run it | use |
 //! |---|---|
@@ -30,14 +41,16 @@ pub mod key_file;
 mod listener;
 mod outbox;
 mod rate_log;
+mod rooms;
 mod server;
 mod socket;
 mod thread;
 
 pub use config::{DEFAULT_PORT, ServerConfig};
 pub use error::BindError;
-/// Limits and times of sessions and lobbies.
+/// Limits and times of sessions, lobbies and rooms.
 pub use netplay_lobby::Config as LobbyConfig;
-pub use netplay_lobby::{Key, RateLimit, Stats};
+pub use netplay_lobby::matchbox::RoomStats;
+pub use netplay_lobby::{Key, RateLimit, RoomLimits, Stats};
 pub use server::{Server, ServerHandle};
 pub use thread::ServerThread;

@@ -66,7 +66,7 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     pub(crate) fn new(router: Router, config: &ServerConfig, alive: Alive) -> Self {
         // Those without a WebSocket yet, and those that linger, need room beside the connections.
-        let room = config.lobby.max_connections;
+        let room = config.lobby.max_connections.saturating_add(config.lobby.rooms.max_peers);
         let max = room.saturating_add(room / 4).saturating_add(16);
         Self {
             router,

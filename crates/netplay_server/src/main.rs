@@ -14,7 +14,8 @@ use netplay_server::key_file::{self, KeyError};
 use netplay_server::{DEFAULT_PORT, Key, Server, ServerConfig};
 use tracing_subscriber::EnvFilter;
 
-/// Introduces the players of Netplay games to each other. After that, they talk directly.
+/// Introduces the players of Netplay games to each other. After that, they talk directly. Games with
+/// matchbox_socket 0.15 can use it too: ws://ADDRESS:PORT/room?next=2.
 ///
 /// The first line on stdout says where it listens; logs go to stderr. RUST_LOG sets how much is
 /// logged (error, warn, info, debug, trace; default info). GET /health answers with its state.

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use netplay_lobby::matchbox::{RoomStats, Rooms};
 use netplay_lobby::{Directory, Stats};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -15,10 +16,11 @@ use tokio::time::timeout;
 
 use crate::config::ServerConfig;
 use crate::error::BindError;
-use crate::http;
+use crate::http::{self, Hubs};
 use crate::hub::Hub;
 use crate::listener::{Acceptor, listen};
 use crate::outbox::Outboxes;
+use crate::rooms::RoomHub;
 
 /// How long a stopping server waits for its tasks. Each ends by itself within this time.
 const STOP: Duration = Duration::from_millis(900);
@@ -42,7 +44,7 @@ impl Alive {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    hub: Arc<Hub>,
+    hubs: Hubs,
     acceptor: Acceptor,
     stop: watch::Sender<bool>,
     ended: mpsc::Receiver<Infallible>,
@@ -60,8 +62,7 @@ impl Server {
     }
 
     fn new(config: ServerConfig) -> Result<Self, BindError> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| BindError::Random(error.to_string()))?;
+        let (seed, rooms_seed) = (random()?, random()?);
         let refused = |error| BindError::of(config.bind, &error);
         let listener = listen(config.bind).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
@@ -71,12 +72,16 @@ impl Server {
             directory = directory.with_key(key, unix.unwrap_or_default().as_secs());
         }
         let outboxes = Outboxes::new(config.outgoing_frames, config.outgoing_bytes);
-        let hub = Arc::new(Hub::new(directory, outboxes));
+        let lobby = Arc::new(Hub::new(directory, outboxes));
+        let limits = config.lobby.rooms.clone();
+        let outboxes = Outboxes::new(config.room_outgoing_frames, config.room_outgoing_bytes);
+        let rooms = Arc::new(RoomHub::new(Rooms::new(limits.clone(), rooms_seed), outboxes));
+        let hubs = Hubs { lobby, rooms, limits: Arc::new(limits) };
         let (stop, stopped) = watch::channel(false);
         let (alive, ended) = mpsc::channel(1);
         let alive = Alive { stop: stopped, _alive: alive };
-        let acceptor = Acceptor::new(http::router(hub.clone()), &config, alive);
-        Ok(Self { listener, address, hub, acceptor, stop, ended })
+        let acceptor = Acceptor::new(http::router(hubs.clone()), &config, alive);
+        Ok(Self { listener, address, hubs, acceptor, stop, ended })
     }
 
     /// Where it listens, with the real port.
@@ -92,12 +97,12 @@ impl Server {
     /// Serves until `shutdown` is ready; then closes every connection and waits, a second at most,
     /// until all tasks have ended. Dropping this future stops the server too, without the wait.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, hub, acceptor, stop, mut ended, .. } = self;
+        let Self { listener, hubs, acceptor, stop, mut ended, .. } = self;
         let ticking = {
             let mut alive = acceptor.alive.clone();
             async move {
                 tokio::select! {
-                    () = hub.tick() => {}
+                    () = hubs.lobby.tick() => {}
                     () = alive.stopped() => {}
                 }
             }
@@ -124,21 +129,21 @@ impl Server {
         let _inside = runtime.enter();
         let server = Self::new(config)?;
         let address = server.address;
-        let hub = server.hub.clone();
+        let hubs = server.hubs.clone();
         let (stop, mut stopped) = watch::channel(false);
         let shutdown = async move {
             // An error says that the handle is dropped.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let task = runtime.spawn(server.run_until(shutdown));
-        Ok(ServerHandle { address, hub, stop, task })
+        Ok(ServerHandle { address, hubs, stop, task })
     }
 }
 
 /// A running server. Dropping it stops the server within a second.
 pub struct ServerHandle {
     address: SocketAddr,
-    hub: Arc<Hub>,
+    hubs: Hubs,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -154,9 +159,14 @@ impl ServerHandle {
         url(self.address)
     }
 
-    /// How much it holds.
+    /// How much it holds of Netplay's own players.
     pub fn stats(&self) -> Stats {
-        self.hub.stats()
+        self.hubs.lobby.stats()
+    }
+
+    /// How much it holds of matchbox's players.
+    pub fn room_stats(&self) -> RoomStats {
+        self.hubs.rooms.stats()
     }
 
     /// Stops the server, and returns when its tasks have ended: a second at most.
@@ -165,6 +175,12 @@ impl ServerHandle {
         // An error says that the runtime is shutting down, or that the task panicked: it is over.
         let _ = self.task.await;
     }
+}
+
+fn random() -> Result<[u8; 32], BindError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| BindError::Random(error.to_string()))?;
+    Ok(bytes)
 }
 
 pub(crate) fn url(address: SocketAddr) -> String {

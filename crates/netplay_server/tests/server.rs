@@ -10,7 +10,7 @@ use netplay_protocol::PeerId;
 use netplay_protocol::limits::{LOBBY_MESSAGE_MAX, SDP_MAX};
 use netplay_protocol::lobby::{ClientMessage, ErrorCode, Member, ServerMessage};
 use netplay_server::{BindError, RateLimit, Server, ServerConfig, ServerThread};
-use support::{Client, DEADLINE, Ended, ended, open, open_with, signal, start};
+use support::{Client, DEADLINE, Ended, ended, get, open, open_with, signal, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -228,15 +228,6 @@ async fn a_full_server_says_so() {
     first.check().await;
 }
 
-async fn get(address: core::net::SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("in time").unwrap();
-    answer
-}
-
 #[tokio::test]
 async fn plain_http_gets_health_or_a_helpful_word() {
     let server = start(|_| {});
@@ -246,8 +237,10 @@ async fn plain_http_gets_health_or_a_helpful_word() {
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     let body: serde_json::Value =
         serde_json::from_str(health.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    let expected =
-        serde_json::json!({"status": "ok", "connections": 1, "sessions": 1, "lobbies": 1});
+    let expected = serde_json::json!({
+        "status": "ok", "connections": 1, "sessions": 1, "lobbies": 1,
+        "matchbox_peers": 0, "rooms": 0, "groups": 0,
+    });
     assert_eq!(body, expected);
     let lost = get(server.local_addr(), "/nothing").await;
     assert!(lost.starts_with("HTTP/1.1 404") && lost.contains("/netplay/v1"), "{lost}");

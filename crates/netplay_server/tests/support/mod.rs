@@ -1,5 +1,8 @@
 //! A lobby client that is scripted by hand, with a deadline on everything.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -9,6 +12,7 @@ use netplay_protocol::lobby::{
 };
 use netplay_protocol::{GameId, LobbyCode, PeerId};
 use netplay_server::{Server, ServerConfig, ServerHandle};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -50,13 +54,32 @@ pub async fn open_with(
     server: &ServerHandle,
     receive_buffer: Option<u32>,
 ) -> Result<WebSocketStream<TcpStream>, Error> {
+    open_at(server, PATH, receive_buffer).await
+}
+
+/// Opens a WebSocket at a path.
+pub async fn open_at(
+    server: &ServerHandle,
+    path: &str,
+    receive_buffer: Option<u32>,
+) -> Result<WebSocketStream<TcpStream>, Error> {
     let socket = TcpSocket::new_v4()?;
     if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
     let stream = timeout(DEADLINE, socket.connect(server.local_addr())).await.unwrap()?;
-    let url = format!("{}{PATH}", server.url());
+    let url = format!("{}{path}", server.url());
     Ok(timeout(DEADLINE, client_async(url, stream)).await.expect("in time")?.0)
+}
+
+/// What plain HTTP answers, head and body.
+pub async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("in time").unwrap();
+    answer
 }
 
 /// Reads until the end.
