@@ -21,8 +21,8 @@
 //! | on a tokio runtime | [`Server`], or [`Server::spawn`] for a handle |
 //!
 //! Guaranteed: every queue, buffer and table is bounded by [`ServerConfig`]; every state of a
-//! connection has a deadline; a client that does not read is closed and holds up nobody; a panic
-//! in the task of one connection ends that connection only. When a server stops, its tasks end
+//! connection has a deadline, except that a matchbox player may be silent; a client that does not
+//! read is closed and holds up nobody; a panic in the task of one connection ends that connection only. When a server stops, its tasks end
 //! within a second and the port is free. Tokens are never logged.
 //!
 //! Not guaranteed: that sessions or lobbies survive a restart. Encryption is the business of a

@@ -304,6 +304,36 @@ async fn a_reader_that_never_reads_is_dropped_and_others_go_on() {
 }
 
 #[tokio::test]
+async fn the_last_of_a_full_room_connects_to_all_at_once_within_the_limits() {
+    const SIGNALS: usize = 22;
+    let server = start(|_| {});
+    let mut players = Vec::new();
+    for _ in 0..63 {
+        players.push(Player::enter(&server, "/r").await);
+    }
+    // It reads nothing until all is sent.
+    let mut last = Player::enter_with(&server, "/r", Some(4096)).await;
+    let data = format!(r#""{}""#, "x".repeat(150));
+    for player in &mut players {
+        for _ in 0..SIGNALS {
+            player.signal(last.me, &data).await;
+            last.signal(player.me, &data).await;
+        }
+    }
+    for _ in 0..players.len() * SIGNALS {
+        assert!(matches!(last.event().await, Event::Signal { .. }));
+    }
+    for player in &mut players {
+        while !matches!(player.event().await, Event::Signal { .. }) {}
+        for _ in 1..SIGNALS {
+            assert!(matches!(player.event().await, Event::Signal { .. }));
+        }
+    }
+    let mut too_many = open_at(&server, "/r", None).await.unwrap();
+    assert_eq!(ended(&mut too_many).await, Ended::Code(1013));
+}
+
+#[tokio::test]
 async fn a_full_room_and_a_full_server_say_so() {
     let server = start(|config| {
         (config.lobby.rooms.max_room_peers, config.lobby.rooms.max_rooms) = (1, 2);
