@@ -1,4 +1,4 @@
-use netplay_protocol::lobby::{Member, ResumeToken};
+use netplay_protocol::lobby::{LobbyOptions, Member, ResumeToken, Signal};
 
 use super::*;
 

@@ -1,0 +1,121 @@
+//! What goes into a lobby client, and what comes out.
+
+use core::time::Duration;
+
+use netplay_protocol::lobby::{
+    ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, ResumeToken, Signal,
+};
+use netplay_protocol::{LobbyCode, PeerId};
+
+/// Which lobby a player wants to be in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinRequest {
+    /// A new one.
+    Create(LobbyOptions),
+    /// The one with this code.
+    Code(LobbyCode),
+    /// Any public one of this capacity, or a new one.
+    Quick(LobbyOptions),
+}
+
+/// With what a game that is started anew takes up its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedSession {
+    /// Who we are.
+    pub peer: PeerId,
+    /// Its secret.
+    pub token: ResumeToken,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LobbyInput {
+    /// Connect and join.
+    Join(JoinRequest),
+    /// Ask for the public lobbies.
+    List,
+    /// Leave the lobby and end the session; the socket closes.
+    Leave,
+    /// Hand this to another member.
+    Signal {
+        /// The receiver.
+        to: PeerId,
+        /// What.
+        signal: Signal,
+    },
+    /// Tell the server that our link to a member is lost.
+    ReportLost(PeerId),
+    /// The socket is open.
+    SocketOpened,
+    /// A text frame arrived.
+    SocketText(String),
+    /// The socket closed or could not be opened; why, for people.
+    SocketClosed(String),
+    /// A link is silent: the socket may be dead too.
+    Doubt,
+    /// This machine has other addresses than before: the socket is as good as dead.
+    NetworkChanged,
+    /// Time passed.
+    Tick,
+}
+
+/// What it wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LobbyOutput {
+    /// Open a socket to the server; answer with opened or closed.
+    OpenSocket,
+    /// Send a text frame.
+    SendText(String),
+    /// Close the socket, after what was sent. No answer needed.
+    CloseSocket,
+    /// For the mesh.
+    Event(LobbyEvent),
+}
+
+/// What the mesh hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LobbyEvent {
+    /// The server has a session for us.
+    Online {
+        /// Our id.
+        me: PeerId,
+    },
+    /// The server cannot be reached; we try again.
+    Offline {
+        /// Why, for people.
+        why: String,
+        /// When we try again, from now.
+        retry_in: Duration,
+    },
+    /// We are in a lobby.
+    Joined(LobbyState),
+    /// The server is back, and we are still in our lobby, of which this is known there.
+    Restored(LobbyState),
+    /// With what a game that is started anew takes up this session from now on.
+    Saved(SavedSession),
+    /// We are not let into the lobby; we do not try again by ourselves.
+    JoinRefused {
+        /// Why, for programs.
+        code: ErrorCode,
+        /// Why, for people.
+        text: String,
+    },
+    /// The server no longer knows the lobby that we are in.
+    LobbyGone,
+    /// We are put out of the lobby, or it is closed.
+    Removed(LeaveReason),
+    /// Public lobbies.
+    Lobbies(Vec<LobbySummary>),
+    /// A member joined, in this start of its game.
+    MemberJoined(PeerId, u32),
+    /// A member is gone.
+    MemberLeft(PeerId, LeaveReason),
+    /// The server lost its connection to a member.
+    MemberOffline(PeerId),
+    /// The server has one again, to this start of its game.
+    MemberOnline(PeerId, u32),
+    /// Another host.
+    HostChanged(PeerId),
+    /// From another member.
+    Signal(PeerId, Signal),
+}
