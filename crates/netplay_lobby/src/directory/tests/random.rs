@@ -275,10 +275,7 @@ impl World {
                     self.say(who, ClientMessage::ReportLost { peer });
                 }
             }
-            Step::KeepAlive => {
-                let seen = self.clients[who].session.as_ref().map_or(0, |session| session.seen);
-                self.say(who, ClientMessage::KeepAlive { seen });
-            }
+            Step::KeepAlive => self.say(who, ClientMessage::KeepAlive { seen: self.seen(who) }),
             Step::Malformed => {
                 if let Some(connection) = self.clients[who].connection {
                     let error = MessageError::Json("no".into());
@@ -288,6 +285,10 @@ impl World {
             Step::Goodbye => self.say(who, ClientMessage::Goodbye),
             Step::Wait { millis } => self.wait(Duration::from_millis(millis)),
         }
+    }
+
+    fn seen(&self, who: usize) -> u64 {
+        self.clients[who].session.as_ref().map_or(0, |session| session.seen)
     }
 
     fn hosting(&mut self, who: usize, what: Hosting, whom: usize) {
@@ -330,7 +331,7 @@ impl World {
                     ClientMessage::SetMemberData { request, changes }
                 }
                 Hosting::Place { slot } => {
-                    let peer = if whom % 2 == 0 { me } else { peer };
+                    let peer = if whom.is_multiple_of(2) { me } else { peer };
                     let change = PlaceChange { slot: Some(slot), team: Some(slot), role: None };
                     ClientMessage::Place { request, peer, change }
                 }
