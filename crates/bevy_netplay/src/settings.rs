@@ -20,7 +20,8 @@ use crate::resume::ResumeFile;
 pub struct NetplaySettings {
     /// Which game: players of different games never meet. ASCII letters, digits, `-_.+`.
     pub game: String,
-    /// Which build: players of different builds refuse each other, naming both. `"0"` by default.
+    /// Which build: players of different builds do not see each other's lobbies, and a code of one says which
+    /// build it is for. `"0"` by default.
     pub build: String,
     /// The lobby server: `ws://HOST[:PORT]`. By default a `netplay-server` on this machine.
     pub server: String,

@@ -329,23 +329,20 @@ fn a_wrong_code_and_a_full_lobby_are_refused_with_the_reason() {
 }
 
 #[test]
-fn other_builds_are_refused_on_both_sides_by_name() {
+fn players_of_other_builds_do_not_meet_and_a_code_of_theirs_says_why() {
     let mut net = TestNet::new(SEED, 0, game);
     net.add(NetplayPlugins::new("test").build_id("1.0"), game);
     net.add(NetplayPlugins::new("test").build_id("1.1"), game);
+    let third = net.add(NetplayPlugins::new("test").build_id("1.1"), game);
     net.join(0, JoinLobby::quick(2));
     net.join(1, JoinLobby::quick(2));
     steps(&mut net, 2.0);
-    for (index, ours, theirs) in [(0, "1.0", "1.1"), (1, "1.1", "1.0")] {
-        let entries = journal(&mut net, index);
-        assert_eq!(entries.len(), 1, "{entries:?}");
-        assert!(
-            entries[0].ends_with(&format!(
-                "build {ours} here, {theirs} there: all players need one build"
-            )),
-            "{entries:?}"
-        );
-    }
+    let code = net.lobby(0).unwrap().code;
+    assert_ne!(code, net.lobby(1).unwrap().code);
+    assert!(journal(&mut net, 0).is_empty());
+    net.join(third, JoinLobby::code(code));
+    let why = "failed: the lobby is for build 1.0, and this is build 1.1";
+    net.step_until(60, |net| journal(net, third) == [why]);
 }
 
 #[test]

@@ -4,8 +4,9 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, LobbyOptions, LobbyState, LobbySummary, Member, Resume, ResumeToken,
-    ServerFrame, ServerMessage, SessionKind, Signal, SignalBody,
+    ClientMessage, ErrorCode, InviteToken, JoinWith, LobbyOptions, LobbyState, LobbySummary,
+    Member, OptionsChange, Resume, ResumeToken, Search, ServerFrame, ServerMessage, SessionKind,
+    Signal, SignalBody,
 };
 use netplay_protocol::{GameId, LobbyCode, Now, PeerId};
 
@@ -259,5 +260,70 @@ impl Node {
             self.input(Input::Tick);
         }
         self.now = end;
+    }
+}
+
+/// What members ask for and get.
+impl Node {
+    /// Asks for something, which is done. Gives what it was told before that.
+    pub(super) fn done(&mut self, connection: u64, message: ClientMessage) -> Vec<ServerMessage> {
+        let request = message.request().expect("a request");
+        self.say(connection, message);
+        let mut told = self.take(connection);
+        assert_eq!(told.pop(), Some(ServerMessage::Done { request }), "after {told:?}");
+        told
+    }
+
+    /// Asks for something, which is refused.
+    pub(super) fn refused(&mut self, connection: u64, message: ClientMessage) -> ErrorCode {
+        let request = message.request();
+        self.say(connection, message);
+        let (of, code) = self.error(connection);
+        assert_eq!(of, request);
+        code
+    }
+
+    pub(super) fn update(&mut self, connection: u64, change: OptionsChange) {
+        self.done(connection, ClientMessage::Update { request: 1, change });
+    }
+
+    pub(super) fn join_with(
+        &mut self,
+        connection: u64,
+        code: LobbyCode,
+        with: JoinWith,
+    ) -> LobbyState {
+        self.say(connection, ClientMessage::Join { request: 1, code, with });
+        self.joined(connection)
+    }
+
+    /// Joins by invitation of this member.
+    pub(super) fn invite(&mut self, connection: u64, to: Option<PeerId>) -> InviteToken {
+        self.say(connection, ClientMessage::Invite { request: 1, to, secs: 60 });
+        match self.take(connection).pop() {
+            Some(ServerMessage::Invitation { request: 1, invite }) => invite,
+            other => panic!("an invitation is expected, not {other:?}"),
+        }
+    }
+
+    pub(super) fn search(&mut self, connection: u64, search: Search) -> (Vec<LobbySummary>, bool) {
+        self.say(connection, ClientMessage::Search { request: 1, search });
+        match self.take(connection).pop() {
+            Some(ServerMessage::Lobbies { lobbies, more, .. }) => (lobbies, more),
+            other => panic!("a list is expected, not {other:?}"),
+        }
+    }
+
+    /// As many players as the capacity says are in one lobby; what they were told is taken.
+    pub(super) fn lobby_of(
+        &mut self,
+        players: u64,
+        options: LobbyOptions,
+    ) -> (LobbyCode, Vec<PeerId>) {
+        let peers = (1..=players).map(|connection| self.hello(connection)).collect();
+        let code = self.create(1, options).code;
+        (2..=players).for_each(|connection| drop(self.join(connection, code)));
+        (1..=players).for_each(|connection| drop(self.take(connection)));
+        (code, peers)
     }
 }
