@@ -12,7 +12,7 @@ use netplay_protocol::limits::{CANDIDATE_MAX, SDP_MAX};
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LobbyOptions, PATH, ServerFrame, ServerMessage, Signal, SignalBody,
 };
-use netplay_protocol::{GameId, Lane, PeerId};
+use netplay_protocol::{BuildId, GameId, Lane, PROTOCOL_VERSION, PeerId};
 use netplay_transport::{Network, SessionEvent};
 use support::{DEADLINE, Player, no_errors, server, until};
 use tokio_tungstenite::tungstenite::stream::MaybeTlsStream;
@@ -33,7 +33,8 @@ impl Hostile {
         }
         let mut this = Self { socket, me: PeerId::from_u128(0) };
         let game = GameId::new("test").unwrap();
-        this.say(&ClientMessage::hello(game, None));
+        let (protocol, build, resume) = (PROTOCOL_VERSION, BuildId::new("1").ok(), None);
+        this.say(&ClientMessage::Hello { protocol, game, build, resume });
         let options = LobbyOptions::public(3);
         this.say(&ClientMessage::quick_join(1, options));
         this.me = this.hear(|message| match message {
