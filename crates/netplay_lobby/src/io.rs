@@ -1,6 +1,10 @@
 //! What goes into a [`Directory`](crate::Directory) and what comes out.
 
-use netplay_protocol::lobby::{ClientMessage, ErrorCode, MessageError, ServerFrame};
+use netplay_protocol::lobby::{
+    ClientMessage, ErrorCode, LobbyState, MessageError, Rejoin, ServerFrame,
+};
+use netplay_protocol::{BuildId, GameId, LobbyCode, PeerId};
+use serde::Serialize;
 
 /// One socket, as the shell names it. The shell never uses a number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +36,20 @@ pub enum Input {
     Disconnected {
         /// Which.
         connection: ConnectionId,
+    },
+    /// Who runs the server closes a lobby: its members are put out.
+    Close {
+        /// Which.
+        code: LobbyCode,
+    },
+    /// Who runs the server puts a member out of its lobby.
+    PutOut {
+        /// Of which.
+        code: LobbyCode,
+        /// Whom.
+        peer: PeerId,
+        /// How it may come back.
+        rejoin: Rejoin,
     },
     /// It is [`Directory::next_deadline`](crate::Directory::next_deadline) or later.
     Tick,
@@ -70,4 +88,17 @@ pub struct Stats {
     pub lobbies: usize,
     /// Bytes in the logs of all sessions, about.
     pub log_bytes: usize,
+}
+
+/// A lobby as who runs the server sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LobbyView {
+    /// Of which game.
+    pub game: GameId,
+    /// Of which build of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildId>,
+    /// As its host sees it.
+    #[serde(flatten)]
+    pub state: LobbyState,
 }

@@ -42,6 +42,28 @@ pub struct ServerConfig {
     /// Bytes that wait for one matchbox player at most: a stock offer has 0.6 KiB and a candidate 0.25, so
     /// that the same signals are about 350 KiB.
     pub room_outgoing_bytes: usize,
+    /// Where counts are shown and lobbies are managed; by default nowhere.
+    pub admin: Option<AdminConfig>,
+    /// How many connections are closed a second when the server stops: their players come back at once, to the
+    /// server that is started next or runs beside it. Half of what one takes.
+    pub back_per_second: u32,
+}
+
+/// An address for who runs the server: `GET /metrics` (Prometheus), `GET /lobbies?after=CODE`,
+/// `GET /lobbies/CODE`, `DELETE /lobbies/CODE`, `DELETE /lobbies/CODE/members/PEER?ban=true`. Plain HTTP.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where to listen. Port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// What requests need, as `Authorization: Bearer TOKEN`. Only the loopback address needs none.
+    pub token: Option<String>,
+}
+
+impl core::fmt::Debug for AdminConfig {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let token = self.token.as_ref().map(|_| "…");
+        f.debug_struct("AdminConfig").field("bind", &self.bind).field("token", &token).finish()
+    }
 }
 
 impl Default for ServerConfig {
@@ -59,6 +81,8 @@ impl Default for ServerConfig {
             outgoing_bytes: 256 * 1024,
             room_outgoing_frames: 1500,
             room_outgoing_bytes: 512 * 1024,
+            admin: None,
+            back_per_second: 2000,
         }
     }
 }

@@ -21,6 +21,11 @@ pub enum BindError {
     /// The system does not allow it.
     #[error("listening on {0} is not allowed; ports below 1024 often need a privilege")]
     Denied(SocketAddr),
+    /// Who reaches the admin address manages all lobbies.
+    #[error(
+        "the admin address {0} is not the loopback address, and would be open to everybody: give a token"
+    )]
+    AdminWithoutToken(SocketAddr),
     /// Another error of the system.
     #[error("listening on {address} failed: {text}")]
     Io {

@@ -11,8 +11,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Extension, Router};
-use netplay_lobby::RoomLimits;
 use netplay_lobby::matchbox::Room;
+use netplay_lobby::{Directory, RoomLimits};
 use netplay_protocol::limits::LOBBY_MESSAGE_MAX;
 use netplay_protocol::lobby::PATH;
 
@@ -56,6 +56,7 @@ pub(crate) fn router(hubs: Hubs) -> Router {
     Router::new()
         .route(PATH, any(lobby))
         .route("/health", get(health))
+        .route("/ready", get(ready))
         .route("/", any(nameless_room))
         .route("/{room}", any(room))
         .fallback(elsewhere)
@@ -129,6 +130,23 @@ async fn health(
     ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
+/// For load balancers: whether another player would be let in.
+async fn ready(
+    State(hubs): State<Hubs>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+    upgrade: Upgrade,
+) -> Response {
+    if let Ok(upgrade) = upgrade {
+        return enter(hubs, caller, "ready", query.as_deref(), upgrade);
+    }
+    if hubs.lobby.ask(Directory::is_full) {
+        let retry = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
+        return (StatusCode::SERVICE_UNAVAILABLE, retry, "full\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
 /// A matchbox player comes, by a WebSocket that is not open yet.
 fn enter(
     hubs: Hubs,
@@ -164,7 +182,7 @@ fn sized(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
 
 async fn elsewhere() -> Response {
     let text = format!(
-        "nothing is here; the lobby's WebSocket is at {PATH}, its state at /health; a WebSocket at \
+        "nothing is here; the lobby's WebSocket is at {PATH}, its state at /health and /ready; a WebSocket at \
          /ROOM or /ROOM?next=N is for players with matchbox_socket\n"
     );
     (StatusCode::NOT_FOUND, text).into_response()

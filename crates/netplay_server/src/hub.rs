@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use netplay_lobby::{ConnectionId, Directory, Input, Output, Stats};
 use netplay_protocol::Now;
-use netplay_protocol::lobby::{ClientMessage, MessageError};
+use netplay_protocol::lobby::{ClientMessage, MessageError, ServerMessage};
 use tokio::sync::Notify;
 
 use crate::connection::Client;
+use crate::counts::Counts;
 use crate::outbox::{Outbox, Outboxes};
 
 /// What a pure machine takes for the time: since its start.
@@ -40,6 +41,7 @@ struct Core {
     outboxes: Outboxes,
     /// What the ticker waits for.
     awaited: Option<Now>,
+    counts: Counts,
 }
 
 /// A connection of the hub. Dropping it, in a panic too, tells the directory.
@@ -52,7 +54,12 @@ pub(crate) struct Attached {
 impl Hub {
     pub(crate) fn new(directory: Directory, outboxes: Outboxes) -> Self {
         Self {
-            core: Mutex::new(Core { directory, outboxes, awaited: None }),
+            core: Mutex::new(Core {
+                directory,
+                outboxes,
+                awaited: None,
+                counts: Counts::default(),
+            }),
             earlier: Notify::new(),
             clock: Clock::start(),
         }
@@ -68,7 +75,16 @@ impl Hub {
         self.lock().directory.stats()
     }
 
-    fn input(&self, input: Input) {
+    /// What the directory says.
+    pub(crate) fn ask<R>(&self, question: impl FnOnce(&Directory) -> R) -> R {
+        question(&self.lock().directory)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().counts.clone()
+    }
+
+    pub(crate) fn input(&self, input: Input) {
         // The frames that an answer to `hello` brings are bounded by the session's log.
         let greeting = match &input {
             Input::Message { connection, message: ClientMessage::Hello { .. } } => {
@@ -78,14 +94,24 @@ impl Hub {
         };
         let mut core = self.lock();
         let core = &mut *core;
+        match &input {
+            Input::Connected { .. } => core.counts.opened += 1,
+            Input::Message { .. } | Input::Malformed { .. } => core.counts.received += 1,
+            _ => {}
+        }
         core.directory.handle(self.clock.now(), input);
         while let Some(output) = core.directory.poll_output() {
             match output {
                 Output::Send { connection, frame } => {
+                    core.counts.sent += 1;
+                    if let ServerMessage::Error { code, .. } = &frame.message {
+                        core.counts.refused(*code);
+                    }
                     let replayed = greeting == Some(connection);
                     core.outboxes.push(connection, frame.to_json(), replayed);
                 }
                 Output::Close { connection, code, text } => {
+                    core.counts.closed(code);
                     core.outboxes.end(connection, code, text);
                 }
             }

@@ -32,9 +32,12 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod admin;
 mod config;
 mod connection;
+mod counts;
 mod error;
+pub mod files;
 mod http;
 mod hub;
 pub mod key_file;
@@ -46,7 +49,7 @@ mod server;
 mod socket;
 mod thread;
 
-pub use config::{DEFAULT_PORT, ServerConfig};
+pub use config::{AdminConfig, DEFAULT_PORT, ServerConfig};
 pub use error::BindError;
 /// Limits and times of sessions, lobbies and rooms.
 pub use netplay_lobby::Config as LobbyConfig;

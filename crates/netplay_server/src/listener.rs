@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -60,6 +60,7 @@ pub(crate) struct Acceptor {
     pub(crate) alive: Alive,
     handshake_timeout: Duration,
     write_timeout: Duration,
+    accepted: AtomicU64,
     log: RateLog,
 }
 
@@ -74,6 +75,7 @@ impl Acceptor {
             alive,
             handshake_timeout: config.handshake_timeout,
             write_timeout: config.write_timeout,
+            accepted: AtomicU64::new(0),
             log: RateLog::new(),
         }
     }
@@ -109,7 +111,8 @@ impl Acceptor {
 
     fn serve(&self, stream: TcpStream, seat: Seat) -> impl Future<Output = ()> + use<> {
         let linger = Arc::new(AtomicBool::new(false));
-        let mut alive = self.alive.clone();
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed);
+        let mut alive = self.alive.of(number);
         let caller = Caller {
             over: seat.over,
             linger: linger.clone(),

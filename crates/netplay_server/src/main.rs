@@ -1,7 +1,7 @@
 //! `netplay-server`: the lobby server as a program.
 //!
 //! The first line on stdout is `listening on ws://ADDRESS`; logs go to stderr. SIGTERM and Ctrl-C
-//! stop it with exit code 0; what keeps it from starting is one line on stderr and exit code 1. After a
+//! stop it with exit code 0, when it has closed its connections, 2000 a second; what keeps it from starting is one line on stderr and exit code 1. After a
 //! restart, even by `kill -9`, players and lobbies are taken up again: see `--key`.
 
 use core::net::SocketAddr;
@@ -11,14 +11,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use netplay_server::key_file::{self, KeyError};
-use netplay_server::{DEFAULT_PORT, Key, Server, ServerConfig};
+use netplay_server::{AdminConfig, DEFAULT_PORT, Key, Server, ServerConfig};
 use tracing_subscriber::EnvFilter;
 
 /// Introduces the players of Netplay games to each other. After that, they talk directly. Games with
 /// matchbox_socket 0.15 can use it too: ws://ADDRESS:PORT/room?next=2.
 ///
 /// The first line on stdout says where it listens; logs go to stderr. RUST_LOG sets how much is
-/// logged (error, warn, info, debug, trace; default info). GET /health answers with its state.
+/// logged (error, warn, info, debug, trace; default info). GET /health answers with its state,
+/// GET /ready with 200 while another player would be let in.
 #[derive(Parser)]
 #[command(name = "netplay-server", version)]
 struct Arguments {
@@ -30,6 +31,14 @@ struct Arguments {
     /// start only. [default: netplay-server/key in the user's state directory]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Where counts are shown (GET /metrics, for Prometheus) and lobbies are managed (GET /lobbies, DELETE
+    /// /lobbies/CODE, DELETE /lobbies/CODE/members/PEER?ban=true). Plain HTTP. [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
+    /// The file with the token that these requests need, as "Authorization: Bearer TOKEN". Without it only the
+    /// loopback address may be used.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    admin_token: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -50,6 +59,23 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    fn admin(&self) -> Result<Option<AdminConfig>, String> {
+        let Some(bind) = self.admin else { return Ok(None) };
+        let read = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path);
+            let text =
+                text.map_err(|error| format!("--admin-token {}: {error}", path.display()))?;
+            match text.trim() {
+                "" => Err(format!("--admin-token {}: the file is empty", path.display())),
+                token => Ok(token.to_owned()),
+            }
+        };
+        let token = self.admin_token.as_ref().map(read).transpose()?;
+        Ok(Some(AdminConfig { bind, token }))
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -64,18 +90,36 @@ fn main() -> ExitCode {
     }
 }
 
+/// Each player is an open file: says so if the system lets us have fewer than there may be.
+fn raise_file_limit(config: &ServerConfig) {
+    let wanted = config.lobby.max_connections as u64;
+    match netplay_server::files::raise_limit() {
+        Some(limit) if limit < wanted => tracing::warn!(
+            limit,
+            wanted,
+            "the system allows fewer open files than players: raise the hard limit (ulimit -Hn, LimitNOFILE)"
+        ),
+        limit => tracing::debug!(limit, "open files"),
+    }
+}
+
 fn run(arguments: Arguments) -> Result<(), Box<dyn core::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before the first line: who reads it may send the signal at once.
         let stop = stop_signal()?;
         let key = arguments.key()?;
-        let config = ServerConfig { key, ..ServerConfig::at(arguments.bind) };
+        let admin = arguments.admin()?;
+        let config = ServerConfig { key, admin, ..ServerConfig::at(arguments.bind) };
+        raise_file_limit(&config);
         let server = Server::bind(config).await.map_err(advise)?;
         let mut stdout = std::io::stdout();
         writeln!(stdout, "listening on {}", server.url())?;
         stdout.flush()?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), url = server.url(), "started");
+        if let Some(address) = server.admin_addr() {
+            tracing::info!(url = format!("http://{address}"), "admin");
+        }
         server.run_until(stop).await;
         tracing::info!("stopped");
         Ok(())
@@ -90,6 +134,9 @@ fn advise(error: netplay_server::BindError) -> String {
              choose another port: --bind {}:0 takes a free one",
             address.ip()
         ),
+        error @ netplay_server::BindError::AdminWithoutToken(_) => {
+            format!("{error}: --admin-token FILE")
+        }
         other => other.to_string(),
     }
 }

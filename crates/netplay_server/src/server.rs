@@ -12,9 +12,10 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::config::ServerConfig;
+use crate::admin;
+use crate::config::{AdminConfig, ServerConfig};
 use crate::error::BindError;
 use crate::http::{self, Hubs};
 use crate::hub::Hub;
@@ -25,18 +26,34 @@ use crate::rooms::RoomHub;
 /// How long a stopping server waits for its tasks. Each ends by itself within this time.
 const STOP: Duration = Duration::from_millis(900);
 
+/// When a server began to stop, and within what time its connections end, one after the other: players come
+/// back to the next server as they are closed, and that takes only so many a second.
+type Stop = Option<(Instant, Duration)>;
+
 /// Held by every task of a server: tells it to stop, and the server that it has.
 #[derive(Clone)]
 pub(crate) struct Alive {
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
+    /// When its turn is: 0 for the first of all, 1 for the last.
+    turn: f64,
     _alive: mpsc::Sender<Infallible>,
 }
 
 impl Alive {
-    /// Waits until the server stops, or is dropped.
+    /// For a socket with this number. Consecutive numbers have turns that are far from each other.
+    pub(crate) fn of(&self, number: u64) -> Self {
+        /// The fraction of the golden ratio.
+        const STEP: f64 = 0.618_033_988_749_895;
+        Self { turn: (number as f64 * STEP).fract(), ..self.clone() }
+    }
+
+    /// Waits until the server stops and it is our turn, or it is dropped.
     pub(crate) async fn stopped(&mut self) {
         // An error says that the server is dropped.
-        let _ = self.stop.wait_for(|stop| *stop).await;
+        let stop = self.stop.wait_for(Option::is_some).await.map(|stop| *stop);
+        if let Ok(Some((began, time))) = stop {
+            tokio::time::sleep_until(began + time.mul_f64(self.turn)).await;
+        }
     }
 }
 
@@ -46,8 +63,39 @@ pub struct Server {
     address: SocketAddr,
     hubs: Hubs,
     acceptor: Acceptor,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
     ended: mpsc::Receiver<Infallible>,
+    admin: Option<Admin>,
+    back_per_second: u32,
+}
+
+/// The address for who runs the server.
+struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: Option<String>,
+}
+
+impl Admin {
+    fn bind(config: &AdminConfig) -> Result<Self, BindError> {
+        let AdminConfig { bind, token } = config.clone();
+        if token.is_none() && !bind.ip().is_loopback() {
+            return Err(BindError::AdminWithoutToken(bind));
+        }
+        let refused = |error| BindError::of(bind, &error);
+        let listener = listen(bind).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        Ok(Self { listener, address, token })
+    }
+
+    async fn serve(self, hubs: Hubs, mut alive: Alive) {
+        let serving = axum::serve(self.listener, admin::router(hubs, self.token));
+        tokio::select! {
+            // It survives every error.
+            _ = serving => {}
+            () = alive.stopped() => {}
+        }
+    }
 }
 
 impl Server {
@@ -77,11 +125,13 @@ impl Server {
         let outboxes = Outboxes::new(config.room_outgoing_frames, config.room_outgoing_bytes);
         let rooms = Arc::new(RoomHub::new(Rooms::new(limits.clone(), rooms_seed), outboxes));
         let hubs = Hubs { lobby, rooms, limits: Arc::new(limits) };
-        let (stop, stopped) = watch::channel(false);
+        let admin = config.admin.as_ref().map(Admin::bind).transpose()?;
+        let (stop, stopped) = watch::channel(None);
         let (alive, ended) = mpsc::channel(1);
-        let alive = Alive { stop: stopped, _alive: alive };
+        let alive = Alive { stop: stopped, turn: 1.0, _alive: alive };
         let acceptor = Acceptor::new(http::router(hubs.clone()), &config, alive);
-        Ok(Self { listener, address, hubs, acceptor, stop, ended })
+        let back_per_second = config.back_per_second;
+        Ok(Self { listener, address, hubs, acceptor, stop, ended, admin, back_per_second })
     }
 
     /// Where it listens, with the real port.
@@ -89,17 +139,23 @@ impl Server {
         self.address
     }
 
+    /// Where it listens for who runs it, with the real port.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
     /// `ws://` and the address, as clients take it.
     pub fn url(&self) -> String {
         url(self.address)
     }
 
-    /// Serves until `shutdown` is ready; then closes every connection and waits, a second at most,
-    /// until all tasks have ended. Dropping this future stops the server too, without the wait.
+    /// Serves until `shutdown` is ready; then listens no more, closes all connections, as many a second as
+    /// [`ServerConfig::back_per_second`] says, and waits, a second at most, until all tasks have ended. Dropping
+    /// this future stops the server too, at once.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, hubs, acceptor, stop, mut ended, .. } = self;
+        let Self { listener, hubs, acceptor, stop, mut ended, admin, back_per_second, .. } = self;
         let ticking = {
-            let mut alive = acceptor.alive.clone();
+            let (mut alive, hubs) = (acceptor.alive.clone(), hubs.clone());
             async move {
                 tokio::select! {
                     () = hubs.lobby.tick() => {}
@@ -108,15 +164,21 @@ impl Server {
             }
         };
         tokio::spawn(ticking);
+        if let Some(admin) = admin {
+            tokio::spawn(admin.serve(hubs.clone(), acceptor.alive.clone()));
+        }
         tokio::select! {
             () = acceptor.run(&listener) => {}
             () = shutdown => {}
         }
         drop(listener);
-        stop.send_replace(true);
+        let connections = hubs.lobby.stats().connections + hubs.rooms.stats().peers;
+        let time = Duration::from_secs_f64(connections as f64 / f64::from(back_per_second.max(1)));
+        tracing::info!(connections, ?time, "stopping");
+        stop.send_replace(Some((Instant::now(), time)));
         drop(acceptor);
         // Nothing is ever sent: this ends when the last task has dropped its sender.
-        if timeout(STOP, ended.recv()).await.is_err() {
+        if timeout(time + STOP, ended.recv()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
     }
@@ -129,20 +191,21 @@ impl Server {
         let _inside = runtime.enter();
         let server = Self::new(config)?;
         let address = server.address;
-        let hubs = server.hubs.clone();
+        let (hubs, admin) = (server.hubs.clone(), server.admin_addr());
         let (stop, mut stopped) = watch::channel(false);
         let shutdown = async move {
             // An error says that the handle is dropped.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let task = runtime.spawn(server.run_until(shutdown));
-        Ok(ServerHandle { address, hubs, stop, task })
+        Ok(ServerHandle { address, admin, hubs, stop, task })
     }
 }
 
-/// A running server. Dropping it stops the server within a second.
+/// A running server. Dropping it stops the server, as [`ServerHandle::shutdown`] does.
 pub struct ServerHandle {
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     hubs: Hubs,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -159,6 +222,11 @@ impl ServerHandle {
         url(self.address)
     }
 
+    /// Where it listens for who runs it, with the real port.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
     /// How much it holds of Netplay's own players.
     pub fn stats(&self) -> Stats {
         self.hubs.lobby.stats()
@@ -169,7 +237,8 @@ impl ServerHandle {
         self.hubs.rooms.stats()
     }
 
-    /// Stops the server, and returns when its tasks have ended: a second at most.
+    /// Stops the server, and returns when its tasks have ended: a second at most, and what
+    /// [`ServerConfig::back_per_second`] takes.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
         // An error says that the runtime is shutting down, or that the task panicked: it is over.

@@ -13,7 +13,7 @@ use netplay_server::{BindError, RateLimit, Server, ServerConfig, ServerThread};
 use support::{Client, DEADLINE, Ended, ended, get, open, open_with, signal, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 #[tokio::test]
@@ -242,6 +242,8 @@ async fn plain_http_gets_health_or_a_helpful_word() {
         "matchbox_peers": 0, "rooms": 0, "groups": 0,
     });
     assert_eq!(body, expected);
+    let ready = get(server.local_addr(), "/ready").await;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     let lost = get(server.local_addr(), "/nothing").await;
     assert!(lost.starts_with("HTTP/1.1 404") && lost.contains("/netplay/v1"), "{lost}");
     let plain = get(server.local_addr(), "/netplay/v1").await;
@@ -260,6 +262,34 @@ async fn shutdown_closes_everybody_and_frees_the_port() {
     drop((client, silent));
     let again = start(|config| config.bind = address);
     Client::connect(&again).await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_closes_its_connections_one_after_the_other() {
+    const CLIENTS: u32 = 12;
+    // All of them within 0.6 s.
+    let server = start(|config| config.back_per_second = 20);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(Client::connect(&server).await);
+    }
+    let begin = Instant::now();
+    let ends = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            assert_eq!(ended(&mut client.socket).await, Ended::Code(1001));
+            begin.elapsed()
+        })
+    });
+    let ends: Vec<_> = ends.collect();
+    timeout(DEADLINE, server.shutdown()).await.expect("it ends");
+    let mut times = Vec::new();
+    for end in ends {
+        times.push(end.await.unwrap());
+    }
+    times.sort_unstable();
+    // A busy machine is late with some, and early with none.
+    let spread = times[times.len() - 1].saturating_sub(times[0]);
+    assert!(spread > Duration::from_millis(300), "{times:?}");
 }
 
 #[tokio::test]
@@ -290,7 +320,7 @@ fn a_server_thread_serves_and_stops_when_dropped() {
     let address = server.local_addr();
     assert_eq!(server.url(), format!("ws://{address}"));
     let idle = std::net::TcpStream::connect(address).unwrap();
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     drop(server);
     assert!(begin.elapsed() < Duration::from_millis(1500));
     drop(idle);
@@ -300,4 +330,13 @@ fn a_server_thread_serves_and_stops_when_dropped() {
 /// A second player joins.
 fn joins(peer: PeerId) -> ServerMessage {
     ServerMessage::MemberJoined { member: Member { slot: Some(1), ..Member::new(peer, 0) } }
+}
+
+#[tokio::test]
+async fn a_full_server_is_not_ready() {
+    let server = start(|config| config.lobby.max_connections = 1);
+    let client = Client::connect(&server).await;
+    let ready = get(server.local_addr(), "/ready").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("retry-after"), "{ready}");
+    drop(client);
 }

@@ -227,15 +227,25 @@ impl Directory {
         if whom == host {
             return Err(Refusal::new(ErrorCode::NoSuchMember, "the host cannot put itself out"));
         }
+        self.put_out_as(code, whom, rejoin);
+        Ok(())
+    }
+
+    /// Who is gone already can still be kept from coming back.
+    pub(super) fn put_out_as(&mut self, code: LobbyCode, whom: PeerId, rejoin: Rejoin) {
         let now = self.now;
-        // Who is gone already can still be kept from coming back.
         self.change(code, |lobby| lobby.put_out(whom, rejoin, now));
         if self.member_of(code, whom).is_ok() {
             let banned = rejoin == Rejoin::Never;
             let reason = if banned { LeaveReason::Banned } else { LeaveReason::Kicked };
             self.put_out(code, whom, reason);
         }
-        Ok(())
+    }
+
+    pub(super) fn close_lobby(&mut self, code: LobbyCode) {
+        let Some(lobby) = self.lobbies.get(code) else { return };
+        let members: Vec<_> = lobby.members().iter().map(|member| member.peer).collect();
+        members.into_iter().for_each(|peer| self.put_out(code, peer, LeaveReason::Closed));
     }
 
     /// Takes a member out of its lobby against its will; its session goes on.

@@ -29,7 +29,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::config::{Config, millis};
-use crate::io::{ConnectionId, Input, Output, Stats};
+use crate::io::{ConnectionId, Input, LobbyView, Output, Stats};
 use crate::lobby::{Lobbies, Realm};
 use crate::rate::{Bucket, Verdict};
 use crate::token::Key;
@@ -165,8 +165,21 @@ impl Directory {
                     self.offline(now, peer);
                 }
             }
+            Input::Close { code } => self.close_lobby(code),
+            Input::PutOut { code, peer, rejoin } => self.put_out_as(code, peer, rejoin),
             Input::Tick => self.expire(now),
         }
+    }
+
+    /// The lobby with this code, at the time of the last input.
+    pub fn lobby(&self, code: LobbyCode) -> Option<LobbyView> {
+        Some(self.lobbies.get(code)?.view(code, self.now))
+    }
+
+    /// Lobbies in the order of their codes, at most so many, from after this code on.
+    pub fn lobbies(&self, after: Option<LobbyCode>, max: usize) -> Vec<LobbyView> {
+        let lobbies = self.lobbies.after(after).take(max);
+        lobbies.map(|(code, lobby)| lobby.view(code, self.now)).collect()
     }
 
     /// The next thing to do.
@@ -187,6 +200,12 @@ impl Directory {
             lobbies: self.lobbies.len(),
             log_bytes: self.log_bytes,
         }
+    }
+
+    /// Whether another player would be refused.
+    pub fn is_full(&self) -> bool {
+        self.connections.len() >= self.config.max_connections
+            || self.sessions.len() >= self.config.max_sessions
     }
 
     fn connected(&mut self, now: Now, connection: ConnectionId) {

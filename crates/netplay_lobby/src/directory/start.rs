@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use netplay_protocol::lobby::{ClientMessage, ErrorCode, LeaveReason, ServerMessage};
+use netplay_protocol::lobby::{ClientMessage, ErrorCode, ServerMessage};
 use netplay_protocol::{LobbyCode, PeerId};
 
 use super::{Directory, Refusal};
@@ -100,9 +100,7 @@ impl Directory {
         let now = self.now;
         let Some(lobby) = self.lobbies.get(code) else { return };
         if lobby.closes <= now {
-            let members: Vec<_> = lobby.members().iter().map(|member| member.peer).collect();
-            members.into_iter().for_each(|peer| self.put_out(code, peer, LeaveReason::Closed));
-            return;
+            return self.close_lobby(code);
         }
         if lobby.returning.is_some_and(|until| until <= now) {
             let host = self.change(code, Lobby::returned).flatten();

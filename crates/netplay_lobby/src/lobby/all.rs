@@ -1,6 +1,7 @@
 //! All lobbies of a node, with the indexes by which players find the open ones.
 
 use core::cmp::Reverse;
+use core::ops::Bound;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,6 +126,15 @@ impl Lobbies {
 
     pub(crate) fn get(&self, code: LobbyCode) -> Option<&Lobby> {
         self.all.get(&code)
+    }
+
+    /// All from after this code on.
+    pub(crate) fn after(
+        &self,
+        code: Option<LobbyCode>,
+    ) -> impl Iterator<Item = (LobbyCode, &Lobby)> {
+        let from = code.map_or(Bound::Unbounded, Bound::Excluded);
+        self.all.range((from, Bound::Unbounded)).map(|(code, lobby)| (*code, lobby))
     }
 
     /// Adds a lobby under a code that no other has.

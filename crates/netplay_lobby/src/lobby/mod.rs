@@ -14,6 +14,7 @@ use netplay_protocol::{BuildId, GameId, LobbyCode, Now, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::config::millis;
+use crate::io::LobbyView;
 use crate::rate::Bucket;
 use crate::token::Seat;
 
@@ -331,6 +332,12 @@ impl Lobby {
             ready_check_ms: left(self.ready_check),
             countdown_ms: left(self.countdown),
         }
+    }
+
+    /// The lobby as who runs the server sees it.
+    pub(crate) fn view(&self, code: LobbyCode, now: Now) -> LobbyView {
+        let Realm { game, build } = self.realm.clone();
+        LobbyView { game, build, state: self.state(code, now, self.host) }
     }
 
     /// The lobby as everybody sees it who finds it.

@@ -11,7 +11,7 @@ use netplay_protocol::lobby::{
 use netplay_protocol::{BuildId, DataKey, GameId, LobbyCode, PROTOCOL_VERSION, PeerId};
 
 use super::node::{Node, options};
-use crate::RateLimit;
+use crate::{Input, RateLimit};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -432,4 +432,31 @@ fn after_a_restart_of_the_server_a_lobby_is_what_it_was() {
     node.hello(20);
     assert_eq!(node.refused(20, join(code, by_password("open"))), ErrorCode::WrongPassword);
     node.join_with(20, code, by_password("sesame"));
+}
+
+#[test]
+fn who_runs_the_server_sees_all_lobbies_and_closes_them_and_puts_members_out() {
+    let mut node = Node::new();
+    let (code, peers) = node.lobby_of(2, LobbyOptions::private(4));
+    node.done(1, set_data(set("seed", Entry::host(7))));
+    node.hello_game(3, "other");
+    let other = node.create(3, LobbyOptions::private(2)).code;
+    let all = node.directory.lobbies(None, 10);
+    let mut codes = [code, other];
+    codes.sort_unstable();
+    assert_eq!(all.iter().map(|of| of.state.code).collect::<Vec<_>>(), codes);
+    let after = node.directory.lobbies(Some(codes[0]), 10);
+    assert_eq!(after, all[1..]);
+    let view = node.directory.lobby(code).unwrap();
+    assert_eq!((view.game.as_str(), view.state.data.len()), ("game", 1));
+    node.input(Input::PutOut { code, peer: peers[1], rejoin: Rejoin::Never });
+    let removed = |reason| ServerMessage::Removed { reason };
+    assert_eq!(node.take(2).last(), Some(&removed(LeaveReason::Banned)));
+    assert_eq!(node.refused(2, join(code, JoinWith::default())), ErrorCode::Banned);
+    node.input(Input::Close { code });
+    assert_eq!(node.take(1).last(), Some(&removed(LeaveReason::Closed)));
+    // Of one that there is not, and of somebody who is not in it.
+    node.input(Input::Close { code });
+    node.input(Input::PutOut { code: other, peer: peers[0], rejoin: Rejoin::Free });
+    assert_eq!(node.directory.stats().lobbies, 1);
 }

@@ -1,0 +1,112 @@
+//! What who runs a server asks for, on an address of its own.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /metrics` | counts, in the text format of Prometheus |
+//! | `GET /lobbies?after=CODE` | 100 lobbies, in the order of their codes |
+//! | `GET /lobbies/CODE` | one |
+//! | `DELETE /lobbies/CODE` | it is closed: its members are put out |
+//! | `DELETE /lobbies/CODE/members/PEER?ban=true` | a member is put out, and may not come back |
+//!
+//! With a token, every request needs `Authorization: Bearer TOKEN`. Not guaranteed: anything against who
+//! reaches the address and has the token; connections are not limited.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use netplay_lobby::Input;
+use netplay_protocol::lobby::Rejoin;
+use netplay_protocol::{LobbyCode, PeerId};
+use serde::Deserialize;
+use subtle::ConstantTimeEq;
+
+use crate::counts;
+use crate::http::Hubs;
+
+/// Lobbies in one answer.
+const PAGE: usize = 100;
+
+pub(crate) fn router(hubs: Hubs, token: Option<String>) -> Router {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/lobbies", get(lobbies))
+        .route("/lobbies/{code}", get(lobby).delete(close))
+        .route("/lobbies/{code}/members/{peer}", delete(put_out))
+        .with_state(hubs);
+    match token {
+        Some(token) => router.layer(from_fn_with_state(Arc::new(token), check)),
+        None => router,
+    }
+}
+
+async fn check(State(token): State<Arc<String>>, request: Request, next: Next) -> Response {
+    let given = request.headers().get(header::AUTHORIZATION);
+    let given = given.and_then(|given| given.to_str().ok()?.strip_prefix("Bearer "));
+    if given.is_some_and(|given| given.as_bytes().ct_eq(token.as_bytes()).into()) {
+        next.run(request).await
+    } else {
+        let ask = [(header::WWW_AUTHENTICATE, "Bearer")];
+        (StatusCode::UNAUTHORIZED, ask, "the admin token is needed\n").into_response()
+    }
+}
+
+async fn metrics(State(hubs): State<Hubs>) -> Response {
+    let text = counts::text(hubs.lobby.stats(), hubs.rooms.stats(), &hubs.lobby.counts());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+#[derive(Deserialize)]
+struct Page {
+    after: Option<LobbyCode>,
+}
+
+async fn lobbies(State(hubs): State<Hubs>, Query(page): Query<Page>) -> Response {
+    let lobbies = hubs.lobby.ask(|directory| directory.lobbies(page.after, PAGE));
+    Json(lobbies).into_response()
+}
+
+fn no_such_lobby() -> Response {
+    (StatusCode::NOT_FOUND, "no lobby has this code\n").into_response()
+}
+
+async fn lobby(State(hubs): State<Hubs>, Path(code): Path<LobbyCode>) -> Response {
+    let lobby = hubs.lobby.ask(|directory| directory.lobby(code));
+    lobby.map_or_else(no_such_lobby, |lobby| Json(lobby).into_response())
+}
+
+async fn close(State(hubs): State<Hubs>, Path(code): Path<LobbyCode>) -> Response {
+    if hubs.lobby.ask(|directory| directory.lobby(code)).is_none() {
+        return no_such_lobby();
+    }
+    tracing::info!(%code, "closed by an admin");
+    hubs.lobby.input(Input::Close { code });
+    StatusCode::NO_CONTENT.into_response()
+}
+
+#[derive(Deserialize)]
+struct PutOut {
+    #[serde(default)]
+    ban: bool,
+}
+
+async fn put_out(
+    State(hubs): State<Hubs>,
+    Path((code, peer)): Path<(LobbyCode, PeerId)>,
+    Query(how): Query<PutOut>,
+) -> Response {
+    let lobby = hubs.lobby.ask(|directory| directory.lobby(code));
+    let Some(lobby) = lobby else { return no_such_lobby() };
+    if !how.ban && !lobby.state.members.iter().any(|member| member.peer == peer) {
+        return (StatusCode::NOT_FOUND, "no such member\n").into_response();
+    }
+    tracing::info!(%code, peer = %peer.short(), ban = how.ban, "put out by an admin");
+    let rejoin = if how.ban { Rejoin::Never } else { Rejoin::Free };
+    hubs.lobby.input(Input::PutOut { code, peer, rejoin });
+    StatusCode::NO_CONTENT.into_response()
+}
