@@ -84,13 +84,22 @@ pub struct CrowdState {
 /// Plays many matches of four in one process, a message a tick of a fifth of a second.
 pub fn crowd(server: &str, matches: usize) -> Result {
     const CROWD_TICK: Duration = Duration::from_millis(200);
+    /// A tick that is so much late, and for how long links show it.
+    const PAUSE: Duration = Duration::from_millis(250);
+    const PAUSE_FELT: Duration = Duration::from_secs(5);
     use crate::game::Event;
     let network = Network::start()?;
     let config = config(server)?;
     let request = || JoinRequest::Quick(LobbyOptions::public(4));
     let mut players = Vec::new();
     let (mut state, mut online) = (CrowdState::default(), Vec::new());
+    let (mut due, mut paused) = (Instant::now(), None);
     loop {
+        // A machine that pauses interrupts all links of a process, whatever the server does.
+        if due.elapsed() > PAUSE {
+            paused = Some(Instant::now());
+        }
+        let was_paused = paused.is_some_and(|at: Instant| at.elapsed() < PAUSE_FELT);
         // Not all at once: a thousand connections take their time on one core.
         if players.len() < 4 * matches && state.links == 3 * players.len() / 4 * 4 {
             for _ in 0..4 {
@@ -108,6 +117,7 @@ pub fn crowd(server: &str, matches: usize) -> Result {
                     Event::Offline => *online = false,
                     Event::Joined { .. } => state.joined += 1,
                     Event::Connected | Event::Again { .. } | Event::Beat { .. } => {}
+                    Event::Interrupted | Event::Resumed if was_paused => {}
                     Event::Interrupted
                     | Event::Resumed
                     | Event::Closed { .. }
@@ -119,5 +129,6 @@ pub fn crowd(server: &str, matches: usize) -> Result {
         state.links = players.iter().map(Player::links).sum();
         writeln!(stdout(), "{}", serde_json::to_string(&state)?)?;
         std::thread::sleep(tick.saturating_duration_since(Instant::now()));
+        due = tick;
     }
 }
