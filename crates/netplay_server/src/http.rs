@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -48,33 +48,26 @@ pub(crate) struct Hubs {
     pub(crate) limits: Arc<RoomLimits>,
 }
 
-/// An upgrade, or what kind of request it is instead.
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
-
 /// A WebSocket at `/` or at any single segment is a matchbox room, even where plain HTTP has a page.
 pub(crate) fn router(hubs: Hubs) -> Router {
     Router::new()
         .route(PATH, any(lobby))
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .route("/", any(nameless_room))
+        .route("/", any(room))
         .route("/{room}", any(room))
-        .fallback(elsewhere)
+        .fallback(async || nothing())
         .with_state(hubs)
 }
 
-async fn lobby(
-    State(hubs): State<Hubs>,
-    Extension(caller): Extension<Caller>,
-    upgrade: Upgrade,
-) -> Response {
+async fn lobby(Visitor { hubs, caller, upgrade, .. }: Visitor) -> Response {
     if caller.over {
         return too_many();
     }
     match upgrade {
-        Ok(upgrade) => sized(upgrade)
+        Some(upgrade) => sized(upgrade)
             .on_upgrade(move |socket| connection::serve(socket, hubs.lobby.attach(), caller)),
-        Err(_) => {
+        None => {
             let text =
                 "this is Netplay's lobby: connect with a WebSocket, ws:// instead of http://\n";
             let upgrade = [(header::UPGRADE, HeaderValue::from_static("websocket"))];
@@ -83,85 +76,72 @@ async fn lobby(
     }
 }
 
-async fn nameless_room(
-    State(hubs): State<Hubs>,
-    Extension(caller): Extension<Caller>,
-    RawQuery(query): RawQuery,
-    upgrade: Upgrade,
-) -> Response {
-    match upgrade {
-        Ok(upgrade) => enter(hubs, caller, "", query.as_deref(), upgrade),
-        Err(_) => elsewhere().await,
-    }
+async fn room(path: Option<Path<String>>, visitor: Visitor) -> Response {
+    let name = path.map(|Path(name)| name).unwrap_or_default();
+    visitor.enter(&name).unwrap_or_else(|_| nothing())
 }
 
-async fn room(
-    State(hubs): State<Hubs>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    RawQuery(query): RawQuery,
-    upgrade: Upgrade,
-) -> Response {
-    match upgrade {
-        Ok(upgrade) => enter(hubs, caller, &name, query.as_deref(), upgrade),
-        Err(_) => elsewhere().await,
-    }
-}
-
-async fn health(
-    State(hubs): State<Hubs>,
-    Extension(caller): Extension<Caller>,
-    RawQuery(query): RawQuery,
-    upgrade: Upgrade,
-) -> Response {
-    if let Ok(upgrade) = upgrade {
-        return enter(hubs, caller, "health", query.as_deref(), upgrade);
-    }
-    let (lobby, rooms) = (hubs.lobby.stats(), hubs.rooms.stats());
-    let body = serde_json::json!({
-        "status": "ok",
-        "connections": lobby.connections,
-        "sessions": lobby.sessions,
-        "lobbies": lobby.lobbies,
-        "matchbox_peers": rooms.peers,
-        "rooms": rooms.rooms,
-        "groups": rooms.groups,
-    });
-    ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+async fn health(visitor: Visitor) -> Response {
+    visitor.enter("health").unwrap_or_else(|Hubs { lobby, rooms, .. }| {
+        let (lobby, rooms) = (lobby.stats(), rooms.stats());
+        let body = serde_json::json!({
+            "status": "ok",
+            "connections": lobby.connections,
+            "sessions": lobby.sessions,
+            "lobbies": lobby.lobbies,
+            "matchbox_peers": rooms.peers,
+            "rooms": rooms.rooms,
+            "groups": rooms.groups,
+        });
+        ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    })
 }
 
 /// For load balancers: whether another player would be let in.
-async fn ready(
-    State(hubs): State<Hubs>,
-    Extension(caller): Extension<Caller>,
-    RawQuery(query): RawQuery,
-    upgrade: Upgrade,
-) -> Response {
-    if let Ok(upgrade) = upgrade {
-        return enter(hubs, caller, "ready", query.as_deref(), upgrade);
-    }
-    if hubs.lobby.ask(Directory::is_full) {
-        let retry = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
-        return (StatusCode::SERVICE_UNAVAILABLE, retry, "full\n").into_response();
-    }
-    "ready\n".into_response()
+async fn ready(visitor: Visitor) -> Response {
+    visitor.enter("ready").unwrap_or_else(|hubs| {
+        if hubs.lobby.ask(Directory::is_full) {
+            let retry = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
+            return (StatusCode::SERVICE_UNAVAILABLE, retry, "full\n").into_response();
+        }
+        "ready\n".into_response()
+    })
 }
 
-/// A matchbox player comes, by a WebSocket that is not open yet.
-fn enter(
+/// Who asks for something, and maybe for a WebSocket.
+struct Visitor {
     hubs: Hubs,
     caller: Caller,
-    name: &str,
-    query: Option<&str>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    if caller.over {
-        return too_many();
+    query: Option<String>,
+    upgrade: Option<WebSocketUpgrade>,
+}
+
+impl FromRequestParts<Hubs> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, hubs: &Hubs) -> Result<Self, Response> {
+        let caller = Extension::from_request_parts(parts, hubs).await;
+        let Extension(caller) = caller.map_err(IntoResponse::into_response)?;
+        let upgrade = WebSocketUpgrade::from_request_parts(parts, hubs).await.ok();
+        let query = parts.uri.query().map(ToOwned::to_owned);
+        Ok(Self { hubs: hubs.clone(), caller, query, upgrade })
     }
-    match Room::new(name, query, &hubs.limits) {
-        Ok(room) => sized(upgrade)
-            .on_upgrade(move |socket| connection::serve(socket, hubs.rooms.enter(room), caller)),
-        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+}
+
+impl Visitor {
+    /// Lets a matchbox player into a room, if it comes by a WebSocket; the others want a page.
+    fn enter(self, name: &str) -> Result<Response, Hubs> {
+        let Self { hubs, caller, query, upgrade } = self;
+        let Some(upgrade) = upgrade else { return Err(hubs) };
+        if caller.over {
+            return Ok(too_many());
+        }
+        Ok(match Room::new(name, query.as_deref(), &hubs.limits) {
+            Ok(room) => sized(upgrade).on_upgrade(move |socket| {
+                connection::serve(socket, hubs.rooms.enter(room), caller)
+            }),
+            Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+        })
     }
 }
 
@@ -180,7 +160,7 @@ fn sized(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
         .max_frame_size(LOBBY_MESSAGE_MAX)
 }
 
-async fn elsewhere() -> Response {
+fn nothing() -> Response {
     let text = format!(
         "nothing is here; the lobby's WebSocket is at {PATH}, its state at /health and /ready; a WebSocket at \
          /ROOM or /ROOM?next=N is for players with matchbox_socket\n"

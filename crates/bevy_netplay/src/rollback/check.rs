@@ -29,7 +29,7 @@ use super::id::RollbackId;
 use super::permute::permute;
 use super::session::Playing;
 use super::snapshot::{self, SnapshotError};
-use super::state::States;
+use super::state::SavedStates;
 use super::types::StateTypes;
 use super::warnings::{self, RollbackWarning, Watch};
 
@@ -273,7 +273,7 @@ fn again(
     now: i32,
     before: &Values,
 ) -> bool {
-    let kept = world.resource::<States>().oldest().unwrap_or(now);
+    let kept = world.resource::<SavedStates>().oldest().unwrap_or(now);
     let depth = 1 + check.next() % u64::from((now - kept).max(1).unsigned_abs());
     let from = now - depth as i32;
     let mut at =
@@ -317,7 +317,7 @@ fn respawn(world: &mut World, check: &mut RollbackCheck, tick: i32) -> bool {
         let bytes = snapshot::write(&EncodedState::now(world, &mut types, tick));
         snapshot::read(world, &mut types, &bytes)
     });
-    world.resource_mut::<States>().forget_all();
+    world.resource_mut::<SavedStates>().forget_all();
     let at = RollbackDifference {
         found_by: FoundBy::Respawn,
         tick,

@@ -14,7 +14,7 @@ use super::RollbackSettings;
 use super::despawn::InTick;
 use super::draw::WentBack;
 use super::input::InputType;
-use super::state::{NotKept, States};
+use super::state::{NotKept, SavedStates};
 
 /// The tick that is run, or is run next.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) struct Corrected(pub(crate) Option<i32>);
 
 /// Goes back to the state before a tick; those up to `newest` are run again.
 pub(crate) fn go_back(world: &mut World, tick: i32, newest: i32) -> Result<(), NotKept> {
-    world.resource_scope(|world, mut states: Mut<'_, States>| states.load(world, tick))?;
+    SavedStates::scope(world, |world, states| states.load(world, tick))?;
     world.resource_mut::<SimulatedTick>().0 = tick;
     world.resource_mut::<Corrected>().0 = Some(newest);
     world.run_schedule(WentBack);
@@ -83,7 +83,7 @@ impl PastTicks {
 /// of a match.
 pub(crate) fn begin_tick(world: &mut World) {
     let tick = world.resource::<SimulatedTick>().0;
-    world.resource_scope(|world, mut states: Mut<'_, States>| {
+    SavedStates::scope(world, |world, states| {
         states.save(world, tick);
         world.resource_scope(|world, mut past: Mut<'_, PastTicks>| {
             let input_type = world.get_resource::<InputType>().copied();

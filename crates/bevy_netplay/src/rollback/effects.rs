@@ -17,7 +17,7 @@ use super::clock::{Begins, SimulatedTick};
 use super::draw::WentBack;
 use super::events::SimulationRestored;
 use super::session::Playing;
-use super::state::States;
+use super::state::SavedStates;
 
 /// Effects that can still be taken back; the oldest are then taken for final.
 const TOLD_MAX: usize = 4096;
@@ -186,7 +186,7 @@ fn forget<E: Send + Sync + 'static>(mut effects: ResMut<Effects<E>>) {
 }
 
 fn tell<E: Clone + PartialEq + Send + Sync + 'static>(
-    states: Res<States>,
+    states: Res<SavedStates>,
     playing: Res<Playing>,
     tick: Res<SimulatedTick>,
     mut effects: ResMut<Effects<E>>,

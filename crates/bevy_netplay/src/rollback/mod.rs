@@ -138,7 +138,7 @@ use draw::WentBack;
 use id::NextId;
 use replay::Replaying;
 use session::Playing;
-use state::States;
+use state::{SavedStates, States};
 use types::StateTypes;
 
 /// Where the plugin does its work, inside of a tick.
@@ -207,7 +207,8 @@ impl Plugin for RollbackPlugin {
         let states = States::new(app.world_mut(), usize::from(self.prediction) + 2);
         // Known before the first entity has it: warnings go by its name.
         app.world_mut().register_component::<Rollback>();
-        app.insert_resource(states)
+        let next_id = states.next_id();
+        app.insert_resource(SavedStates::new(states))
             .insert_resource(RollbackSettings(*self))
             .init_resource::<StateTypes>()
             .init_resource::<SimulatedTick>()
@@ -235,7 +236,6 @@ impl Plugin for RollbackPlugin {
             )
             .add_systems(FixedLast, clock::count.in_set(RollbackSystems::Count));
         app.rollback_resource::<TickRng>();
-        let next_id = app.world().resource::<States>().next_id();
         app.world_mut().resource_mut::<StateTypes>().register_resource::<NextId>(next_id);
         let early = app.world_mut().remove_resource::<Early>().unwrap_or_default();
         early.0.into_iter().for_each(|add| add_type(app.world_mut(), add));
@@ -328,11 +328,11 @@ pub trait RollbackWorld {
 impl RollbackWorld for World {
     fn save_rollback(&mut self, tick: i32) {
         self.resource_mut::<SimulatedTick>().0 = tick;
-        self.resource_scope(|world, mut states: Mut<'_, States>| states.save(world, tick));
+        SavedStates::scope(self, |world, states| states.save(world, tick));
     }
 
     fn load_rollback(&mut self, tick: i32) -> Result<(), NotKept> {
-        self.resource_scope(|world, mut states: Mut<'_, States>| states.load(world, tick))?;
+        SavedStates::scope(self, |world, states| states.load(world, tick))?;
         self.resource_mut::<SimulatedTick>().0 = tick;
         Ok(())
     }
@@ -350,7 +350,7 @@ fn register(
     add: impl FnOnce(&mut World, &mut States, &mut StateTypes) + Send + Sync + 'static,
 ) {
     let world = app.world_mut();
-    if world.contains_resource::<States>() {
+    if world.contains_resource::<SavedStates>() {
         add_type(world, add);
     } else {
         world.get_resource_or_init::<Early>().0.push(Box::new(add));
@@ -358,9 +358,9 @@ fn register(
 }
 
 fn add_type(world: &mut World, add: impl FnOnce(&mut World, &mut States, &mut StateTypes)) {
-    world.resource_scope(|world, mut states: Mut<'_, States>| {
+    SavedStates::scope(world, |world, states| {
         world.resource_scope(|world, mut types: Mut<'_, StateTypes>| {
-            add(world, &mut states, &mut types);
+            add(world, states, &mut types);
         });
     });
 }

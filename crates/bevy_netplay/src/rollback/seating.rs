@@ -30,7 +30,7 @@ use super::late::{self, Claim};
 use super::record;
 use super::session::{Play, Playing, timestep};
 use super::snapshot::{SnapshotError, despawn_all};
-use super::state::States;
+use super::state::SavedStates;
 use super::tick_rng::TickRng;
 use super::types::StateTypes;
 use super::wire::{self, Carrier, Told};
@@ -410,7 +410,7 @@ fn enter(
     }
     tracing::info!(players = players.len(), ?role, "a rollback session begins");
     let again = core::mem::replace(&mut world.resource_mut::<Playing>().again, true);
-    world.resource_mut::<States>().forget_all();
+    world.resource_mut::<SavedStates>().forget_all();
     world.resource_mut::<SimulatedTick>().0 = 0;
     // Those were ticks of another count.
     world.insert_resource(PastTicks::default());

@@ -31,7 +31,7 @@ use super::pace::{self, Began, Pace};
 use super::record::{self, Recording};
 use super::seating::{self, is_nobody};
 use super::snapshot;
-use super::state::States;
+use super::state::SavedStates;
 use super::status::RollbackStatus;
 use super::types::StateTypes;
 use super::wire::{self, Bulk, Carrier, Machine, Said};
@@ -225,7 +225,7 @@ pub(crate) fn run(world: &mut World) {
         perform(world, &mut play, now, false);
         // Where no tick has to be guessed, hardly a state is kept, which would do it.
         let first = play.session.confirmed().saturating_add(1);
-        world.resource_scope(|world, mut states: Mut<'_, States>| states.bury_before(world, first));
+        SavedStates::scope(world, |world, states| states.bury_before(world, first));
     });
     world.resource_mut::<Driven>().0 = false;
     let ran = play.ran() - ran;
@@ -286,7 +286,7 @@ fn perform(world: &mut World, play: &mut Play, now: Now, mut flush: bool) {
         }
         match output {
             Output::Save(tick) => {
-                world.resource_scope(|world, mut states: Mut<'_, States>| states.save(world, tick));
+                SavedStates::scope(world, |world, states| states.save(world, tick));
             }
             Output::Checksum(tick) => checksum(world, play, now, tick),
             Output::Load(tick) => {
@@ -331,8 +331,8 @@ fn advance(world: &mut World, play: &mut Play, tick: i32) {
 
 /// Gives the checksum of a state that is kept and final.
 fn checksum(world: &mut World, play: &mut Play, now: Now, tick: i32) {
-    let sum = world.resource_scope(|world, mut states: Mut<'_, States>| {
-        play.desyncs.take(&mut states, world.resource::<StateTypes>(), tick)
+    let sum = SavedStates::scope(world, |world, states| {
+        play.desyncs.take(states, world.resource::<StateTypes>(), tick)
     });
     match sum {
         Ok(sum) => play.session.handle(now, Input::Checksum { tick, sum }),
@@ -342,8 +342,8 @@ fn checksum(world: &mut World, play: &mut Play, now: Now, tick: i32) {
 
 /// Gives the bytes of a state that is kept.
 fn give_snapshot(world: &mut World, play: &mut Play, now: Now, tick: i32) {
-    let state = world.resource_scope(|world, mut states: Mut<'_, States>| {
-        EncodedState::of(&mut states, world.resource::<StateTypes>(), tick)
+    let state = SavedStates::scope(world, |world, states| {
+        EncodedState::of(states, world.resource::<StateTypes>(), tick)
     });
     match state {
         Ok(state) => {
@@ -366,7 +366,7 @@ fn restore(world: &mut World, play: &mut Play, tick: i32, bytes: &[u8]) {
         play.refused = seating::note_unreadable(world, play.lobby, error);
         return;
     }
-    world.resource_mut::<States>().forget_all();
+    world.resource_mut::<SavedStates>().forget_all();
     world.resource_mut::<SimulatedTick>().0 = tick;
     play.fresh = tick;
     trigger(

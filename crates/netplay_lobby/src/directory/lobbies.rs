@@ -163,11 +163,7 @@ impl Directory {
         let Some(session) = self.sessions.get(&peer) else {
             return Ok(());
         };
-        let fits = |code: &LobbyCode| {
-            let put_out = self.lobbies.get(*code).and_then(|lobby| lobby.was_put_out(peer));
-            put_out.is_none()
-        };
-        match self.lobbies.find(&session.realm, options.capacity, filters).filter(fits) {
+        match self.lobbies.find(&session.realm, options.capacity, filters, peer) {
             Some(code) => {
                 let with = JoinWith { member: with.member, ..JoinWith::default() };
                 self.join(peer, request, code, with)

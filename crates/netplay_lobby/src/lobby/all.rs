@@ -230,19 +230,21 @@ impl Lobbies {
         }
     }
 
-    /// The open lobby that a quick join takes: the fullest, then the oldest of those that fit.
+    /// The open lobby that a quick join takes: the fullest, then the oldest of those that fit and that
+    /// do not keep this player out.
     pub(crate) fn find(
         &self,
         realm: &Realm,
         capacity: u8,
         filters: &[Filter],
+        peer: PeerId,
     ) -> Option<LobbyCode> {
         let open = self.open.get(realm)?;
         let first = (false, capacity, Reverse(u8::MAX), 0);
         let last = (false, capacity, Reverse(0), u64::MAX);
         let mut places = open.places.range(first..=last).take(LOOKED_AT_MAX);
-        let fits = |code: &LobbyCode| self.get(*code).is_some_and(|lobby| lobby.fits(filters));
-        places.find(|(_, code)| fits(code)).map(|(_, code)| *code)
+        let fits = |lobby: &Lobby| lobby.was_put_out(peer).is_none() && lobby.fits(filters);
+        places.find(|(_, code)| self.get(**code).is_some_and(fits)).map(|(_, code)| *code)
     }
 
     /// A page of the open lobbies that fit, of at most `max`, and whether others come after it.

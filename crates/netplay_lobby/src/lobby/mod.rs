@@ -134,12 +134,11 @@ impl Lobby {
         self.put(member, self.next_number);
     }
 
-    /// Puts a member where it was before.
+    /// Puts a member where it was before, if that seat is still there and free.
     pub(crate) fn put_back(&mut self, peer: PeerId, epoch: u32, seat: &Seat) {
-        let slot = seat.slot.and_then(|slot| {
-            let taken = self.members.iter().any(|member| member.slot == Some(slot));
-            if taken { self.free_slot() } else { Some(slot) }
-        });
+        let slot = seat
+            .slot
+            .and_then(|slot| if self.is_free(slot) { Some(slot) } else { self.free_slot() });
         let Seat { team, role, data, .. } = seat.clone();
         let member = Member { slot, team, role, data, ..Member::new(peer, epoch) };
         self.put(member, seat.number);
@@ -160,8 +159,7 @@ impl Lobby {
     }
 
     fn free_slot(&self) -> Option<u8> {
-        let taken = |slot| self.members.iter().any(|member| member.slot == Some(slot));
-        (0..self.options.capacity).find(|slot| !taken(*slot))
+        (0..self.options.capacity).find(|slot| self.is_free(*slot))
     }
 
     /// Whether this seat exists, and nobody has it.

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Changes, Entry, Filter, LobbyData, LobbyOptions, MemberData, MessageError, OptionsChange,
-    PlaceChange, Search, Signal, Value, check_lobby_data, check_member_data, check_password, parse,
-    render,
+    PlaceChange, Search, Signal, Value, check_filters, check_lobby_data, check_member_data,
+    check_password, parse, render,
 };
 use crate::PROTOCOL_VERSION;
 use crate::ids::{BuildId, GameId, LobbyCode, PeerId};
@@ -370,7 +370,7 @@ impl ClientMessage {
             Self::QuickJoin { options, filters, with, .. } => {
                 options.check()?;
                 with.check()?;
-                Search { filters: filters.clone(), ..Search::default() }.check()
+                check_filters(filters)
             }
             Self::Join { with, .. } => with.check(),
             Self::Search { search, .. } => search.check(),

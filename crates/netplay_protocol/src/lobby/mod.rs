@@ -22,6 +22,7 @@ pub use data::{
     Changes, Entry, LobbyData, MemberData, Tier, Value, apply, check_lobby_data, check_member_data,
 };
 pub use error::{ErrorCode, MessageError};
+use search::check_filters;
 pub use search::{Compare, Field, Filter, Order, Search, Sort};
 pub use server::{LeaveReason, ServerFrame, ServerMessage, SessionKind};
 pub use signal::{Signal, SignalBody};

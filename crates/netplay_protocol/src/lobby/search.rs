@@ -122,15 +122,21 @@ impl Search {
     /// # Errors
     /// [`MessageError::Range`].
     pub fn check(&self) -> Result<(), MessageError> {
-        if self.filters.len() > FILTERS_MAX {
-            return Err(MessageError::Range { field: "filters" });
-        }
+        check_filters(&self.filters)?;
         if self.sort.len() > SORTS_MAX {
             return Err(MessageError::Range { field: "sort" });
         }
         if self.skip > SEARCH_SKIP_MAX {
             return Err(MessageError::Range { field: "skip" });
         }
-        self.filters.iter().try_for_each(|filter| filter.value.check())
+        Ok(())
     }
+}
+
+/// Checks how many there are, and how long what they compare with is.
+pub(super) fn check_filters(filters: &[Filter]) -> Result<(), MessageError> {
+    if filters.len() > FILTERS_MAX {
+        return Err(MessageError::Range { field: "filters" });
+    }
+    filters.iter().try_for_each(|filter| filter.value.check())
 }

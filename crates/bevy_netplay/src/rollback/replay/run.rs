@@ -21,7 +21,7 @@ use crate::rollback::input::InputType;
 use crate::rollback::seating::fingerprint;
 use crate::rollback::session::{Playing, timestep};
 use crate::rollback::snapshot;
-use crate::rollback::state::States;
+use crate::rollback::state::SavedStates;
 use crate::rollback::types::StateTypes;
 use crate::settings::NetplaySettings;
 
@@ -284,7 +284,7 @@ impl Running {
             snapshot::read(world, &mut types, bytes)
         });
         read.map_err(|error| ReplayError::State { tick, error })?;
-        world.resource_mut::<States>().forget_all();
+        world.resource_mut::<SavedStates>().forget_all();
         world.resource_mut::<SimulatedTick>().0 = tick;
         world.resource_mut::<Corrected>().0 = None;
         world.resource_mut::<MatchTick>().0 = (tick > 0).then(|| NetTick::ZERO.plus(tick - 1));
@@ -322,7 +322,7 @@ impl Running {
         world.resource_mut::<InTick>().0 = true;
         run_tick(world, time_of(tick, self.timestep));
         // Nothing brings back what has died.
-        world.resource_scope(|world, mut states: Mut<'_, States>| states.bury_all(world));
+        SavedStates::scope(world, |world, states| states.bury_all(world));
         self.next = tick + 1;
         Ok(())
     }

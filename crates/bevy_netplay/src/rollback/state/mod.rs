@@ -51,8 +51,42 @@ struct Frame {
     since: Tick,
 }
 
-/// The saved states of a world.
+/// Where a world has its [`States`].
 #[derive(Resource)]
+pub(crate) struct SavedStates(Option<Box<States>>);
+
+impl SavedStates {
+    pub(crate) fn new(states: States) -> Self {
+        Self(Some(Box::new(states)))
+    }
+
+    /// Lends them out while the world is changed. `World::resource_scope` would move them out of their
+    /// table and back, and note a removal each time, which takes memory until somebody clears those.
+    ///
+    /// # Panics
+    /// If they are lent out already, or were never there.
+    pub(crate) fn scope<T>(world: &mut World, run: impl FnOnce(&mut World, &mut States) -> T) -> T {
+        let lent = world.resource_mut::<Self>().0.take();
+        let mut states = lent.expect("saved states are used by one at a time");
+        let result = run(world, &mut states);
+        world.resource_mut::<Self>().0 = Some(states);
+        result
+    }
+
+    /// The tick before which the oldest state was kept.
+    pub(crate) fn oldest(&self) -> Option<i32> {
+        self.0.as_ref()?.oldest()
+    }
+
+    /// Forgets all states: the world is another one.
+    pub(crate) fn forget_all(&mut self) {
+        if let Some(states) = &mut self.0 {
+            states.forget_all();
+        }
+    }
+}
+
+/// The saved states of a world.
 pub(crate) struct States {
     /// The oldest first.
     frames: VecDeque<Frame>,
@@ -208,8 +242,7 @@ impl States {
         }
     }
 
-    /// Forgets all states: the world is another one.
-    pub(crate) fn forget_all(&mut self) {
+    fn forget_all(&mut self) {
         while !self.frames.is_empty() {
             self.forget_oldest();
         }

@@ -125,7 +125,7 @@ impl Kit {
             states.register_immutable(&mut world, Some(encode::<Fixed>)),
             states.register_resource(&mut world, Some(encode::<Score>)),
         ];
-        world.insert_resource(states);
+        world.insert_resource(SavedStates::new(states));
         let mut kit = Self { world, tick: 0, models: BTreeMap::new(), columns };
         kit.save();
         kit
@@ -133,7 +133,7 @@ impl Kit {
 
     fn save(&mut self) {
         let tick = self.tick;
-        self.world.resource_scope(|world, mut states: Mut<'_, States>| states.save(world, tick));
+        SavedStates::scope(&mut self.world, |world, states| states.save(world, tick));
         self.models.insert(tick, looks(&mut self.world));
         self.models.retain(|at, _| *at > tick - KEPT as i32);
         self.world.insert_resource(SimulatedTick(tick));
@@ -144,12 +144,14 @@ impl Kit {
         let mut model = Model { entities: BTreeMap::new(), score: None, next: 0 };
         let mut alive = Vec::new();
         let mut values = Vec::new();
-        let mut states = self.world.resource_mut::<States>();
         let put = |nth: usize, id: RollbackId, hash: u64, bytes: &[u8]| {
             assert_eq!(hash, crate::rollback::encode::hash(id, bytes));
             values.push((nth, id, bytes.to_vec()));
         };
-        let read = states.read(tick, self.columns.into_iter(), |id| alive.push(id), put);
+        let columns = self.columns;
+        let read = SavedStates::scope(&mut self.world, |_, states| {
+            states.read(tick, columns.into_iter(), |id| alive.push(id), put)
+        });
         read.expect("it is kept");
         model.entities.extend(alive.into_iter().map(|id| (id, Looks::default())));
         for (nth, id, bytes) in values {
@@ -177,9 +179,7 @@ impl Kit {
     }
 
     fn load(&mut self, tick: i32) {
-        let loaded = self
-            .world
-            .resource_scope(|world, mut states: Mut<'_, States>| states.load(world, tick));
+        let loaded = SavedStates::scope(&mut self.world, |world, states| states.load(world, tick));
         assert_eq!(loaded.is_ok(), self.models.contains_key(&tick), "tick {tick}");
         if loaded.is_ok() {
             assert_eq!(looks(&mut self.world), self.models[&tick], "loaded tick {tick}");
@@ -272,4 +272,15 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_save_notes_no_removal_that_somebody_would_have_to_clear() {
+    let mut kit = Kit::new();
+    for _ in 0..100 {
+        kit.act(&Act::Tick);
+    }
+    kit.load(98);
+    let states = kit.world.component_id::<SavedStates>().expect("it is registered");
+    assert_eq!(kit.world.removed_with_id(states).count(), 0);
 }

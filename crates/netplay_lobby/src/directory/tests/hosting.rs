@@ -435,6 +435,41 @@ fn after_a_restart_of_the_server_a_lobby_is_what_it_was() {
 }
 
 #[test]
+fn who_returns_to_a_smaller_lobby_than_it_left_has_one_of_its_seats() {
+    let mut node = Node::new();
+    let (code, peers) = node.lobby_of(2, options(4));
+    node.done(1, place(peers[1], Some(3)));
+    (1..=2).for_each(|of| drop(node.take(of)));
+    let (peer, token) = node.session(2);
+    node.disconnect(2);
+    node.take(1);
+    node.done(1, place(peers[1], Some(1)));
+    node.update(1, OptionsChange { capacity: Some(2), ..Default::default() });
+    let (host, hosts) = node.session(1);
+    node.restart_server();
+    for (of, peer, token) in [(11, host, hosts), (12, peer, token)] {
+        node.connect(of);
+        node.say_hello(of, Some(Resume { peer, token, seen: 0, restart: false }));
+        node.welcomed(of);
+    }
+    let lobby = node.directory.lobbies.get(code).expect("it is back");
+    let slots: Vec<_> = lobby.members().iter().map(|member| member.slot).collect();
+    assert_eq!((lobby.options.capacity, slots), (2, vec![Some(0), Some(1)]));
+}
+
+#[test]
+fn quick_join_takes_the_next_lobby_if_the_best_one_has_put_the_player_out() {
+    let mut node = Node::new();
+    let (best, peers) = node.lobby_of(3, options(4));
+    node.hello(4);
+    let next = node.create(4, options(4));
+    node.done(1, kick(peers[2], Rejoin::Never));
+    node.take(3);
+    assert_ne!(best, next.code);
+    assert_eq!(node.quick(3, options(4)).code, next.code);
+}
+
+#[test]
 fn who_runs_the_server_sees_all_lobbies_and_closes_them_and_puts_members_out() {
     let mut node = Node::new();
     let (code, peers) = node.lobby_of(2, LobbyOptions::private(4));
