@@ -1,13 +1,16 @@
 //! Whole apps over real WebRTC: the plugin starts its own runtime, and nothing of it is left when the
 //! app is gone.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
+use bevy_netplay::LobbyError;
 use bevy_netplay::prelude::*;
-use netplay_server::{ServerConfig, ServerThread};
+use netplay_server::{AdminConfig, ServerConfig, ServerThread};
 use serde::{Deserialize, Serialize};
 
 /// Threads are counted, so the tests of this file run one after another.
@@ -83,6 +86,56 @@ fn a_server_that_is_not_there_is_reported_and_does_not_stop_the_app() {
         app.update();
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn whose_lobby_is_closed_by_who_runs_the_server_is_told_and_loses_its_players() {
+    #[derive(Resource, Default)]
+    struct Told(Vec<String>);
+
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let admin = AdminConfig { bind: ([127, 0, 0, 1], 0).into(), token: None };
+    let config = ServerConfig { admin: Some(admin), ..ServerConfig::default() };
+    let server = ServerThread::start(config).unwrap();
+    let mut apps = [app(&server.url()), app(&server.url())];
+    for app in &mut apps {
+        app.init_resource::<Told>()
+            .add_observer(|failed: On<LobbyFailed>, mut told: ResMut<Told>| {
+                assert!(matches!(failed.error, LobbyError::Removed { .. }), "{:?}", failed.error);
+                told.0.push("removed".into());
+            })
+            .add_observer(|left: On<PeerDisconnected>, mut told: ResMut<Told>| {
+                told.0.push(left.reason.to_string());
+            });
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut until = |done: fn(&App) -> bool| {
+        while !apps.iter().all(done) {
+            assert!(
+                Instant::now() < deadline,
+                "{:?}",
+                apps.each_ref().map(|app| &app.world().resource::<Told>().0)
+            );
+            apps.iter_mut().for_each(App::update);
+            std::thread::yield_now();
+        }
+        apps[0].world_mut().query::<&Lobby>().iter(apps[0].world()).next().map(|lobby| lobby.code)
+    };
+    let code = until(|app| heard(app) > 0).expect("they are in a lobby");
+    let answer =
+        delete(server.admin_addr().expect("it was asked for"), &format!("/lobbies/{code}"));
+    assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+    until(|app| app.world().resource::<Told>().0.len() == 2);
+}
+
+/// What the server answers to `DELETE`.
+fn delete(server: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(server).unwrap();
+    write!(stream, "DELETE {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 fn network_threads() -> usize {

@@ -14,6 +14,7 @@ use crate::server::{Server, url};
 /// waits for the thread: a second at most.
 pub struct ServerThread {
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -27,7 +28,7 @@ impl ServerThread {
         let failed = |error: std::io::Error| BindError::Thread(error.to_string());
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let server = runtime.block_on(Server::bind(config))?;
-        let address = server.local_addr();
+        let (address, admin) = (server.local_addr(), server.admin_addr());
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("netplay-server".into())
@@ -39,12 +40,17 @@ impl ServerThread {
                 runtime.block_on(server.run_until(shutdown));
             })
             .map_err(failed)?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, admin, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the admin listener is, with the real port, if there is one.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// `ws://` and the address, as clients take it.

@@ -184,6 +184,7 @@ fn a_burst_of_a_thousand_messages_followed_by_silence_arrives_at_once() {
         let mut players = pair(&network, &server.url()).into();
         // Together in one flush, and each in its own.
         for flush_each in [false, true] {
+            let mut best = Duration::MAX;
             for _ in 0..3 {
                 let burst = burst(&mut players, lane, id, flush_each);
                 println!("{lane}, flush each: {flush_each}: {burst:?}");
@@ -196,8 +197,12 @@ fn a_burst_of_a_thousand_messages_followed_by_silence_arrives_at_once() {
                 } else {
                     assert_eq!(burst.dropped, 0);
                 }
-                assert!(burst.took < Duration::from_millis(100), "{lane}: {burst:?}");
+                // What waits for a timer of the library takes a second every time; a busy machine now and then
+                // takes more than a tenth.
+                assert!(burst.took < Duration::from_millis(800), "{lane}: {burst:?}");
+                best = best.min(burst.took);
             }
+            assert!(best < Duration::from_millis(100), "{lane}: {best:?}");
         }
     }
 }
