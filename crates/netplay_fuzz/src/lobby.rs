@@ -291,7 +291,7 @@ impl World {
             Resume { peer, token, seen, restart: kind & 32 != 0 }
         });
         let protocol = if kind == 255 { 0 } else { PROTOCOL_VERSION };
-        self.say(who, ClientMessage::Hello { protocol, game, build: None, resume });
+        self.say(who, ClientMessage::Hello { protocol, game, build: None, resume, login: None });
     }
 
     fn disconnect(&mut self, who: usize) {

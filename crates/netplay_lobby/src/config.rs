@@ -64,6 +64,26 @@ pub struct Config {
     pub invites: RateLimit,
     /// How long a lobby lives at most. Longer than anybody plays, and a lobby that was forgotten goes.
     pub lobby_lifetime: Duration,
+    /// Whether only players get in who show who they are, by a JWT or a join ticket.
+    pub login_required: bool,
+    /// How long a join ticket is good for at most: from the operator's backend to the player's game.
+    pub ticket_lifetime: Duration,
+    /// Tickets that were used and are not over, at most: as many new players as come within
+    /// `ticket_lifetime`.
+    pub max_used_tickets: usize,
+    /// Sessions of one account at most: a computer, a phone, and one that has just lost its connection.
+    pub sessions_per_account: u32,
+    /// Messages of all connections of an account together, signals excepted: so that several do not make a
+    /// faster one.
+    pub account_messages: RateLimit,
+    /// Messages for one lobby of all its members together that every member is told of: sixteen who all
+    /// turn a knob.
+    pub lobby_messages: RateLimit,
+    /// New sessions of the whole server; those that are taken up again are not counted. Twice what a game of a
+    /// million players has at its peak.
+    pub new_sessions: RateLimit,
+    /// Accounts that are banned at most. Who has more keeps them where tokens are issued.
+    pub max_bans: usize,
     /// When a client that met a full server may try again.
     pub full_retry: Duration,
     /// Limits of matchbox's players, who are beside the connections above.
@@ -124,6 +144,14 @@ impl Default for Config {
             chat: RateLimit { burst: 5, per_second: 1 },
             invites: RateLimit { burst: 10, per_second: 1 },
             lobby_lifetime: Duration::from_secs(24 * 3600),
+            login_required: false,
+            ticket_lifetime: Duration::from_secs(600),
+            max_used_tickets: 1_000_000,
+            sessions_per_account: 4,
+            account_messages: RateLimit { burst: 120, per_second: 20 },
+            lobby_messages: RateLimit { burst: 240, per_second: 60 },
+            new_sessions: RateLimit { burst: 20_000, per_second: 2000 },
+            max_bans: 10_000,
             full_retry: Duration::from_secs(5),
             rooms: RoomLimits::default(),
         }

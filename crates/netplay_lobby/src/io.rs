@@ -3,8 +3,8 @@
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LobbyState, MessageError, Rejoin, ServerFrame,
 };
-use netplay_protocol::{BuildId, GameId, LobbyCode, PeerId};
-use serde::Serialize;
+use netplay_protocol::{AccountId, BuildId, GameId, LobbyCode, PeerId};
+use serde::{Deserialize, Serialize};
 
 /// One socket, as the shell names it. The shell never uses a number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,25 @@ pub enum Input {
         /// How it may come back.
         rejoin: Rejoin,
     },
+    /// What the shell has found of the JWT in the `hello` that comes next on this socket.
+    LoggedIn {
+        /// Which.
+        connection: ConnectionId,
+        /// Who it is, or why it counts for nothing.
+        account: Result<AccountId, String>,
+    },
+    /// Who runs the server does not want this account: its sessions end.
+    Ban {
+        /// Which.
+        account: AccountId,
+        /// Until this Unix time, in seconds.
+        until: u64,
+    },
+    /// It may come again.
+    Unban {
+        /// Which.
+        account: AccountId,
+    },
     /// It is [`Directory::next_deadline`](crate::Directory::next_deadline) or later.
     Tick,
 }
@@ -77,6 +96,23 @@ pub enum Output {
     },
 }
 
+/// For whom a join ticket is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketFor {
+    /// Who it shows the player to be.
+    pub account: AccountId,
+    /// For which game.
+    pub game: GameId,
+    /// Which lobby it opens, as an invitation of the host does.
+    #[serde(default)]
+    pub lobby: Option<LobbyCode>,
+    /// How long it is good, in seconds; [`Config::ticket_lifetime`](crate::Config::ticket_lifetime) at most,
+    /// which it is without.
+    #[serde(default)]
+    pub secs: Option<u64>,
+}
+
 /// How much a [`Directory`](crate::Directory) holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -86,6 +122,8 @@ pub struct Stats {
     pub sessions: usize,
     /// Lobbies.
     pub lobbies: usize,
+    /// Accounts that have sessions.
+    pub accounts: usize,
     /// Bytes in the logs of all sessions, about.
     pub log_bytes: usize,
 }

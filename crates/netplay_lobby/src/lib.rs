@@ -41,5 +41,5 @@ mod token;
 
 pub use config::{Config, RateLimit, RoomLimits};
 pub use directory::Directory;
-pub use io::{ConnectionId, Input, LobbyView, Output, Stats};
+pub use io::{ConnectionId, Input, LobbyView, Output, Stats, TicketFor};
 pub use token::Key;

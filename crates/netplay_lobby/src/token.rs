@@ -1,17 +1,17 @@
 //! What the server gives to players and believes when they bring it back, signed by the server: resume
-//! tokens, which say what it has to know of a player to take it up again, and invitations. And what it
-//! keeps of passwords.
+//! tokens, which say what it has to know of a player to take it up again, invitations, and join tickets. And
+//! what it keeps of passwords.
 //!
 //! Guaranteed: nobody without the key makes or changes one, or reads a password in one. Not guaranteed: that
-//! a token is used once, or by the player it was made for: it is a secret.
+//! a resume token or an invitation is used once, or by the player it was made for: it is a secret.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use netplay_protocol::lobby::{
-    InviteToken, LobbyData, LobbyOptions, MemberData, Password, ResumeToken,
+    InviteToken, JoinTicket, LobbyData, LobbyOptions, MemberData, Password, ResumeToken,
 };
-use netplay_protocol::{LobbyCode, PeerId, RoleId};
+use netplay_protocol::{AccountId, GameId, LobbyCode, PeerId, RoleId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -35,6 +35,8 @@ pub(crate) struct Statement {
     pub(crate) peer: PeerId,
     #[serde(flatten)]
     pub(crate) realm: Realm,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<AccountId>,
     /// Which start of the server made it.
     pub(crate) boot: u64,
     /// Which start of the player's game it is for.
@@ -83,12 +85,27 @@ pub(crate) struct Invitation {
     pub(crate) expires: u64,
 }
 
+/// What a join ticket says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ticket {
+    /// No other ticket has it.
+    pub(crate) id: u64,
+    /// Which start of the server made it. Another one does not know which were used.
+    pub(crate) boot: u64,
+    pub(crate) account: AccountId,
+    pub(crate) game: GameId,
+    pub(crate) lobby: Option<LobbyCode>,
+    /// In seconds of Unix time.
+    pub(crate) expires: u64,
+}
+
 /// What a signature is for: what was signed for one thing says nothing as another.
 #[derive(Clone, Copy)]
 enum For {
     Resume,
     Invitation,
     Password,
+    Ticket,
 }
 
 impl Key {
@@ -133,6 +150,15 @@ impl Key {
         self.open(For::Invitation, &token.0)
     }
 
+    pub(crate) fn ticket(&self, ticket: &Ticket) -> JoinTicket {
+        JoinTicket(self.seal(For::Ticket, ticket))
+    }
+
+    /// What it says, if it was signed with this key.
+    pub(crate) fn read_ticket(&self, token: &JoinTicket) -> Option<Ticket> {
+        self.open(For::Ticket, &token.0)
+    }
+
     /// What is kept of a lobby's password. The empty one is none.
     pub(crate) fn password(&self, lobby: u64, password: &Password) -> Option<String> {
         let tag = self.password_mac(lobby, password).finalize().into_bytes();
@@ -154,7 +180,6 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use netplay_protocol::GameId;
     use proptest::prelude::*;
 
     use super::*;
@@ -177,7 +202,16 @@ mod tests {
             lobby_data: LobbyData::new(),
         };
         let realm = Realm { game: GameId::new("game").unwrap(), build: None };
-        Statement { peer, realm, boot: 9, epoch: 1, count: 4, expires: 100, seat: Some(seat) }
+        Statement {
+            peer,
+            realm,
+            account: None,
+            boot: 9,
+            epoch: 1,
+            count: 4,
+            expires: 100,
+            seat: Some(seat),
+        }
     }
 
     #[test]

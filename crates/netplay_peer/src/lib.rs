@@ -23,5 +23,5 @@ pub mod mesh;
 mod spare;
 
 pub use link::{CloseReason, InterruptReason, Link, LinkConfig};
-pub use lobby_client::{JoinRequest, LobbyClient, SavedSession};
+pub use lobby_client::{JoinRequest, LobbyClient, LobbyNews, Refused, SavedSession};
 pub use mesh::{Mesh, MeshEvent, MeshInput, MeshOutput};

@@ -9,19 +9,23 @@
 //! still there; if not, [`LobbyEvent::LobbyGone`] says so and links live on.
 
 mod io;
+mod requests;
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, LobbyState, Resume, ResumeToken, ServerFrame, ServerMessage,
-    SessionKind,
+    ClientMessage, ErrorCode, LobbyState, Login, Resume, ResumeToken, Search, ServerFrame,
+    ServerMessage, SessionKind,
 };
 use netplay_protocol::{BuildId, GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 pub use io::{JoinRequest, LobbyEvent, LobbyInput, LobbyOutput, SavedSession};
+pub use requests::{LobbyNews, Refused};
+
+use requests::Pending;
 
 /// From opening the socket to the server's welcome.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -72,6 +76,7 @@ enum Place {
 pub struct LobbyClient {
     game: GameId,
     build: Option<BuildId>,
+    login: Option<Login>,
     rng: ChaCha8Rng,
     state: State,
     place: Place,
@@ -79,7 +84,10 @@ pub struct LobbyClient {
     announced: u64,
     failures: u32,
     requests: u32,
-    list_wanted: bool,
+    search_wanted: Option<Search>,
+    pending: Pending,
+    /// The lobby that we are in, as far as we have been told.
+    lobby: Option<LobbyState>,
     unsent: VecDeque<ClientMessage>,
     outputs: VecDeque<LobbyOutput>,
 }
@@ -91,6 +99,7 @@ impl LobbyClient {
         Self {
             game,
             build,
+            login: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
             state: State::Idle,
             place: Place::None,
@@ -98,10 +107,17 @@ impl LobbyClient {
             announced: 0,
             failures: 0,
             requests: 0,
-            list_wanted: false,
+            search_wanted: None,
+            pending: Pending::default(),
+            lobby: None,
             unsent: VecDeque::new(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Shows who we are whenever a new session begins.
+    pub fn log_in(&mut self, login: Login) {
+        self.login = Some(login);
     }
 
     /// Takes up this session when it connects first. If that is not possible, it is a new one.
@@ -136,10 +152,11 @@ impl LobbyClient {
                 self.place = Place::Wanted { request, asked: None };
                 self.wake(now);
             }
-            LobbyInput::List => {
-                self.list_wanted = true;
+            LobbyInput::Search(search) => {
+                self.search_wanted = Some(search);
                 self.wake(now);
             }
+            LobbyInput::Request { id, message } => self.request(id, &message),
             LobbyInput::Leave => self.leave(),
             LobbyInput::Signal { to, signal } => self.say(ClientMessage::Signal { to, signal }),
             LobbyInput::ReportLost(peer) => self.say(ClientMessage::ReportLost { peer }),
@@ -203,12 +220,13 @@ impl LobbyClient {
                 JoinRequest::Create(options) => ClientMessage::create(number, options),
                 JoinRequest::Code(code) => ClientMessage::join(number, code),
                 JoinRequest::Quick(options) => ClientMessage::quick_join(number, options),
+                JoinRequest::Ask(message) => message.numbered(number),
             };
             self.send(&message);
         }
-        if core::mem::take(&mut self.list_wanted) {
+        if let Some(search) = self.search_wanted.take() {
             let request = self.next_request();
-            self.send(&ClientMessage::search(request));
+            self.send(&ClientMessage::Search { request, search });
         }
     }
 
@@ -222,6 +240,8 @@ impl LobbyClient {
         self.state = State::Idle;
         self.place = Place::None;
         self.session = None;
+        self.lobby = None;
+        self.drop_requests();
         self.unsent.clear();
         self.failures = 0;
     }
@@ -234,6 +254,7 @@ impl LobbyClient {
                 game: self.game.clone(),
                 build: self.build.clone(),
                 resume: self.session.clone(),
+                login: self.login.clone(),
             };
             self.send(&hello);
         }
@@ -361,45 +382,28 @@ impl LobbyClient {
             }
             ServerMessage::Joined { lobby, .. } => {
                 self.place = Place::Member { code: lobby.code };
+                self.lobby = Some(lobby.clone());
                 self.event(LobbyEvent::Joined(lobby));
             }
-            ServerMessage::Lobbies { lobbies, .. } => self.event(LobbyEvent::Lobbies(lobbies)),
-            ServerMessage::Left { .. } | ServerMessage::Alive => {}
+            ServerMessage::Lobbies { lobbies, more, .. } => {
+                self.event(LobbyEvent::Lobbies { lobbies, more });
+            }
+            ServerMessage::Left { .. } => {}
+            ServerMessage::Alive => self.drop_doubtful(),
             ServerMessage::Removed { reason } => {
                 self.place = Place::None;
+                self.lobby = None;
                 self.event(LobbyEvent::Removed(reason));
             }
-            ServerMessage::MemberJoined { member } => {
-                self.event(LobbyEvent::MemberJoined(member.peer, member.epoch));
-            }
-            ServerMessage::MemberLeft { peer, reason } => {
-                self.event(LobbyEvent::MemberLeft(peer, reason));
-            }
-            ServerMessage::MemberOffline { peer } => {
-                self.event(LobbyEvent::MemberOffline(peer));
-            }
-            ServerMessage::MemberOnline { peer, epoch } => {
-                self.event(LobbyEvent::MemberOnline(peer, epoch));
-            }
-            ServerMessage::HostChanged { host, .. } => self.event(LobbyEvent::HostChanged(host)),
             ServerMessage::Signal { from, signal } => self.event(LobbyEvent::Signal(from, signal)),
             ServerMessage::Error { request, code, text, retry_after_ms } => {
                 self.refused(now, request, code, text, retry_after_ms);
             }
-            // What a player who does not ask for it has no use for.
-            ServerMessage::Done { .. }
-            | ServerMessage::Invitation { .. }
-            | ServerMessage::Invited { .. }
-            | ServerMessage::OptionsChanged { .. }
-            | ServerMessage::DataChanged { .. }
-            | ServerMessage::MemberChanged { .. }
-            | ServerMessage::MemberReady { .. }
-            | ServerMessage::ReadyCheckBegins { .. }
-            | ServerMessage::ReadyCheckEnds { .. }
-            | ServerMessage::CountdownBegins { .. }
-            | ServerMessage::CountdownCancelled
-            | ServerMessage::Playing { .. }
-            | ServerMessage::Chat { .. } => {}
+            ServerMessage::Done { request } => {
+                self.answer(request, None);
+            }
+            ServerMessage::Invitation { request, invite } => self.invitation(request, invite),
+            message => self.told(message),
         }
     }
 
@@ -425,6 +429,13 @@ impl LobbyClient {
                 for message in core::mem::take(&mut self.unsent) {
                     self.send(&message);
                 }
+            }
+        }
+        match kind {
+            SessionKind::Continued => self.doubt_requests(),
+            SessionKind::New | SessionKind::Restored => {
+                self.drop_requests();
+                self.lobby.clone_from(&lobby);
             }
         }
         let place = core::mem::replace(&mut self.place, Place::None);
@@ -466,6 +477,13 @@ impl LobbyClient {
         text: String,
         retry_after_ms: Option<u32>,
     ) {
+        if let Some(number) = request {
+            let retry_after = retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
+            let text = text.clone();
+            if self.answer(number, Some(Refused { code, text, retry_after })) {
+                return;
+            }
+        }
         let ours = match &self.place {
             Place::Wanted { asked, .. } => asked.is_some() && *asked == request,
             _ => false,
@@ -487,7 +505,13 @@ impl LobbyClient {
                 self.event(LobbyEvent::JoinRefused { code, text });
             }
             (ErrorCode::AlreadyInLobby, _) if ours => {}
-            (ErrorCode::Version, _) => {
+            (
+                ErrorCode::Version
+                | ErrorCode::Unauthorized
+                | ErrorCode::AccountInUse
+                | ErrorCode::Banned,
+                _,
+            ) if !self.is_online() || code == ErrorCode::Version => {
                 self.place = Place::None;
                 self.outputs.push_back(LobbyOutput::CloseSocket);
                 self.state = State::Idle;

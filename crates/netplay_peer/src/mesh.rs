@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use netplay_protocol::datagram::ClockLine;
 use netplay_protocol::limits::{LOBBY_MEMBERS_MAX, LOBBY_SPECTATORS_MAX};
-use netplay_protocol::lobby::{LobbyState, Signal, SignalBody};
+use netplay_protocol::lobby::{ClientMessage, LobbyState, Login, Search, Signal, SignalBody};
 use netplay_protocol::{Now, PeerId};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -37,8 +37,15 @@ use crate::lobby_client::{
 pub enum MeshInput {
     /// Connect to the server and join.
     Join(JoinRequest),
-    /// Ask for the public lobbies.
-    List,
+    /// Ask for public lobbies.
+    Search(Search),
+    /// Ask for something in our lobby; see [`LobbyInput::Request`].
+    Request {
+        /// The game's number for it.
+        id: u64,
+        /// What.
+        message: Box<ClientMessage>,
+    },
     /// Leave the lobby, end all links and the session.
     Leave,
     /// The socket to the server is open.
@@ -222,6 +229,11 @@ impl Mesh {
         }
     }
 
+    /// Shows the lobby server who we are; see [`LobbyClient::log_in`].
+    pub fn log_in(&mut self, login: Login) {
+        self.lobby.log_in(login);
+    }
+
     /// Takes up this session when it connects first; see [`LobbyClient::resume`].
     pub fn resume(&mut self, saved: SavedSession) {
         self.lobby.resume(saved);
@@ -252,7 +264,10 @@ impl Mesh {
     pub fn handle(&mut self, now: Now, input: MeshInput) {
         match input {
             MeshInput::Join(request) => self.lobby(now, LobbyInput::Join(request)),
-            MeshInput::List => self.lobby(now, LobbyInput::List),
+            MeshInput::Search(search) => self.lobby(now, LobbyInput::Search(search)),
+            MeshInput::Request { id, message } => {
+                self.lobby(now, LobbyInput::Request { id, message });
+            }
             MeshInput::Leave => self.leave(now),
             MeshInput::SocketOpened => self.lobby(now, LobbyInput::SocketOpened),
             MeshInput::SocketText(text) => self.lobby(now, LobbyInput::SocketText(text)),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::limits::ID_MAX;
+use crate::limits::{ACCOUNT_MAX, ID_MAX};
 
 /// One player, as the lobby server names it. Stable while the player keeps its session, including
 /// reconnects; a restarted process gets a new one.
@@ -58,6 +58,9 @@ pub enum InvalidId {
         /// Its length in bytes.
         len: usize,
     },
+    /// An account's name has another length, or holds control characters.
+    #[error("the name of an account has 1 to {ACCOUNT_MAX} bytes, without control characters")]
+    Account,
     /// Holds something else than ASCII letters, digits, `-`, `_`, `.` and `+`.
     #[error("{what} may hold ASCII letters, digits, '-', '_', '.' and '+' only, not {found:?}")]
     Character {
@@ -147,6 +150,49 @@ text_id!(
     RoleId,
     "a role"
 );
+
+/// Who somebody is beyond one session, as who runs the server names its players: the subject of a JWT, or
+/// what a join ticket was made for. Any text without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AccountId(String);
+
+impl AccountId {
+    /// Checks and wraps a name.
+    ///
+    /// # Errors
+    /// [`InvalidId::Account`].
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
+        let text = text.into();
+        let fits = (1..=ACCOUNT_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        if fits { Ok(Self(text)) } else { Err(InvalidId::Account) }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for AccountId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::new(text)
+    }
+}
+
+impl From<AccountId> for String {
+    fn from(id: AccountId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The code by which players join a lobby: eight symbols of an alphabet without 0/O, 1/I/L and U,
 /// shown as `7K4Q-M2XA`. 30 symbols give 39 bits.

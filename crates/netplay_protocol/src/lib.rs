@@ -36,7 +36,7 @@ pub mod schema;
 pub mod stream;
 pub mod time;
 
-pub use ids::{BuildId, DataKey, GameId, LobbyCode, PeerId, RoleId};
+pub use ids::{AccountId, BuildId, DataKey, GameId, LobbyCode, PeerId, RoleId};
 pub use lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use time::{MeshTime, Now};
 

@@ -70,6 +70,12 @@ pub const SCHEMA_ENTRIES_MAX: usize = 512;
 /// Bytes of a message type's name.
 pub const TYPE_NAME_MAX: usize = 200;
 
+/// Bytes of an account's name. OpenID Connect allows 255; those in use have 10 to 60.
+pub const ACCOUNT_MAX: usize = 128;
+
+/// Bytes of a login: a JWT with a few claims and the largest usual signature (RSA 4096: 0.7 KiB).
+pub const LOGIN_MAX: usize = 4096;
+
 /// Bytes of a game id or build id.
 pub const ID_MAX: usize = 64;
 

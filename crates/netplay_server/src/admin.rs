@@ -7,21 +7,27 @@
 //! | `GET /lobbies/CODE` | one |
 //! | `DELETE /lobbies/CODE` | it is closed: its members are put out |
 //! | `DELETE /lobbies/CODE/members/PEER?ban=true` | a member is put out, and may not come back |
+//! | `POST /tickets` `{"account":…, "game":…, "lobby":…, "secs":…}` | a join ticket: for one session of this account, and an invitation to this lobby (both of the last may be left out) |
+//! | `GET /bans` | accounts that are banned, and until which Unix time |
+//! | `PUT /bans/ACCOUNT?secs=3600` | the account is banned for so long, or for good; its sessions end |
+//! | `DELETE /bans/ACCOUNT` | it may come again |
 //!
 //! With a token, every request needs `Authorization: Bearer TOKEN`. Not guaranteed: anything against who
 //! reaches the address and has the token; connections are not limited.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
-use netplay_lobby::Input;
+use netplay_lobby::{Input, TicketFor};
 use netplay_protocol::lobby::Rejoin;
-use netplay_protocol::{LobbyCode, PeerId};
+use netplay_protocol::{AccountId, LobbyCode, PeerId};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
@@ -37,6 +43,9 @@ pub(crate) fn router(hubs: Hubs, token: Option<String>) -> Router {
         .route("/lobbies", get(lobbies))
         .route("/lobbies/{code}", get(lobby).delete(close))
         .route("/lobbies/{code}/members/{peer}", delete(put_out))
+        .route("/tickets", post(ticket))
+        .route("/bans", get(bans))
+        .route("/bans/{account}", put(ban).delete(unban))
         .with_state(hubs);
     match token {
         Some(token) => router.layer(from_fn_with_state(Arc::new(token), check)),
@@ -108,5 +117,40 @@ async fn put_out(
     tracing::info!(%code, peer = %peer.short(), ban = how.ban, "put out by an admin");
     let rejoin = if how.ban { Rejoin::Never } else { Rejoin::Free };
     hubs.lobby.input(Input::PutOut { code, peer, rejoin });
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn ticket(State(hubs): State<Hubs>, Json(ticket): Json<TicketFor>) -> Response {
+    let ticket = hubs.lobby.issue_ticket(ticket);
+    (StatusCode::CREATED, Json(serde_json::json!({ "ticket": ticket }))).into_response()
+}
+
+async fn bans(State(hubs): State<Hubs>) -> Response {
+    let bans: BTreeMap<AccountId, u64> = hubs.lobby.ask(|directory| {
+        directory.bans().map(|(account, until)| (account.clone(), until)).collect()
+    });
+    Json(bans).into_response()
+}
+
+#[derive(Deserialize)]
+struct Ban {
+    secs: Option<u64>,
+}
+
+async fn ban(
+    State(hubs): State<Hubs>,
+    Path(account): Path<AccountId>,
+    Query(ban): Query<Ban>,
+) -> Response {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let until = ban.secs.map_or(u64::MAX, |secs| now.as_secs().saturating_add(secs));
+    tracing::info!(secs = ban.secs, "an account is banned by an admin");
+    hubs.lobby.input(Input::Ban { account, until });
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn unban(State(hubs): State<Hubs>, Path(account): Path<AccountId>) -> Response {
+    tracing::info!("a ban is ended by an admin");
+    hubs.lobby.input(Input::Unban { account });
     StatusCode::NO_CONTENT.into_response()
 }

@@ -5,6 +5,8 @@ use core::time::Duration;
 
 use netplay_lobby::{Config, Key};
 
+use crate::login::JwtConfig;
+
 /// The port of the program when none is given.
 pub const DEFAULT_PORT: u16 = 3536;
 
@@ -42,6 +44,9 @@ pub struct ServerConfig {
     /// Bytes that wait for one matchbox player at most: a stock offer has 0.6 KiB and a candidate 0.25, so
     /// that the same signals are about 350 KiB.
     pub room_outgoing_bytes: usize,
+    /// Which JWTs show who a player is; by default none. Whether a login is needed at all is
+    /// [`Config::login_required`].
+    pub jwt: Option<JwtConfig>,
     /// Where counts are shown and lobbies are managed; by default nowhere.
     pub admin: Option<AdminConfig>,
     /// How many connections are closed a second when the server stops: their players come back at once, to the
@@ -50,7 +55,8 @@ pub struct ServerConfig {
 }
 
 /// An address for who runs the server: `GET /metrics` (Prometheus), `GET /lobbies?after=CODE`,
-/// `GET /lobbies/CODE`, `DELETE /lobbies/CODE`, `DELETE /lobbies/CODE/members/PEER?ban=true`. Plain HTTP.
+/// `GET /lobbies/CODE`, `DELETE /lobbies/CODE`, `DELETE /lobbies/CODE/members/PEER?ban=true`, `POST /tickets`, `GET /bans`,
+/// `PUT /bans/ACCOUNT?secs=3600`, `DELETE /bans/ACCOUNT`. Plain HTTP.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminConfig {
     /// Where to listen. Port 0 takes a free one.
@@ -81,6 +87,7 @@ impl Default for ServerConfig {
             outgoing_bytes: 256 * 1024,
             room_outgoing_frames: 1500,
             room_outgoing_bytes: 512 * 1024,
+            jwt: None,
             admin: None,
             back_per_second: 2000,
         }

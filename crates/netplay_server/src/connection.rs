@@ -160,6 +160,9 @@ fn close_code(code: ErrorCode) -> u16 {
         ErrorCode::Version => 4001,
         ErrorCode::Superseded => 4002,
         ErrorCode::TooSlow => 4003,
+        ErrorCode::Unauthorized => 4004,
+        ErrorCode::AccountInUse => 4005,
+        ErrorCode::Banned => 4006,
         _ => 4000,
     }
 }

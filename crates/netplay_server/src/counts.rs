@@ -47,6 +47,7 @@ pub(crate) fn text(lobby: Stats, rooms: RoomStats, counts: &Counts) -> String {
         ("connections", "Open connections of players", lobby.connections),
         ("sessions", "Sessions, those without a connection included", lobby.sessions),
         ("lobbies", "Lobbies", lobby.lobbies),
+        ("accounts", "Accounts of players that have sessions", lobby.accounts),
         ("log_bytes", "Bytes that wait for players to confirm them", lobby.log_bytes),
         ("matchbox_peers", "Players with matchbox_socket", rooms.peers),
         ("matchbox_rooms", "Rooms of players with matchbox_socket", rooms.rooms),

@@ -5,6 +5,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::login::JwtError;
+
 /// Why a server does not start.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -26,6 +28,9 @@ pub enum BindError {
         "the admin address {0} is not the loopback address, and would be open to everybody: give a token"
     )]
     AdminWithoutToken(SocketAddr),
+    /// The keys for JWTs cannot be used.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
     /// Another error of the system.
     #[error("listening on {address} failed: {text}")]
     Io {

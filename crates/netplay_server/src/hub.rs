@@ -5,13 +5,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use netplay_lobby::{ConnectionId, Directory, Input, Output, Stats};
+use netplay_lobby::{ConnectionId, Directory, Input, Output, Stats, TicketFor};
 use netplay_protocol::Now;
-use netplay_protocol::lobby::{ClientMessage, MessageError, ServerMessage};
+use netplay_protocol::lobby::{ClientMessage, JoinTicket, Login, MessageError, ServerMessage};
 use tokio::sync::Notify;
 
 use crate::connection::Client;
 use crate::counts::Counts;
+use crate::login::Logins;
 use crate::outbox::{Outbox, Outboxes};
 
 /// What a pure machine takes for the time: since its start.
@@ -31,6 +32,8 @@ impl Clock {
 /// See the module.
 pub(crate) struct Hub {
     core: Mutex<Core>,
+    /// Who reads JWTs, if somebody does.
+    logins: Option<Logins>,
     /// Wakes the ticker when a deadline comes earlier than the one it waits for.
     earlier: Notify,
     clock: Clock,
@@ -52,7 +55,7 @@ pub(crate) struct Attached {
 }
 
 impl Hub {
-    pub(crate) fn new(directory: Directory, outboxes: Outboxes) -> Self {
+    pub(crate) fn new(directory: Directory, outboxes: Outboxes, logins: Option<Logins>) -> Self {
         Self {
             core: Mutex::new(Core {
                 directory,
@@ -60,6 +63,7 @@ impl Hub {
                 awaited: None,
                 counts: Counts::default(),
             }),
+            logins,
             earlier: Notify::new(),
             clock: Clock::start(),
         }
@@ -78,6 +82,10 @@ impl Hub {
     /// What the directory says.
     pub(crate) fn ask<R>(&self, question: impl FnOnce(&Directory) -> R) -> R {
         question(&self.lock().directory)
+    }
+
+    pub(crate) fn issue_ticket(&self, ticket: TicketFor) -> JoinTicket {
+        self.lock().directory.issue_ticket(self.clock.now(), ticket)
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -170,6 +178,13 @@ impl Client for Attached {
     fn text(&self, text: &str) {
         match ClientMessage::from_json(text) {
             Ok(message) => {
+                // A signature takes its time, and no lock is held meanwhile.
+                if let ClientMessage::Hello { login: Some(Login::Jwt(jwt)), .. } = &message
+                    && let Some(logins) = &self.hub.logins
+                {
+                    let account = logins.account(jwt);
+                    self.hub.input(Input::LoggedIn { connection: self.connection, account });
+                }
                 self.hub.input(Input::Message { connection: self.connection, message });
             }
             Err(error) => self.malformed(error),

@@ -42,6 +42,7 @@ mod http;
 mod hub;
 pub mod key_file;
 mod listener;
+mod login;
 mod outbox;
 mod rate_log;
 mod rooms;
@@ -51,6 +52,7 @@ mod thread;
 
 pub use config::{AdminConfig, DEFAULT_PORT, ServerConfig};
 pub use error::BindError;
+pub use login::{JwtConfig, JwtError, JwtKeys};
 /// Limits and times of sessions, lobbies and rooms.
 pub use netplay_lobby::Config as LobbyConfig;
 pub use netplay_lobby::matchbox::RoomStats;

@@ -20,6 +20,7 @@ use crate::error::BindError;
 use crate::http::{self, Hubs};
 use crate::hub::Hub;
 use crate::listener::{Acceptor, listen};
+use crate::login::Logins;
 use crate::outbox::Outboxes;
 use crate::rooms::RoomHub;
 
@@ -120,7 +121,8 @@ impl Server {
             directory = directory.with_key(key, unix.unwrap_or_default().as_secs());
         }
         let outboxes = Outboxes::new(config.outgoing_frames, config.outgoing_bytes);
-        let lobby = Arc::new(Hub::new(directory, outboxes));
+        let logins = config.jwt.as_ref().map(Logins::new).transpose()?;
+        let lobby = Arc::new(Hub::new(directory, outboxes, logins));
         let limits = config.lobby.rooms.clone();
         let outboxes = Outboxes::new(config.room_outgoing_frames, config.room_outgoing_bytes);
         let rooms = Arc::new(RoomHub::new(Rooms::new(limits.clone(), rooms_seed), outboxes));

@@ -7,29 +7,13 @@ use core::net::SocketAddr;
 
 use netplay_protocol::lobby::{ClientMessage, ErrorCode, LeaveReason, ServerMessage};
 use netplay_server::{AdminConfig, BindError, Server, ServerConfig, ServerHandle};
-use support::{Client, DEADLINE, start};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use support::{Client, ask, start};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 fn with_admin(token: Option<&str>) -> ServerHandle {
     let token = token.map(str::to_owned);
     start(|config| config.admin = Some(AdminConfig { bind: SocketAddr::from(LOOPBACK), token }))
-}
-
-/// The status and the body of the answer.
-async fn ask(server: &ServerHandle, request: &str, token: Option<&str>) -> (u16, String) {
-    let mut stream = TcpStream::connect(server.admin_addr().unwrap()).await.unwrap();
-    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
-    let token = token.unwrap_or_default();
-    let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{token}\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use netplay_peer::link::liveness::LivenessConfig;
 use netplay_peer::{LinkConfig, SavedSession};
 use netplay_protocol::codec::{Bincode, Codec};
 use netplay_protocol::control::{Hello, LinkPoint, carriers, lane_entries};
+use netplay_protocol::lobby::Login;
 use netplay_protocol::schema::Schema;
 use netplay_protocol::{BuildId, GameId, LaneTable, PROTOCOL_VERSION, lobby};
 
@@ -70,6 +71,8 @@ pub struct SessionConfig {
     /// Bad conditions for the links to all peers, from the first packet on; none by default.
     /// [`Session::condition`](crate::Session::condition) changes them for one peer.
     pub conditioner: Option<LinkConditioner>,
+    /// With which we show the lobby server who we are, if it wants to know; nothing by default.
+    pub login: Option<Login>,
     /// The session of an earlier start of this game, to be taken up with its id and its lobby.
     pub resume: Option<SavedSession>,
 }
@@ -91,6 +94,7 @@ impl SessionConfig {
             lost_after: liveness.lost_after,
             lost_after_offline: liveness.lost_after_offline,
             conditioner: None,
+            login: None,
             resume: None,
             clock_error: None,
         }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use netplay_peer::{CloseReason, InterruptReason, SavedSession};
+use netplay_peer::{CloseReason, InterruptReason, LobbyNews, SavedSession};
 use netplay_protocol::lobby::{ErrorCode, LeaveReason, LobbyState, LobbySummary};
 use netplay_protocol::{Lane, MeshTime, Now, PeerId};
 use netplay_tick::{Pause, StartError};
@@ -43,8 +43,17 @@ pub enum SessionEvent {
     LobbyGone,
     /// We are put out of the lobby, or it is closed; links end. The session stays, and may ask for another.
     Removed(LeaveReason),
-    /// The answer to [`Session::list`](crate::Session::list).
-    Lobbies(Vec<LobbySummary>),
+    /// The answer to [`Session::search`](crate::Session::search).
+    Lobbies {
+        /// Those that fit, in the order that was asked for.
+        lobbies: Vec<LobbySummary>,
+        /// Whether others come after these.
+        more: bool,
+    },
+    /// Our lobby is another now: members, values, what it is like.
+    LobbyChanged(LobbyState),
+    /// Something happened in our lobby, or a request is answered.
+    LobbyNews(LobbyNews),
     /// Another member leads the lobby.
     HostChanged(PeerId),
     /// Another member is there; a link to it is being made.

@@ -82,7 +82,9 @@ pub use config::{Addresses, LOCAL_SERVER, SessionConfig};
 pub use event::{CommandError, EndReason, Message, OpenError, SendError, SessionEvent};
 pub use native::Network;
 pub use netplay_peer::lanes::LaneStats;
-pub use netplay_peer::{CloseReason, InterruptReason, JoinRequest, SavedSession};
+pub use netplay_peer::{
+    CloseReason, InterruptReason, JoinRequest, LobbyNews, Refused, SavedSession,
+};
 pub use netplay_protocol::lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use netplay_protocol::lobby::{
     ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, ResumeToken, Visibility,

@@ -98,8 +98,8 @@ impl MemoryNetwork {
         let server = "memory".to_owned();
         let time = SessionTime::Virtual(Arc::default());
         time.note(world.now);
-        let (link, resume, wake) = (config.link_config(), config.resume.clone(), Arc::new(NoWake));
-        let (session, core) = session_core::session(link, resume, server, seed, wake, time);
+        let (link, wake) = (config.link_config(), Arc::new(NoWake));
+        let (session, core) = session_core::session(link, config, server, seed, wake, time);
         let conditioner = config.conditioner.clone();
         world.nodes.insert(id, Node { core, me: None, socket: None, frozen: false, conditioner });
         Ok(session)

@@ -11,6 +11,7 @@ use netplay_peer::JoinRequest;
 use netplay_peer::link::InputBlock;
 use netplay_protocol::frame::{Body, Frame, Frames, MessageId};
 use netplay_protocol::limits::{INPUTS_MAX, RELIABLE_WINDOW};
+use netplay_protocol::lobby::{ClientMessage, Search};
 use netplay_protocol::{Lane, LaneKind, LaneTable, MeshTime, Now, PeerId};
 
 use crate::clock::{MeshView, SessionTime};
@@ -24,7 +25,8 @@ use crate::stats::LinkStats;
 #[derive(Debug)]
 pub(crate) enum Command {
     Join(JoinRequest),
-    List,
+    Search(Search),
+    Request(u64, Box<ClientMessage>),
     Disconnect(PeerId),
     Ping(PeerId),
     StartMatch,
@@ -77,6 +79,8 @@ pub struct Session {
     held: Option<Arrival>,
     /// Cost of the reliable messages read since the network thread was last told.
     unannounced: u64,
+    /// How many were made of our lobby.
+    requests: u64,
     ended: bool,
     /// Keeps the runtime for as long as the session lives.
     network: Option<crate::native::Network>,
@@ -101,6 +105,7 @@ impl Session {
             peers: BTreeMap::new(),
             held: None,
             unannounced: 0,
+            requests: 0,
             ended: false,
             network: None,
         }
@@ -131,12 +136,24 @@ impl Session {
         self.command(Command::Join(request))
     }
 
-    /// Asks for the public lobbies; the answer is [`SessionEvent::Lobbies`].
+    /// Asks for public lobbies; the answer is [`SessionEvent::Lobbies`].
     ///
     /// # Errors
     /// [`CommandError`].
-    pub fn list(&self) -> Result<(), CommandError> {
-        self.command(Command::List)
+    pub fn search(&self, search: Search) -> Result<(), CommandError> {
+        self.command(Command::Search(search))
+    }
+
+    /// Asks for something in our lobby: chat, to be ready, whatever [`ClientMessage`] has for members. The
+    /// number in the message does not matter; the one that comes back is in the answer, a
+    /// [`LobbyNews::Answered`](netplay_peer::LobbyNews::Answered).
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn request(&mut self, message: ClientMessage) -> Result<u64, CommandError> {
+        self.requests += 1;
+        self.command(Command::Request(self.requests, Box::new(message)))?;
+        Ok(self.requests)
     }
 
     /// Ends the link to one peer.

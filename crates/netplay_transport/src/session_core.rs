@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use netplay_peer::link::driver::Channel;
 use netplay_peer::link::{ClockSample, CloseReason, Delivery, LinkConfig, LinkEvent, LinkInput};
 use netplay_peer::lobby_client::LobbyEvent;
-use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput, SavedSession};
+use netplay_peer::{Mesh, MeshEvent, MeshInput, MeshOutput};
 use netplay_protocol::control::PauseMessage;
 use netplay_protocol::lobby::ErrorCode;
 use netplay_protocol::{Lane, Now, PeerId};
@@ -18,6 +18,7 @@ use netplay_tick::{BarrierEvent, PauseEvent};
 
 use crate::clock::SessionTime;
 use crate::conditioner::LinkConditioner;
+use crate::config::SessionConfig;
 use crate::event::{EndReason, SessionEvent};
 use crate::queues::{
     Arrival, ArrivedInputs, COMMANDS, EVENTS_MAX, PeerReceiver, Pool, Shared, TO_GAME, peer_queues,
@@ -68,8 +69,8 @@ pub(crate) struct SessionCore {
 
 /// Makes both halves of a session.
 pub(crate) fn session(
-    config: LinkConfig,
-    resume: Option<SavedSession>,
+    link: LinkConfig,
+    config: &SessionConfig,
     server: String,
     seed: u64,
     waker: Arc<dyn Wake>,
@@ -78,7 +79,7 @@ pub(crate) fn session(
     let (commands, commands_out) = bounded(COMMANDS);
     let (to_game, from_network) = bounded(TO_GAME);
     let shared = Arc::new(Shared::new());
-    let lanes = config.lanes.clone();
+    let lanes = link.lanes.clone();
     let watched = lanes.iter().filter(|(_, lane)| lane.kind.is_reliable());
     let watched = watched.filter(|(_, lane)| lane.kind.rides_datagrams());
     let watched = watched.map(|(lane, _)| lane).collect();
@@ -90,9 +91,12 @@ pub(crate) fn session(
         waker,
         time: time.clone(),
     };
-    let mut mesh = Mesh::new(config, seed);
-    if let Some(saved) = resume {
-        mesh.resume(saved);
+    let mut mesh = Mesh::new(link, seed);
+    if let Some(saved) = &config.resume {
+        mesh.resume(saved.clone());
+    }
+    if let Some(login) = &config.login {
+        mesh.log_in(login.clone());
     }
     let core = SessionCore {
         mesh,
@@ -192,7 +196,10 @@ impl SessionCore {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Join(request)) => self.mesh.handle(now, MeshInput::Join(request)),
-                Ok(Command::List) => self.mesh.handle(now, MeshInput::List),
+                Ok(Command::Search(search)) => self.mesh.handle(now, MeshInput::Search(search)),
+                Ok(Command::Request(id, message)) => {
+                    self.mesh.handle(now, MeshInput::Request { id, message });
+                }
                 Ok(Command::Disconnect(peer)) => {
                     let input = LinkInput::Close(CloseReason::Ended);
                     self.mesh.handle(now, MeshInput::Link { peer, input });
@@ -541,7 +548,9 @@ impl SessionCore {
             LobbyEvent::JoinRefused { code, text } => SessionEvent::JoinRefused { code, text },
             LobbyEvent::LobbyGone => SessionEvent::LobbyGone,
             LobbyEvent::Removed(reason) => SessionEvent::Removed(reason),
-            LobbyEvent::Lobbies(lobbies) => SessionEvent::Lobbies(lobbies),
+            LobbyEvent::Lobbies { lobbies, more } => SessionEvent::Lobbies { lobbies, more },
+            LobbyEvent::Changed(lobby) => SessionEvent::LobbyChanged(lobby),
+            LobbyEvent::News(news) => SessionEvent::LobbyNews(news),
             LobbyEvent::HostChanged(host) => SessionEvent::HostChanged(host),
             LobbyEvent::MemberLeft(peer, reason) => SessionEvent::PeerLeft { peer, reason },
             LobbyEvent::MemberOffline(peer) => SessionEvent::PeerOffline(peer),

@@ -34,7 +34,7 @@ impl Hostile {
         let mut this = Self { socket, me: PeerId::from_u128(0) };
         let game = GameId::new("test").unwrap();
         let (protocol, build, resume) = (PROTOCOL_VERSION, BuildId::new("1").ok(), None);
-        this.say(&ClientMessage::Hello { protocol, game, build, resume });
+        this.say(&ClientMessage::Hello { protocol, game, build, resume, login: None });
         let options = LobbyOptions::public(3);
         this.say(&ClientMessage::quick_join(1, options));
         this.me = this.hear(|message| match message {

@@ -10,7 +10,8 @@ use netplay_protocol::lobby::{
 use netplay_protocol::{LobbyCode, Now, PeerId};
 
 use super::{Directory, Refusal, malformed};
-use crate::lobby::Lobby;
+use crate::lobby::{Lobby, PutOut};
+use crate::rate::{Bucket, Verdict};
 use crate::token::Invitation;
 
 impl Directory {
@@ -20,6 +21,7 @@ impl Directory {
         message: ClientMessage,
     ) -> Result<(), Refusal> {
         let code = self.lobby_of(peer)?;
+        self.admit_told(code)?;
         let host = || self.check_host(peer, code);
         let request = match message {
             ClientMessage::Update { request, change } => {
@@ -50,8 +52,8 @@ impl Directory {
             }
             ClientMessage::Unban { request, peer: whom } => {
                 host()?;
-                let now = self.now;
-                self.change(code, |lobby| lobby.put_out(whom, Rejoin::Free, now));
+                let out = self.out(whom, Rejoin::Free);
+                self.change(code, |lobby| lobby.put_out(out));
                 request
             }
             ClientMessage::Promote { request, peer: whom } => {
@@ -147,6 +149,20 @@ impl Directory {
         Ok(())
     }
 
+    /// Members share how often all of them are told something, and nobody is closed for it.
+    fn admit_told(&mut self, code: LobbyCode) -> Result<(), Refusal> {
+        let (limit, now) = (self.config.lobby_messages, self.now);
+        let take = |lobby: &mut Lobby| {
+            lobby.told.get_or_insert_with(|| Bucket::new(limit, now)).take(limit, now)
+        };
+        let wait = match self.change(code, take) {
+            Some(Verdict::Wait(wait)) => wait,
+            Some(Verdict::Abuse) => Duration::from_secs(1),
+            Some(Verdict::Go) | None => return Ok(()),
+        };
+        Err(Refusal::new(ErrorCode::RateLimited, "too much goes on in the lobby").retry(wait))
+    }
+
     fn set_member_data(
         &mut self,
         peer: PeerId,
@@ -231,10 +247,15 @@ impl Directory {
         Ok(())
     }
 
+    fn out(&self, peer: PeerId, rejoin: Rejoin) -> PutOut {
+        let account = self.sessions.get(&peer).and_then(|session| session.account.clone());
+        PutOut { peer, account, rejoin, at: self.now }
+    }
+
     /// Who is gone already can still be kept from coming back.
     pub(super) fn put_out_as(&mut self, code: LobbyCode, whom: PeerId, rejoin: Rejoin) {
-        let now = self.now;
-        self.change(code, |lobby| lobby.put_out(whom, rejoin, now));
+        let out = self.out(whom, rejoin);
+        self.change(code, |lobby| lobby.put_out(out));
         if self.member_of(code, whom).is_ok() {
             let banned = rejoin == Rejoin::Never;
             let reason = if banned { LeaveReason::Banned } else { LeaveReason::Kicked };

@@ -12,7 +12,7 @@ use rand_core::Rng;
 
 use super::sessions::Presence;
 use super::{Directory, Refusal, Timer, malformed};
-use crate::lobby::{Lobby, NewLobby, Newcomer};
+use crate::lobby::{Lobby, NewLobby, Newcomer, Returning};
 use crate::rate::Bucket;
 use crate::token::Seat;
 
@@ -137,11 +137,12 @@ impl Directory {
         };
         session.lobby = Some(code);
         let (realm, epoch, id) = (session.realm.clone(), session.epoch, self.rng.next_u64());
+        let account = session.account.clone();
         let CreateWith { password, data, member } = with;
         let password = password.and_then(|password| self.key.password(id, &password));
         let closes = self.now + self.config.lobby_lifetime;
         let new = NewLobby { id, realm, options, password, closes };
-        let newcomer = Newcomer { epoch, spectates: false, data: member };
+        let newcomer = Newcomer { epoch, account, spectates: false, data: member };
         self.lobbies.create(code, new, peer, newcomer);
         self.arm(code);
         if !data.is_empty() {
@@ -163,7 +164,8 @@ impl Directory {
         let Some(session) = self.sessions.get(&peer) else {
             return Ok(());
         };
-        match self.lobbies.find(&session.realm, options.capacity, filters, peer) {
+        let who = (peer, session.account.as_ref());
+        match self.lobbies.find(&session.realm, options.capacity, filters, who) {
             Some(code) => {
                 let with = JoinWith { member: with.member, ..JoinWith::default() };
                 self.join(peer, request, code, with)
@@ -199,8 +201,8 @@ impl Directory {
             return Ok(());
         };
         session.lobby = Some(code);
-        let epoch = session.epoch;
-        let newcomer = Newcomer { epoch, spectates: with.spectate, data: with.member };
+        let (epoch, account) = (session.epoch, session.account.clone());
+        let newcomer = Newcomer { epoch, account, spectates: with.spectate, data: with.member };
         self.change(code, |lobby| lobby.add(peer, newcomer));
         self.tell_joined(peer, request, code);
         self.tell_newcomer(code, peer);
@@ -231,8 +233,11 @@ impl Directory {
             return Err(Refusal::plain(ErrorCode::NotYet).retry(NOT_YET));
         }
         let reserved = lobby.is_reserved(peer);
-        let invited = self.invited_at(peer, lobby, with);
-        match lobby.was_put_out(peer) {
+        let session = self.sessions.get(&peer);
+        let opens = session.is_some_and(|session| session.opens == Some(code));
+        let invited = if opens { Some(self.now) } else { self.invited_at(peer, lobby, with) };
+        let account = session.and_then(|session| session.account.as_ref());
+        match lobby.was_put_out(peer, account) {
             Some(put_out) if put_out.rejoin == Rejoin::Never => {
                 return Err(Refusal::plain(ErrorCode::Banned));
             }
@@ -287,21 +292,22 @@ impl Directory {
     }
 
     /// A member of a lobby of the server before takes its place again, if it can.
-    pub(super) fn take_seat(&mut self, peer: PeerId, epoch: u32, seat: &Seat) -> Option<Seated> {
-        let session = self.sessions.get_mut(&peer)?;
+    pub(super) fn take_seat(&mut self, peer: PeerId, seat: &Seat) -> Option<Seated> {
+        let session = self.sessions.get(&peer)?;
+        let returning = Returning { epoch: session.epoch, account: session.account.clone() };
         let code = seat.code;
         let host_before = match self.lobbies.get(code) {
             None if self.lobbies.len() < self.config.max_lobbies => {
                 let until = self.now + self.config.returning;
                 let closes = self.now + self.config.lobby_lifetime;
                 let realm = session.realm.clone();
-                self.lobbies.bring_back(seat, realm, (peer, epoch), (until, closes));
+                self.lobbies.bring_back(seat, realm, (peer, returning), (until, closes));
                 self.arm(code);
                 None
             }
             Some(lobby) if lobby.id == seat.lobby && has_room(lobby, seat) => {
                 let host = lobby.host;
-                self.change(code, |lobby| lobby.put_back(peer, epoch, seat));
+                self.change(code, |lobby| lobby.put_back(peer, returning, seat));
                 Some(host)
             }
             _ => return None,

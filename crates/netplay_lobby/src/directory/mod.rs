@@ -14,6 +14,7 @@
 //! A game that was started anew takes its session up as of another epoch: with its lobby, and without
 //! the frames of before.
 
+mod accounts;
 mod host;
 mod lobbies;
 mod sessions;
@@ -24,7 +25,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use netplay_protocol::lobby::{ClientMessage, ErrorCode, MessageError, ServerFrame, ServerMessage};
-use netplay_protocol::{LobbyCode, Now, PeerId};
+use netplay_protocol::{AccountId, LobbyCode, Now, PeerId};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -33,7 +34,8 @@ use crate::io::{ConnectionId, Input, LobbyView, Output, Stats};
 use crate::lobby::{Lobbies, Realm};
 use crate::rate::{Bucket, Verdict};
 use crate::token::Key;
-use sessions::Session;
+use accounts::Accounts;
+use sessions::{Greeting, Session};
 
 /// All sessions and lobbies of one node. See the crate's page for what it guarantees.
 pub struct Directory {
@@ -49,6 +51,8 @@ pub struct Directory {
     connections: BTreeMap<ConnectionId, Connection>,
     sessions: BTreeMap<PeerId, Session>,
     lobbies: Lobbies,
+    accounts: Accounts,
+    new_sessions: Bucket,
     /// One entry for each connection, each offline session and each lobby.
     timers: BTreeSet<(Now, Timer)>,
     log_bytes: usize,
@@ -76,6 +80,8 @@ struct Connection {
     joins: Bucket,
     chat: Bucket,
     invites: Bucket,
+    /// What is known of the JWT that comes.
+    logged_in: Option<Result<AccountId, String>>,
     heard: Now,
     timer: Now,
 }
@@ -125,6 +131,8 @@ impl Directory {
         let mut key = [0; 32];
         rng.fill_bytes(&mut key);
         Self {
+            accounts: Accounts::default(),
+            new_sessions: Bucket::new(config.new_sessions, Now::ZERO),
             config,
             key: Key(key),
             boot: rng.next_u64(),
@@ -165,6 +173,13 @@ impl Directory {
                     self.offline(now, peer);
                 }
             }
+            Input::LoggedIn { connection, account } => {
+                if let Some(state) = self.connections.get_mut(&connection) {
+                    state.logged_in = Some(account);
+                }
+            }
+            Input::Ban { account, until } => self.ban(account, until),
+            Input::Unban { account } => self.unban_account(&account),
             Input::Close { code } => self.close_lobby(code),
             Input::PutOut { code, peer, rejoin } => self.put_out_as(code, peer, rejoin),
             Input::Tick => self.expire(now),
@@ -198,6 +213,7 @@ impl Directory {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
             lobbies: self.lobbies.len(),
+            accounts: self.accounts.len(),
             log_bytes: self.log_bytes,
         }
     }
@@ -222,6 +238,7 @@ impl Directory {
             joins: Bucket::new(self.config.joins, now),
             chat: Bucket::new(self.config.chat, now),
             invites: Bucket::new(self.config.invites, now),
+            logged_in: None,
             heard: now,
             timer,
         };
@@ -247,8 +264,9 @@ impl Directory {
             return;
         }
         match (phase, message) {
-            (Phase::Greeting, ClientMessage::Hello { protocol, game, build, resume }) => {
-                self.hello(now, connection, protocol, Realm { game, build }, resume);
+            (Phase::Greeting, ClientMessage::Hello { protocol, game, build, resume, login }) => {
+                let realm = Realm { game, build };
+                self.hello(now, connection, protocol, Greeting { realm, resume, login });
             }
             (Phase::Greeting, _) => {
                 let refusal = Refusal::new(ErrorCode::Order, "the first message must be hello");
@@ -278,10 +296,16 @@ impl Directory {
             return false;
         };
         let config = &self.config;
-        let verdict = match state.messages_of(kind, config, now) {
+        let phase = state.phase;
+        let mut verdict = match state.messages_of(kind, config, now) {
             Verdict::Go => state.particular(kind, config, now),
             verdict => verdict,
         };
+        if let (Verdict::Go, Phase::Open(peer)) = (verdict, phase)
+            && kind != Kind::Signal
+        {
+            verdict = self.account_message(peer);
+        }
         match verdict {
             Verdict::Go => return true,
             Verdict::Wait(wait) => {

@@ -3,21 +3,27 @@
 use core::time::Duration;
 
 use netplay_protocol::lobby::{
-    ErrorCode, LeaveReason, Resume, ResumeToken, ServerFrame, ServerMessage, SessionKind,
+    ErrorCode, LeaveReason, Login, Resume, ResumeToken, ServerFrame, ServerMessage, SessionKind,
 };
-use netplay_protocol::{LobbyCode, Now, PROTOCOL_VERSION, PeerId};
+use netplay_protocol::{AccountId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
 use rand_core::Rng;
 
+use super::accounts::Shown;
 use super::{Directory, Output, Phase, Refusal, Timer};
 use crate::config::millis;
 use crate::io::ConnectionId;
 use crate::lobby::Realm;
 use crate::log::FrameLog;
+use crate::rate::Verdict;
 use crate::token::Statement;
 
 /// One player, with or without a connection.
 pub(super) struct Session {
     pub(super) realm: Realm,
+    /// Who it is, if it has shown that.
+    pub(super) account: Option<AccountId>,
+    /// The lobby that its ticket opens.
+    pub(super) opens: Option<LobbyCode>,
     /// Which start of the player's game this is.
     pub(super) epoch: u32,
     pub(super) presence: Presence,
@@ -25,6 +31,13 @@ pub(super) struct Session {
     pub(super) log: FrameLog,
     /// Names the count of the frames in the log.
     count: u64,
+}
+
+/// How a connection begins.
+pub(super) struct Greeting {
+    pub(super) realm: Realm,
+    pub(super) resume: Option<Resume>,
+    pub(super) login: Option<Login>,
 }
 
 /// Whether a session has a connection.
@@ -40,8 +53,7 @@ impl Directory {
         now: Now,
         connection: ConnectionId,
         protocol: u16,
-        realm: Realm,
-        resume: Option<Resume>,
+        greeting: Greeting,
     ) {
         if protocol != PROTOCOL_VERSION {
             let text = format!(
@@ -50,10 +62,14 @@ impl Directory {
             );
             return self.fail(now, connection, Refusal::new(ErrorCode::Version, text));
         }
+        let Greeting { realm, resume, login } = greeting;
         let known = resume.and_then(|resume| Some((self.statement(&realm, &resume)?, resume)));
-        match known {
-            Some((statement, resume)) => self.resume(now, connection, statement, &resume),
-            None => self.begin(now, connection, realm),
+        let begun = match known {
+            Some((statement, resume)) => self.resume(now, connection, statement, &resume, login),
+            None => self.begin(now, connection, realm, login),
+        };
+        if let Err(refusal) = begun {
+            self.fail(now, connection, refusal);
         }
     }
 
@@ -76,12 +92,14 @@ impl Directory {
         connection: ConnectionId,
         statement: Statement,
         resume: &Resume,
-    ) {
+        login: Option<Login>,
+    ) -> Result<(), Refusal> {
         let peer = resume.peer;
+        statement.account.as_ref().map_or(Ok(()), |account| self.check_ban(account))?;
         match self.sessions.get(&peer) {
             // The game was started anew meanwhile, and the newest start counts.
             Some(session) if statement.epoch < session.epoch && !resume.restart => {
-                self.fail(now, connection, Refusal::plain(ErrorCode::Superseded));
+                return Err(Refusal::plain(ErrorCode::Superseded));
             }
             Some(session)
                 if !resume.restart
@@ -93,42 +111,55 @@ impl Directory {
             // The frames of before are of no use, or no longer there.
             Some(_) => self.restore(now, connection, peer, resume.restart),
             None if statement.boot != self.boot => {
-                self.bring_back(now, connection, statement, resume.restart);
+                self.bring_back(now, connection, statement, resume.restart)?;
             }
             // It ended here.
-            None => self.begin(now, connection, statement.realm),
+            None => self.begin(now, connection, statement.realm, login)?,
         }
+        Ok(())
     }
 
-    fn begin(&mut self, now: Now, connection: ConnectionId, realm: Realm) {
+    fn begin(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        realm: Realm,
+        login: Option<Login>,
+    ) -> Result<(), Refusal> {
+        if let Verdict::Wait(wait) = self.new_sessions.take(self.config.new_sessions, now) {
+            return Err(self.full().retry(wait));
+        }
+        let shown = self.log_in(connection, &realm.game, login)?;
         let peer = loop {
             let peer = PeerId::from_u128(self.random());
             if !self.sessions.contains_key(&peer) {
                 break peer;
             }
         };
-        if self.add_session(now, connection, peer, realm, 0) {
-            self.welcome(now, connection, peer, SessionKind::New);
-        }
+        self.add_session(connection, peer, realm, 0, shown)?;
+        self.welcome(now, connection, peer, SessionKind::New);
+        Ok(())
     }
 
     fn add_session(
         &mut self,
-        now: Now,
         connection: ConnectionId,
         peer: PeerId,
         realm: Realm,
         epoch: u32,
-    ) -> bool {
+        shown: Shown,
+    ) -> Result<(), Refusal> {
         if self.sessions.len() >= self.config.max_sessions {
-            self.fail(now, connection, self.full());
-            return false;
+            return Err(self.full());
         }
+        let Shown { account, opens } = shown;
+        account.as_ref().map_or(Ok(()), |account| self.admit_account(account))?;
         let presence = Presence::Online(connection);
         let (log, count) = (FrameLog::default(), self.rng.next_u64());
-        let session = Session { realm, epoch, presence, lobby: None, log, count };
+        let lobby = None;
+        let session = Session { realm, account, opens, epoch, presence, lobby, log, count };
         self.sessions.insert(peer, session);
-        true
+        Ok(())
     }
 
     fn take_up(&mut self, now: Now, connection: ConnectionId, resume: &Resume) {
@@ -177,16 +208,16 @@ impl Directory {
         connection: ConnectionId,
         statement: Statement,
         restart: bool,
-    ) {
-        let Statement { peer, realm, seat, .. } = statement;
+    ) -> Result<(), Refusal> {
+        let Statement { peer, realm, account, seat, .. } = statement;
         let epoch = statement.epoch.saturating_add(u32::from(restart));
-        if self.add_session(now, connection, peer, realm, epoch) {
-            let seated = seat.and_then(|seat| self.take_seat(peer, epoch, &seat));
-            self.welcome(now, connection, peer, SessionKind::Restored);
-            if let Some(seated) = seated {
-                self.tell_seated(peer, seated);
-            }
+        self.add_session(connection, peer, realm, epoch, Shown { account, opens: None })?;
+        let seated = seat.and_then(|seat| self.take_seat(peer, &seat));
+        self.welcome(now, connection, peer, SessionKind::Restored);
+        if let Some(seated) = seated {
+            self.tell_seated(peer, seated);
         }
+        Ok(())
     }
 
     fn mark_online(&mut self, peer: PeerId) {
@@ -216,6 +247,7 @@ impl Directory {
         Some(self.key.sign(&Statement {
             peer,
             realm: session.realm.clone(),
+            account: session.account.clone(),
             boot: self.boot,
             epoch: session.epoch,
             count: session.count,
@@ -235,13 +267,17 @@ impl Directory {
         self.sessions.get(&peer).map(|session| session.presence)
     }
 
+    /// Closes the connection of a session, if it has one. The session goes on.
+    pub(super) fn dismiss(&mut self, peer: PeerId, why: Refusal) -> bool {
+        let Some(Presence::Online(connection)) = self.presence(peer) else { return false };
+        self.close(connection, why);
+        true
+    }
+
     /// Frees a session from its connection, or from its timer. Whether it had a connection.
     fn supersede(&mut self, peer: PeerId) -> bool {
         match self.presence(peer) {
-            Some(Presence::Online(older)) => {
-                self.close(older, Refusal::plain(ErrorCode::Superseded));
-                true
-            }
+            Some(Presence::Online(_)) => self.dismiss(peer, Refusal::plain(ErrorCode::Superseded)),
             Some(Presence::Offline { until }) => {
                 self.timers.remove(&(until, Timer::Session(peer)));
                 false
@@ -319,6 +355,9 @@ impl Directory {
         self.log_bytes -= session.log.bytes();
         if let Presence::Offline { until } = session.presence {
             self.timers.remove(&(until, Timer::Session(peer)));
+        }
+        if let Some(account) = &session.account {
+            self.accounts.left(account);
         }
         session.lobby
     }

@@ -1,5 +1,6 @@
 //! One test a rule; limits, sessions and random runs are in their own files.
 
+mod accounts;
 mod hosting;
 mod limits;
 mod node;

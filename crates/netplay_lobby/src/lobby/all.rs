@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use netplay_protocol::lobby::{
     Compare, Field, Filter, LobbyOptions, LobbySummary, Search, Tier, Value,
 };
-use netplay_protocol::{DataKey, LobbyCode, Now, PeerId};
+use netplay_protocol::{AccountId, DataKey, LobbyCode, Now, PeerId};
 
-use super::{Lobby, Newcomer, Realm};
+use super::{Lobby, Newcomer, Realm, Returning};
 use crate::token::Seat;
 
 /// Order of open lobbies: without a password, by capacity, then fullest, then oldest.
@@ -156,7 +156,7 @@ impl Lobbies {
         &mut self,
         seat: &Seat,
         realm: Realm,
-        (peer, epoch): (PeerId, u32),
+        (peer, returning): (PeerId, Returning),
         (until, closes): (Now, Now),
     ) {
         let (options, password) = (seat.options.clone(), seat.password.clone());
@@ -164,7 +164,7 @@ impl Lobbies {
         let mut lobby = self.empty(new, seat.host);
         lobby.term = seat.term;
         lobby.returning = Some(until);
-        lobby.put_back(peer, epoch, seat);
+        lobby.put_back(peer, returning, seat);
         self.put(seat.code, lobby);
     }
 
@@ -184,6 +184,7 @@ impl Lobbies {
             revision: 0,
             data: BTreeMap::new(),
             wrong: None,
+            told: None,
             reserved: BTreeMap::new(),
             put_out: Vec::new(),
             ready_check: None,
@@ -237,13 +238,13 @@ impl Lobbies {
         realm: &Realm,
         capacity: u8,
         filters: &[Filter],
-        peer: PeerId,
+        who: (PeerId, Option<&AccountId>),
     ) -> Option<LobbyCode> {
         let open = self.open.get(realm)?;
         let first = (false, capacity, Reverse(u8::MAX), 0);
         let last = (false, capacity, Reverse(0), u64::MAX);
         let mut places = open.places.range(first..=last).take(LOOKED_AT_MAX);
-        let fits = |lobby: &Lobby| lobby.was_put_out(peer).is_none() && lobby.fits(filters);
+        let fits = |lobby: &Lobby| lobby.was_put_out(who.0, who.1).is_none() && lobby.fits(filters);
         places.find(|(_, code)| self.get(**code).is_some_and(fits)).map(|(_, code)| *code)
     }
 

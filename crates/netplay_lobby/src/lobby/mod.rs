@@ -10,7 +10,7 @@ use netplay_protocol::lobby::{
     Changes, Entry, LobbyData, LobbyOptions, LobbyState, LobbySummary, Member, MemberData, Rejoin,
     Tier, Visibility, apply,
 };
-use netplay_protocol::{BuildId, GameId, LobbyCode, Now, PeerId};
+use netplay_protocol::{AccountId, BuildId, GameId, LobbyCode, Now, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::config::millis;
@@ -33,12 +33,20 @@ pub(crate) struct Realm {
 }
 
 /// Somebody who was put out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PutOut {
     pub(crate) peer: PeerId,
+    /// Whatever session it comes with.
+    pub(crate) account: Option<AccountId>,
     pub(crate) rejoin: Rejoin,
     /// When.
     pub(crate) at: Now,
+}
+
+impl PutOut {
+    fn is(&self, peer: PeerId, account: Option<&AccountId>) -> bool {
+        self.peer == peer || (account.is_some() && self.account.as_ref() == account)
+    }
 }
 
 /// One lobby. It has a member and at most `options.capacity` players; its host is one of them, unless it
@@ -66,6 +74,8 @@ pub(crate) struct Lobby {
     pub(crate) data: LobbyData,
     /// Wrong passwords.
     pub(crate) wrong: Option<Bucket>,
+    /// What members have been told of.
+    pub(crate) told: Option<Bucket>,
     /// For whom seats are kept, and until when.
     reserved: BTreeMap<PeerId, Now>,
     put_out: Vec<PutOut>,
@@ -87,8 +97,16 @@ pub(crate) struct Lobby {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Newcomer {
     pub(crate) epoch: u32,
+    pub(crate) account: Option<AccountId>,
     pub(crate) spectates: bool,
     pub(crate) data: MemberData,
+}
+
+/// A member that comes back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Returning {
+    pub(crate) epoch: u32,
+    pub(crate) account: Option<AccountId>,
 }
 
 impl Lobby {
@@ -129,18 +147,19 @@ impl Lobby {
     pub(crate) fn add(&mut self, peer: PeerId, newcomer: Newcomer) {
         self.reserved.remove(&peer);
         let slot = if newcomer.spectates { None } else { self.free_slot() };
-        let Newcomer { epoch, data, .. } = newcomer;
-        let member = Member { slot, data, ..Member::new(peer, epoch) };
+        let Newcomer { epoch, account, data, .. } = newcomer;
+        let member = Member { slot, account, data, ..Member::new(peer, epoch) };
         self.put(member, self.next_number);
     }
 
     /// Puts a member where it was before, if that seat is still there and free.
-    pub(crate) fn put_back(&mut self, peer: PeerId, epoch: u32, seat: &Seat) {
+    pub(crate) fn put_back(&mut self, peer: PeerId, returning: Returning, seat: &Seat) {
+        let Returning { epoch, account } = returning;
         let slot = seat
             .slot
             .and_then(|slot| if self.is_free(slot) { Some(slot) } else { self.free_slot() });
         let Seat { team, role, data, .. } = seat.clone();
-        let member = Member { slot, team, role, data, ..Member::new(peer, epoch) };
+        let member = Member { slot, account, team, role, data, ..Member::new(peer, epoch) };
         self.put(member, seat.number);
         if seat.term > self.term {
             (self.term, self.host) = (seat.term, seat.host);
@@ -272,19 +291,20 @@ impl Lobby {
     }
 
     /// Remembers how somebody who was put out may come back.
-    pub(crate) fn put_out(&mut self, peer: PeerId, rejoin: Rejoin, at: Now) {
-        self.put_out.retain(|other| other.peer != peer);
-        if rejoin == Rejoin::Free {
+    pub(crate) fn put_out(&mut self, out: PutOut) {
+        let PutOut { peer, account, rejoin, .. } = &out;
+        self.put_out.retain(|other| !other.is(*peer, account.as_ref()));
+        if *rejoin == Rejoin::Free {
             return;
         }
         if self.put_out.len() == PUT_OUT_MAX {
             self.put_out.remove(0);
         }
-        self.put_out.push(PutOut { peer, rejoin, at });
+        self.put_out.push(out);
     }
 
-    pub(crate) fn was_put_out(&self, peer: PeerId) -> Option<PutOut> {
-        self.put_out.iter().find(|other| other.peer == peer).copied()
+    pub(crate) fn was_put_out(&self, peer: PeerId, account: Option<&AccountId>) -> Option<&PutOut> {
+        self.put_out.iter().find(|other| other.is(peer, account))
     }
 
     /// Changes values. Gives what members see of it, and what the host sees of it.

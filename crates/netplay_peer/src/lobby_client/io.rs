@@ -3,9 +3,12 @@
 use core::time::Duration;
 
 use netplay_protocol::lobby::{
-    ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, ResumeToken, Signal,
+    ClientMessage, ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, ResumeToken,
+    Search, Signal,
 };
 use netplay_protocol::{LobbyCode, PeerId};
+
+use super::requests::LobbyNews;
 
 /// Which lobby a player wants to be in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum JoinRequest {
     Code(LobbyCode),
     /// Any public one of this capacity, or a new one.
     Quick(LobbyOptions),
+    /// With everything that the others leave out: `create`, `join` or `quick_join`, with any number.
+    Ask(Box<ClientMessage>),
 }
 
 /// With what a game that is started anew takes up its session.
@@ -32,8 +37,15 @@ pub struct SavedSession {
 pub enum LobbyInput {
     /// Connect and join.
     Join(JoinRequest),
-    /// Ask for the public lobbies.
-    List,
+    /// Ask for public lobbies.
+    Search(Search),
+    /// Ask for something in our lobby.
+    Request {
+        /// The game's number for it.
+        id: u64,
+        /// What, with any number. What enters a lobby or ends the session is not meant.
+        message: Box<ClientMessage>,
+    },
     /// Leave the lobby and end the session; the socket closes.
     Leave,
     /// Hand this to another member.
@@ -105,7 +117,16 @@ pub enum LobbyEvent {
     /// We are put out of the lobby, or it is closed.
     Removed(LeaveReason),
     /// Public lobbies.
-    Lobbies(Vec<LobbySummary>),
+    Lobbies {
+        /// Those that fit, in the order that was asked for.
+        lobbies: Vec<LobbySummary>,
+        /// Whether others come after these.
+        more: bool,
+    },
+    /// The lobby that we are in is another now.
+    Changed(LobbyState),
+    /// Something happened in it, or was answered.
+    News(LobbyNews),
     /// A member joined, in this start of its game.
     MemberJoined(PeerId, u32),
     /// A member is gone.

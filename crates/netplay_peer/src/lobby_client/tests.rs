@@ -1,3 +1,5 @@
+mod requests;
+
 use netplay_protocol::lobby::{LobbyOptions, Member, ResumeToken, Signal};
 
 use super::*;
@@ -34,6 +36,11 @@ fn welcome_with(session: SessionKind, lobby: Option<LobbyState>) -> LobbyInput {
 
 fn lobby() -> LobbyState {
     LobbyState::new(code(), LobbyOptions::public(2), ME, vec![Member::new(ME, 0)])
+}
+
+/// The lobby with another member.
+fn with(member: &Member) -> LobbyState {
+    LobbyState { members: vec![Member::new(ME, 0), member.clone()], ..lobby() }
 }
 
 fn joined(seq: u64, request: u32) -> LobbyInput {
@@ -166,7 +173,9 @@ fn a_dropped_socket_resumes_the_session_and_repeats_no_frame() {
     c.handle(now, welcome(SessionKind::Continued));
     c.handle(now, joined(1, 1));
     let other = PeerId::from_u128(2);
-    c.handle(now, frame(2, ServerMessage::MemberJoined { member: Member::new(other, 2) }));
+    let other_member = Member::new(other, 2);
+    let member = other_member.clone();
+    c.handle(now, frame(2, ServerMessage::MemberJoined { member }));
     let outputs = drain(&mut c);
     let events: Vec<_> =
         outputs.into_iter().filter(|o| matches!(o, LobbyOutput::Event(_))).collect();
@@ -175,6 +184,7 @@ fn a_dropped_socket_resumes_the_session_and_repeats_no_frame() {
         [
             LobbyOutput::Event(LobbyEvent::Online { me: ME }),
             LobbyOutput::Event(saved("t")),
+            LobbyOutput::Event(LobbyEvent::Changed(with(&other_member))),
             LobbyOutput::Event(LobbyEvent::MemberJoined(other, 2))
         ]
     );
@@ -338,9 +348,11 @@ fn a_server_started_anew_that_knows_the_lobby_is_no_news_for_the_match() {
     assert_eq!(sent(&outputs), []);
     // Its frames count from 1 again.
     let other = PeerId::from_u128(2);
-    c.handle(now, frame(1, ServerMessage::MemberJoined { member: Member::new(other, 0) }));
+    let member = Member::new(other, 0);
+    let changed = LobbyOutput::Event(LobbyEvent::Changed(with(&member)));
+    c.handle(now, frame(1, ServerMessage::MemberJoined { member }));
     let joined = LobbyOutput::Event(LobbyEvent::MemberJoined(other, 0));
-    assert_eq!(drain(&mut c), [joined]);
+    assert_eq!(drain(&mut c), [changed, joined]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
 use crate::PROTOCOL_VERSION;
 use crate::ids::{BuildId, GameId, LobbyCode, PeerId};
 use crate::limits::{
-    CHAT_MAX, COUNTDOWN_MAX, DATA_KEYS_MAX, LOBBY_MEMBERS_MAX, LOBBY_MESSAGE_MAX,
+    CHAT_MAX, COUNTDOWN_MAX, DATA_KEYS_MAX, LOBBY_MEMBERS_MAX, LOBBY_MESSAGE_MAX, LOGIN_MAX,
     MEMBER_DATA_KEYS_MAX, READY_CHECK_MAX, RESERVATION_MAX,
 };
 
@@ -30,6 +30,16 @@ pub struct InviteToken(pub String);
 #[serde(transparent)]
 pub struct Password(pub String);
 
+/// What the server has signed for one player to come in with, once. Never logged.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JoinTicket(pub String);
+
+/// A JSON Web Token (RFC 7519) in its compact form, of an issuer that who runs the server trusts. Never logged.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Jwt(pub String);
+
 macro_rules! secret {
     ($($name:ident)*) => {$(
         impl core::fmt::Debug for $name {
@@ -40,7 +50,24 @@ macro_rules! secret {
     )*};
 }
 
-secret!(ResumeToken InviteToken Password);
+secret!(ResumeToken InviteToken Password JoinTicket Jwt);
+
+/// With which a player shows who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Login {
+    /// By a ticket of this server.
+    Ticket(JoinTicket),
+    /// By a token of somebody whom this server trusts.
+    Jwt(Jwt),
+}
+
+impl Login {
+    fn check(&self) -> Result<(), MessageError> {
+        let (Self::Ticket(JoinTicket(text)) | Self::Jwt(Jwt(text))) = self;
+        range(text.len() <= LOGIN_MAX, "login")
+    }
+}
 
 /// Which session to take up again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +146,9 @@ pub enum ClientMessage {
         /// The session to take up again, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resume: Option<Resume>,
+        /// Who I am, if it is a new session. A session that is taken up has said it before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        login: Option<Login>,
     },
     /// Create a lobby and be its host.
     Create {
@@ -321,10 +351,43 @@ fn range(fits: bool, field: &'static str) -> Result<(), MessageError> {
     if fits { Ok(()) } else { Err(MessageError::Range { field }) }
 }
 
+/// The number in a message, if it has one.
+macro_rules! number {
+    ($message:expr) => {
+        match $message {
+            Self::Create { request, .. }
+            | Self::Join { request, .. }
+            | Self::QuickJoin { request, .. }
+            | Self::Search { request, .. }
+            | Self::Leave { request }
+            | Self::Update { request, .. }
+            | Self::SetData { request, .. }
+            | Self::SetMemberData { request, .. }
+            | Self::Place { request, .. }
+            | Self::ReadyCheck { request, .. }
+            | Self::Countdown { request, .. }
+            | Self::CancelCountdown { request }
+            | Self::SetPlaying { request, .. }
+            | Self::Kick { request, .. }
+            | Self::Unban { request, .. }
+            | Self::Promote { request, .. }
+            | Self::Reserve { request, .. }
+            | Self::Invite { request, .. }
+            | Self::Chat { request, .. } => Some(request),
+            Self::Hello { .. }
+            | Self::Ready { .. }
+            | Self::Signal { .. }
+            | Self::ReportLost { .. }
+            | Self::KeepAlive { .. }
+            | Self::Goodbye => None,
+        }
+    };
+}
+
 impl ClientMessage {
     /// The first message of a player whose build does not matter.
     pub const fn hello(game: GameId, resume: Option<Resume>) -> Self {
-        Self::Hello { protocol: PROTOCOL_VERSION, game, build: None, resume }
+        Self::Hello { protocol: PROTOCOL_VERSION, game, build: None, resume, login: None }
     }
 
     /// A new lobby, and nothing else.
@@ -395,8 +458,8 @@ impl ClientMessage {
                 range(!text.chars().any(|c| c.is_control() && c != '\n'), "text")
             }
             Self::Signal { signal, .. } => signal.check(),
-            Self::Hello { .. }
-            | Self::Leave { .. }
+            Self::Hello { login, .. } => login.as_ref().map_or(Ok(()), Login::check),
+            Self::Leave { .. }
             | Self::Update { .. }
             | Self::Ready { .. }
             | Self::CancelCountdown { .. }
@@ -410,35 +473,18 @@ impl ClientMessage {
         }
     }
 
-    /// The player's number for it, if it has one.
-    pub const fn request(&self) -> Option<u32> {
-        match self {
-            Self::Create { request, .. }
-            | Self::Join { request, .. }
-            | Self::QuickJoin { request, .. }
-            | Self::Search { request, .. }
-            | Self::Leave { request }
-            | Self::Update { request, .. }
-            | Self::SetData { request, .. }
-            | Self::SetMemberData { request, .. }
-            | Self::Place { request, .. }
-            | Self::ReadyCheck { request, .. }
-            | Self::Countdown { request, .. }
-            | Self::CancelCountdown { request }
-            | Self::SetPlaying { request, .. }
-            | Self::Kick { request, .. }
-            | Self::Unban { request, .. }
-            | Self::Promote { request, .. }
-            | Self::Reserve { request, .. }
-            | Self::Invite { request, .. }
-            | Self::Chat { request, .. } => Some(*request),
-            Self::Hello { .. }
-            | Self::Ready { .. }
-            | Self::Signal { .. }
-            | Self::ReportLost { .. }
-            | Self::KeepAlive { .. }
-            | Self::Goodbye => None,
+    /// The same with this number, if it has one.
+    #[must_use]
+    pub fn numbered(mut self, number: u32) -> Self {
+        if let Some(request) = number!(&mut self) {
+            *request = number;
         }
+        self
+    }
+
+    /// The player's number for it, if it has one.
+    pub fn request(&self) -> Option<u32> {
+        number!(self).copied()
     }
 
     /// Writes the message.

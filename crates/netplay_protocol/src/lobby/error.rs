@@ -17,6 +17,12 @@ pub enum ErrorCode {
     /// `hello` must come first, and once.
     #[error("hello must come first, and once")]
     Order,
+    /// The server lets in only who shows who it is, and this does not.
+    #[error("a valid login is needed")]
+    Unauthorized,
+    /// The account has as many sessions as one may have.
+    #[error("the account is in use elsewhere")]
+    AccountInUse,
     /// No lobby has this code.
     #[error("no lobby has this code")]
     NoSuchLobby,
@@ -50,8 +56,8 @@ pub enum ErrorCode {
     /// Only who is invited gets in; the invitation is missing, for another lobby, or too old.
     #[error("an invitation is needed")]
     NotInvited,
-    /// The host has put the player out, and does not want it back.
-    #[error("banned from this lobby")]
+    /// The host has put the player out, and does not want it back; or who runs the server does not.
+    #[error("banned")]
     Banned,
     /// The values have changed more often than the player knew.
     #[error("the values have changed meanwhile")]

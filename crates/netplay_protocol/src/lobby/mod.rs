@@ -8,6 +8,7 @@
 mod client;
 mod data;
 mod error;
+mod replica;
 mod search;
 mod server;
 mod signal;
@@ -16,7 +17,8 @@ mod state;
 use serde::{Deserialize, Serialize};
 
 pub use client::{
-    ClientMessage, CreateWith, InviteToken, JoinWith, Password, Rejoin, Resume, ResumeToken,
+    ClientMessage, CreateWith, InviteToken, JoinTicket, JoinWith, Jwt, Login, Password, Rejoin,
+    Resume, ResumeToken,
 };
 pub use data::{
     Changes, Entry, LobbyData, MemberData, Tier, Value, apply, check_lobby_data, check_member_data,

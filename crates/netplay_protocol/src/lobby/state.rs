@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{LobbyData, MemberData, MessageError, Password};
-use crate::ids::{LobbyCode, PeerId, RoleId};
+use crate::ids::{AccountId, LobbyCode, PeerId, RoleId};
 use crate::limits::{
     LOBBY_MEMBERS_MAX, LOBBY_NAME_MAX, LOBBY_SPECTATORS_MAX, PASSWORD_MAX, TEAMS_MAX,
 };
@@ -90,6 +90,9 @@ pub struct Member {
     pub online: bool,
     /// Which start of its game this is; counts up.
     pub epoch: u32,
+    /// Who it is, if it has shown that to the server.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub account: Option<AccountId>,
     /// Its seat, from 0, which no other member has; `None`: it only watches.
     #[serde(default, skip_serializing_if = "is_default")]
     pub slot: Option<u8>,
@@ -191,7 +194,7 @@ impl Member {
     /// Online, without a seat, and nothing said about it.
     pub fn new(peer: PeerId, epoch: u32) -> Self {
         let (slot, team, role, data) = (None, None, None, MemberData::new());
-        Self { peer, online: true, epoch, slot, team, role, ready: false, data }
+        Self { peer, online: true, epoch, account: None, slot, team, role, ready: false, data }
     }
 }
 

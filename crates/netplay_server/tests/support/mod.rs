@@ -72,6 +72,24 @@ pub async fn open_at(
     Ok(timeout(DEADLINE, client_async(url, stream)).await.expect("in time")?.0)
 }
 
+/// The status and the body of what the admin address answers; a body follows the request's first line.
+pub async fn ask(server: &ServerHandle, request: &str, token: Option<&str>) -> (u16, String) {
+    let mut stream = TcpStream::connect(server.admin_addr().unwrap()).await.unwrap();
+    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let token = token.unwrap_or_default();
+    let (request, body) = request.split_once('\n').unwrap_or((request, ""));
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let length = body.len();
+    let request = format!(
+        "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{token}{kind}Content-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
 /// What plain HTTP answers, head and body.
 pub async fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -112,6 +130,21 @@ impl Client {
         assert_eq!(frame.seq, 0);
         (client.me, client.token) = (peer, token);
         (client, session != SessionKind::New)
+    }
+
+    /// Says this hello. If it is refused, gives how the socket is closed.
+    pub async fn log_in(
+        socket: WebSocketStream<TcpStream>,
+        hello: &ClientMessage,
+    ) -> Result<Self, Ended> {
+        let (me, token) = (PeerId::from_u128(0), ResumeToken(String::new()));
+        let mut client = Self { socket, me, token, seen: 0 };
+        client.say(hello).await;
+        let ServerMessage::Welcome { peer, token, .. } = client.frame().await.message else {
+            return Err(ended(&mut client.socket).await);
+        };
+        (client.me, client.token) = (peer, token);
+        Ok(client)
     }
 
     /// Drops the socket without a word, and gives what a resume needs.

@@ -89,14 +89,8 @@ impl Network {
         if config.media {
             link.hello.carriers |= carriers::RTP;
         }
-        let (mut session, core) = session_core::session(
-            link,
-            config.resume.clone(),
-            url.clone(),
-            seed,
-            wake.clone(),
-            time.clone(),
-        );
+        let (mut session, core) =
+            session_core::session(link, config, url.clone(), seed, wake.clone(), time.clone());
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
         let task = SessionTask::new(core, url, config, wake, time);

@@ -361,7 +361,7 @@ fn builds_are_apart_and_a_code_of_another_says_which() {
     let build = BuildId::new("2").unwrap();
     node.connect(2);
     let (protocol, build, resume) = (PROTOCOL_VERSION, Some(build), None);
-    node.say(2, ClientMessage::Hello { protocol, game, build, resume });
+    node.say(2, ClientMessage::Hello { protocol, game, build, resume, login: None });
     node.welcomed(2);
     let lobby = node.create(1, options(2));
     assert!(node.list(2).is_empty());

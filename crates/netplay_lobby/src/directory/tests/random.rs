@@ -9,11 +9,11 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use netplay_protocol::lobby::{
-    ClientMessage, Entry, InviteToken, JoinWith, LobbyOptions, LobbyState, MessageError,
+    ClientMessage, Entry, InviteToken, JoinWith, LobbyOptions, LobbyState, Member, MessageError,
     OptionsChange, Password, PlaceChange, Rejoin, Resume, ServerFrame, ServerMessage, SessionKind,
-    Tier, Value, Visibility, apply,
+    Tier, Value, Visibility,
 };
-use netplay_protocol::{DataKey, GameId, LobbyCode, Now, PeerId};
+use netplay_protocol::{DataKey, GameId, LobbyCode, Now};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -81,70 +81,33 @@ impl Client {
             self.invite = Some(invite);
             return;
         }
-        let me = self.session.as_ref().map(|session| session.peer);
+        let me = self.session.as_ref().expect("after a welcome").peer;
         if let Some(lobby) = &mut self.lobby {
-            apply_to(lobby, me, message);
+            check_told(lobby, &message);
+            lobby.apply(me, &message);
         }
     }
 }
 
-/// What a lobby is after this event.
-fn apply_to(lobby: &mut LobbyState, me: Option<PeerId>, message: ServerMessage) {
-    let place = |lobby: &LobbyState, peer| {
-        let place = lobby.members.iter().position(|member| member.peer == peer);
-        place.expect("events are about members")
-    };
+/// What the server promises of what it tells.
+fn check_told(lobby: &LobbyState, message: &ServerMessage) {
     match message {
-        ServerMessage::MemberJoined { member } => lobby.members.push(member),
-        ServerMessage::MemberChanged { member } => {
-            let place = place(lobby, member.peer);
-            lobby.members[place] = member;
-        }
-        ServerMessage::MemberLeft { peer, .. } => {
-            lobby.members.retain(|member| member.peer != peer);
-        }
-        ServerMessage::MemberOffline { peer } => {
-            let place = place(lobby, peer);
-            lobby.members[place].online = false;
-        }
         ServerMessage::MemberOnline { peer, epoch } => {
-            let place = place(lobby, peer);
-            let member = &mut lobby.members[place];
-            assert!(epoch >= member.epoch, "epochs count up");
-            (member.online, member.epoch) = (true, epoch);
+            let member = lobby.member(*peer).expect("events are about members");
+            assert!(*epoch >= member.epoch, "epochs count up");
         }
-        ServerMessage::HostChanged { host, term } => {
-            assert!(term > lobby.term, "terms count up");
-            (lobby.host, lobby.term) = (host, term);
-            if me != Some(host) {
-                lobby.data.retain(|_, entry| entry.tier != Tier::Host);
-            }
+        ServerMessage::MemberChanged { member: Member { peer, .. } }
+        | ServerMessage::MemberOffline { peer }
+        | ServerMessage::MemberReady { peer, .. } => {
+            assert!(lobby.member(*peer).is_some(), "events are about members");
         }
-        ServerMessage::OptionsChanged { options, password } => {
-            (lobby.options, lobby.password) = (options, password);
-        }
-        ServerMessage::DataChanged { revision, changes } => {
-            lobby.revision = revision;
-            apply(&mut lobby.data, &changes);
-        }
-        ServerMessage::MemberReady { peer, ready } => {
-            let place = place(lobby, peer);
-            lobby.members[place].ready = ready;
-        }
-        ServerMessage::ReadyCheckBegins { .. } => {
-            lobby.ready_check_ms = Some(0);
-            lobby.members.iter_mut().for_each(|member| member.ready = false);
-        }
+        ServerMessage::HostChanged { term, .. } => assert!(*term > lobby.term, "terms count up"),
         ServerMessage::ReadyCheckEnds { passed, missing } => {
-            assert_eq!(passed, missing.is_empty());
-            assert!(lobby.ready_check_ms.take().is_some(), "it had begun");
+            assert_eq!(*passed, missing.is_empty());
+            assert!(lobby.ready_check_ms.is_some(), "it had begun");
         }
-        ServerMessage::CountdownBegins { .. } => lobby.countdown_ms = Some(0),
         ServerMessage::CountdownCancelled => {
-            assert!(lobby.countdown_ms.take().is_some(), "it had begun");
-        }
-        ServerMessage::Playing { playing } => {
-            (lobby.playing, lobby.countdown_ms) = (playing, None);
+            assert!(lobby.countdown_ms.is_some(), "it had begun");
         }
         _ => {}
     }

@@ -40,7 +40,10 @@ fn another_version_is_refused_by_name() {
     let mut node = Node::new();
     node.connect(1);
     let game = GameId::new("game").unwrap();
-    node.say(1, ClientMessage::Hello { protocol: 999, game, build: None, resume: None });
+    node.say(
+        1,
+        ClientMessage::Hello { protocol: 999, game, build: None, resume: None, login: None },
+    );
     let frames = node.take_frames(1);
     let ServerMessage::Error { code: ErrorCode::Version, text, .. } = &frames[0].message else {
         panic!("{frames:?}");
