@@ -150,6 +150,12 @@ text_id!(
     RoleId,
     "a role"
 );
+text_id!(
+    /// Which room of a server that speaks matchbox's protocol. Such a server takes other names too; these
+    /// are the ones that look the same in a URL.
+    RoomId,
+    "the name of a room"
+);
 
 /// Who somebody is beyond one session, as who runs the server names its players: the subject of a JWT, or
 /// what a join ticket was made for. Any text without control characters.
@@ -206,6 +212,15 @@ impl LobbyCode {
 
     /// What a symbol can be.
     pub const ALPHABET: &'static [u8; 30] = b"23456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+    /// What a room has that is not on a lobby server: a code by which nobody joins. It is shown as dashes,
+    /// and no text reads as it.
+    pub const NONE: Self = Self([b'-'; Self::LEN]);
+
+    /// Whether it is [`Self::NONE`].
+    pub fn is_none(self) -> bool {
+        self == Self::NONE
+    }
 
     /// Makes a code from a random number; equal numbers give equal codes.
     pub fn from_random(mut random: u64) -> Self {
@@ -292,6 +307,14 @@ mod tests {
         for wrong in ["", "ABCD", "ABCD-EFG0", "ABCD-EFGHJ", "ABCD EFGH", "ÄBCD-EFGH"] {
             assert_eq!(wrong.parse::<LobbyCode>(), Err(InvalidId::Code(wrong.into())));
         }
+    }
+
+    #[test]
+    fn no_text_is_the_code_of_a_room_without_one() {
+        assert!(LobbyCode::NONE.is_none() && !LobbyCode::from_random(7).is_none());
+        let shown = LobbyCode::NONE.to_string();
+        assert_eq!(shown, "---------");
+        assert!(shown.parse::<LobbyCode>().is_err());
     }
 
     #[test]

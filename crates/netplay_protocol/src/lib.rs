@@ -12,6 +12,7 @@
 //! | [`control`] | channel 0: the handshake, credit, goodbye |
 //! | [`schema`] | the registered messages of a game, their hash and their differences |
 //! | [`codec`] | how a game's own types become bytes |
+//! | [`address`] | where a server's WebSockets are |
 //! | [`lobby`] | JSON between a player and the lobby server |
 //! | [`matchbox`] | JSON between a `matchbox_socket` player and the same server |
 //!
@@ -21,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod block;
 pub mod codec;
 pub mod control;
@@ -36,7 +38,8 @@ pub mod schema;
 pub mod stream;
 pub mod time;
 
-pub use ids::{AccountId, BuildId, DataKey, GameId, LobbyCode, PeerId, RoleId};
+pub use address::{InvalidAddress, ServerAddress};
+pub use ids::{AccountId, BuildId, DataKey, GameId, LobbyCode, PeerId, RoleId, RoomId};
 pub use lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use time::{MeshTime, Now};
 

@@ -8,12 +8,46 @@
 //! Guaranteed: the `data` of a signal leaves as the text that came, to the byte. Not guaranteed: that
 //! it means anything; only that it is JSON.
 
+use core::num::NonZeroU8;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::ids::PeerId;
-use crate::limits::LOBBY_MESSAGE_MAX;
-use crate::lobby::{MessageError, parse, render};
+use crate::ids::{PeerId, RoomId};
+use crate::limits::{LOBBY_MEMBERS_MAX, LOBBY_MESSAGE_MAX};
+use crate::lobby::{MessageError, Signal, parse, render};
+
+/// A room, as a player asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Its name. Rooms with the same name and another `next` are different rooms.
+    pub name: RoomId,
+    /// So many who come one after the other are a group of their own; `None`: all who come meet.
+    pub next: Option<NonZeroU8>,
+}
+
+impl Room {
+    /// All who come meet.
+    pub const fn new(name: RoomId) -> Self {
+        Self { name, next: None }
+    }
+
+    /// So many who come one after the other are a group, brought into the range from 1 to
+    /// [`LOBBY_MEMBERS_MAX`]. Not every server knows groups: the one that is made of matchbox's library as it
+    /// stands does not.
+    #[must_use]
+    pub fn next(self, players: u8) -> Self {
+        Self { next: NonZeroU8::new(players.clamp(1, LOBBY_MEMBERS_MAX)), ..self }
+    }
+
+    /// The path and the query of its URL.
+    pub fn path(&self) -> String {
+        match self.next {
+            Some(next) => format!("/{}?next={next}", self.name),
+            None => format!("/{}", self.name),
+        }
+    }
+}
 
 /// What one player tells another: any JSON, which the server does not look into.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +58,21 @@ impl Data {
     /// The JSON text.
     pub fn as_json(&self) -> &str {
         self.0.get()
+    }
+
+    /// What one of our own players tells another in such a room.
+    pub fn of(signal: &Signal) -> Self {
+        Self(RawValue::from_string(render(signal)).expect("what was rendered as JSON is JSON"))
+    }
+
+    /// Reads what [`Self::of`] wrote.
+    ///
+    /// # Errors
+    /// [`MessageError`]: it is somebody else's, or a field is out of its range.
+    pub fn signal(&self) -> Result<Signal, MessageError> {
+        let signal: Signal = parse(self.as_json(), LOBBY_MESSAGE_MAX)?;
+        signal.check()?;
+        Ok(signal)
     }
 }
 
@@ -103,7 +152,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::LOBBY_MESSAGE_MAX;
+    use crate::limits::SDP_MAX;
+    use crate::lobby::SignalBody;
 
     const P: &str = "00000000-0000-4000-8000-000000000007";
 
@@ -161,6 +211,22 @@ mod tests {
             let event = Event::Signal { sender: peer(), data }.to_json();
             assert!(event.ends_with(&format!(r#""data":{json}}}}}"#)), "{event}");
         }
+    }
+
+    #[test]
+    fn our_own_signals_are_data_and_those_of_others_are_not_ours() {
+        let signal = Signal { attempt: 2, body: SignalBody::Offer { sdp: "v=0\r\n".into() } };
+        let sent = Request::Signal { receiver: peer(), data: Data::of(&signal) }.to_json();
+        let Ok(Request::Signal { data, .. }) = Request::from_json(&sent) else { panic!("{sent}") };
+        assert_eq!(data.signal(), Ok(signal));
+        assert!(matches!(data_of_others().signal(), Err(MessageError::Json(_))));
+        let sdp = "x".repeat(SDP_MAX + 1);
+        let large = Signal { attempt: 1, body: SignalBody::Answer { sdp } };
+        assert_eq!(Data::of(&large).signal(), Err(MessageError::Range { field: "sdp" }));
+    }
+
+    fn data_of_others() -> Data {
+        data(r#"{"Offer":"v=0\r\n"}"#)
     }
 
     #[test]

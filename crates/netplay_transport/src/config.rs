@@ -8,7 +8,9 @@ use netplay_protocol::codec::{Bincode, Codec};
 use netplay_protocol::control::{Hello, LinkPoint, carriers, lane_entries};
 use netplay_protocol::lobby::Login;
 use netplay_protocol::schema::Schema;
-use netplay_protocol::{BuildId, GameId, LaneTable, PROTOCOL_VERSION, lobby};
+use netplay_protocol::{
+    BuildId, GameId, InvalidAddress, LaneTable, PROTOCOL_VERSION, ServerAddress,
+};
 
 use crate::clock::ClockError;
 use crate::conditioner::LinkConditioner;
@@ -122,68 +124,9 @@ impl SessionConfig {
         }
     }
 
-    /// The WebSocket's full URL.
-    pub(crate) fn socket_url(&self) -> Result<String, OpenError> {
-        let url = self.server.trim();
-        let wrong = |why: &str| OpenError::Url { url: url.to_owned(), why: why.to_owned() };
-        let rest = match url.split_once("://") {
-            Some(("ws", rest)) => rest,
-            Some(("wss", _)) => {
-                return Err(wrong("wss needs TLS, which this version does not have yet"));
-            }
-            Some(_) => return Err(wrong("the scheme has to be ws")),
-            None => return Err(wrong("it does not begin with ws://")),
-        };
-        let authority = rest.trim_end_matches('/');
-        if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
-            return Err(wrong("host and port only, no path"));
-        }
-        if authority.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(wrong("it holds a space"));
-        }
-        let port = authority.rsplit_once(':').map(|(_, port)| port);
-        match port.filter(|_| !authority.ends_with(']')) {
-            Some(port) if port.parse::<u16>().is_err() => Err(wrong("the port is no number")),
-            Some(_) => Ok(format!("ws://{authority}{}", lobby::PATH)),
-            None => Ok(format!("ws://{authority}:3536{}", lobby::PATH)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn url(server: &str) -> Result<String, OpenError> {
-        let game = GameId::new("g").unwrap();
-        let build = BuildId::new("1").unwrap();
-        let mut config = SessionConfig::new(game, build, Schema::default());
-        config.server = server.into();
-        config.socket_url()
-    }
-
-    #[test]
-    fn server_addresses_get_the_default_port_and_the_path() {
-        assert_eq!(url("ws://10.0.0.1:80").unwrap(), "ws://10.0.0.1:80/netplay/v1");
-        assert_eq!(url("ws://host/").unwrap(), "ws://host:3536/netplay/v1");
-        assert_eq!(url(" ws://[::1] ").unwrap(), "ws://[::1]:3536/netplay/v1");
-        assert_eq!(url("ws://[::1]:9").unwrap(), "ws://[::1]:9/netplay/v1");
-    }
-
-    #[test]
-    fn what_is_no_server_address_is_refused_with_a_reason() {
-        for wrong in [
-            "",
-            "host:1",
-            "http://host",
-            "wss://host",
-            "ws://",
-            "ws://host/x",
-            "ws://h:x",
-            "ws://a b",
-        ] {
-            let error = url(wrong).unwrap_err();
-            assert!(error.to_string().contains("ws://192.168.1.20:3536"), "{error}");
-        }
+    /// Where the server is.
+    pub(crate) fn address(&self) -> Result<ServerAddress, OpenError> {
+        let wrong = |InvalidAddress { url, why }| OpenError::Url { url, why: why.to_owned() };
+        self.server.parse().map_err(wrong)
     }
 }

@@ -90,7 +90,7 @@ impl MemoryNetwork {
     /// # Errors
     /// As [`crate::Network::open`].
     pub fn open(&self, config: &SessionConfig) -> Result<Session, OpenError> {
-        config.socket_url()?;
+        config.address()?;
         let mut world = self.world();
         let id = world.next_node;
         world.next_node += 1;

@@ -81,7 +81,7 @@ impl Network {
     /// [`OpenError::Url`] if the server's address is malformed. A server that is not there is no
     /// error here: the session tries until it is dropped, and says so by events.
     pub fn open(&self, config: &SessionConfig) -> Result<Session, OpenError> {
-        let url = config.socket_url()?;
+        let server = config.address()?;
         let wake = Arc::new(Notify::new());
         let seed = rand_seed();
         let time = SessionTime::real(config.clock_error);
@@ -90,10 +90,10 @@ impl Network {
             link.hello.carriers |= carriers::RTP;
         }
         let (mut session, core) =
-            session_core::session(link, config, url.clone(), seed, wake.clone(), time.clone());
+            session_core::session(link, config, server.to_string(), seed, wake.clone(), time.clone());
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
-        let task = SessionTask::new(core, url, config, wake, time);
+        let task = SessionTask::new(core, server, config, wake, time);
         self.inner.handle.spawn(async move {
             task.run(stop).await;
             drop(running);

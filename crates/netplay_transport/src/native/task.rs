@@ -10,7 +10,7 @@ use bytes::Bytes;
 use netplay_peer::link::Packet;
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent, Phase};
 use netplay_peer::{MeshInput, MeshOutput};
-use netplay_protocol::{Now, PeerId};
+use netplay_protocol::{Now, PeerId, ServerAddress};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
@@ -98,7 +98,7 @@ struct Connection {
 pub(super) struct SessionTask {
     core: SessionCore,
     time: SessionTime,
-    url: String,
+    server: ServerAddress,
     addresses: Addresses,
     wake: Arc<Notify>,
     inbox: mpsc::Sender<Inbox>,
@@ -115,7 +115,7 @@ pub(super) struct SessionTask {
 impl SessionTask {
     pub(super) fn new(
         core: SessionCore,
-        url: String,
+        server: ServerAddress,
         config: &SessionConfig,
         wake: Arc<Notify>,
         time: SessionTime,
@@ -124,7 +124,7 @@ impl SessionTask {
         Self {
             core,
             time,
-            url,
+            server,
             addresses: config.addresses,
             wake,
             inbox,
@@ -311,7 +311,8 @@ impl SessionTask {
         self.generation += 1;
         let (outgoing, queue) = mpsc::channel(socket::OUTGOING);
         self.socket = Some(outgoing);
-        let run = socket::run(self.url.clone(), self.generation, queue, self.inbox.clone());
+        let run =
+            socket::run(self.server.lobbies(), self.generation, queue, self.inbox.clone());
         self.tasks.spawn(run);
     }
 

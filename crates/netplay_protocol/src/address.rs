@@ -1,0 +1,116 @@
+//! Where a server is, as players write it, and the URLs of its WebSockets.
+
+use core::fmt;
+use core::str::FromStr;
+
+use thiserror::Error;
+
+use crate::lobby;
+use crate::matchbox::Room;
+
+/// The port of a lobby server, and of a matchbox server, when none is given.
+const DEFAULT_PORT: u16 = 3536;
+
+/// The address of a server, `ws://HOST[:PORT]`; port 3536 if none is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// Host and port.
+    authority: String,
+}
+
+/// What is no address of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{url:?} is no server address: {why}; it looks like ws://192.168.1.20:3536")]
+pub struct InvalidAddress {
+    /// What was given.
+    pub url: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl ServerAddress {
+    /// The URL of the lobbies' WebSocket.
+    pub fn lobbies(&self) -> String {
+        format!("{self}{}", lobby::PATH)
+    }
+
+    /// The URL of a room's WebSocket, if it is a server that speaks matchbox's protocol.
+    pub fn room(&self, room: &Room) -> String {
+        format!("{self}{}", room.path())
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ws://{}", self.authority)
+    }
+}
+
+impl FromStr for ServerAddress {
+    type Err = InvalidAddress;
+
+    /// Reads an address as a player types it: spaces around it and a slash at its end do not matter.
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let url = text.trim();
+        let wrong = |why| InvalidAddress { url: url.to_owned(), why };
+        let rest = match url.split_once("://") {
+            Some(("ws", rest)) => rest,
+            Some(("wss", _)) => {
+                return Err(wrong("wss needs TLS, which this version does not have yet"));
+            }
+            Some(_) => return Err(wrong("the scheme has to be ws")),
+            None => return Err(wrong("it does not begin with ws://")),
+        };
+        let authority = rest.trim_end_matches('/');
+        if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
+            return Err(wrong("host and port only, no path"));
+        }
+        if authority.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(wrong("it holds a space"));
+        }
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        let authority = match port.filter(|_| !authority.ends_with(']')) {
+            Some(port) if port.parse::<u16>().is_err() => {
+                return Err(wrong("the port is no number"));
+            }
+            Some(_) => authority.to_owned(),
+            None => format!("{authority}:{DEFAULT_PORT}"),
+        };
+        Ok(Self { authority })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::RoomId;
+
+    fn lobbies(text: &str) -> String {
+        text.parse::<ServerAddress>().unwrap().lobbies()
+    }
+
+    #[test]
+    fn addresses_get_the_default_port_and_the_path() {
+        assert_eq!(lobbies("ws://10.0.0.1:80"), "ws://10.0.0.1:80/netplay/v1");
+        assert_eq!(lobbies("ws://host/"), "ws://host:3536/netplay/v1");
+        assert_eq!(lobbies(" ws://[::1] "), "ws://[::1]:3536/netplay/v1");
+        assert_eq!(lobbies("ws://[::1]:9"), "ws://[::1]:9/netplay/v1");
+    }
+
+    #[test]
+    fn rooms_are_one_segment_and_say_how_many_make_a_group() {
+        let server: ServerAddress = "ws://host".parse().unwrap();
+        let room = Room::new(RoomId::new("my_game").unwrap());
+        assert_eq!(server.room(&room), "ws://host:3536/my_game");
+        assert_eq!(server.room(&room.next(2)), "ws://host:3536/my_game?next=2");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_a_reason() {
+        let wrong = ["", "host:1", "http://host", "wss://host", "ws://", "ws://host/x", "ws://h:x"];
+        for wrong in wrong.into_iter().chain(["ws://a b", "ws://a@b", "ws://h:70000"]) {
+            let error = wrong.parse::<ServerAddress>().unwrap_err();
+            assert!(error.to_string().contains("ws://192.168.1.20:3536"), "{error}");
+        }
+    }
+}
