@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backoff;
 pub mod lanes;
 pub mod link;
 pub mod lobby_client;

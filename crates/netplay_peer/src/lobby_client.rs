@@ -19,8 +19,8 @@ use netplay_protocol::lobby::{
     ServerMessage, SessionKind,
 };
 use netplay_protocol::{BuildId, GameId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+
+use crate::backoff::{BACKOFF_MAX, Backoff};
 
 pub use io::{JoinRequest, LobbyEvent, LobbyInput, LobbyOutput, SavedSession};
 pub use requests::{LobbyNews, Refused};
@@ -29,15 +29,6 @@ use requests::Pending;
 
 /// From opening the socket to the server's welcome.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The first pause is anything up to this: players whose server has died spread their first wave over it,
-/// and one whose own socket has died is back within a second if the server is less than 80 ms away. (If a
-/// link is silent too, there is no pause; see [`LobbyInput::Doubt`].)
-const FIRST_SPREAD: Duration = Duration::from_millis(750);
-/// What each later pause is a multiple of: doubles with each failure up to the cap.
-const BACKOFF: Duration = Duration::from_millis(250);
-/// Longest pause, half as much again at most: after a restart of the server everybody is back within
-/// 7.5 s, and twenty thousand players do not come all at once.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Frames after which we say what we have seen, so that the server can forget them.
 const SEEN_EVERY: u64 = 16;
 /// Keep-alives in a row without a word from the server, after which the socket is given up. Counted
@@ -77,12 +68,11 @@ pub struct LobbyClient {
     game: GameId,
     build: Option<BuildId>,
     login: Option<Login>,
-    rng: ChaCha8Rng,
+    backoff: Backoff,
     state: State,
     place: Place,
     session: Option<Resume>,
     announced: u64,
-    failures: u32,
     requests: u32,
     search_wanted: Option<Search>,
     pending: Pending,
@@ -100,12 +90,11 @@ impl LobbyClient {
             game,
             build,
             login: None,
-            rng: ChaCha8Rng::seed_from_u64(seed),
+            backoff: Backoff::new(seed),
             state: State::Idle,
             place: Place::None,
             session: None,
             announced: 0,
-            failures: 0,
             requests: 0,
             search_wanted: None,
             pending: Pending::default(),
@@ -124,6 +113,11 @@ impl LobbyClient {
     pub fn resume(&mut self, saved: SavedSession) {
         let SavedSession { peer, token } = saved;
         self.session = Some(Resume { peer, token, seen: 0, restart: true });
+    }
+
+    /// Whether nothing is wanted of the server, and there is no socket.
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
     }
 
     /// Whether the server has a session for us now.
@@ -243,7 +237,7 @@ impl LobbyClient {
         self.lobby = None;
         self.drop_requests();
         self.unsent.clear();
-        self.failures = 0;
+        self.backoff.reset();
     }
 
     fn opened(&mut self) {
@@ -264,15 +258,7 @@ impl LobbyClient {
         if matches!(self.state, State::Idle | State::Pausing { .. }) {
             return;
         }
-        let share = f64::from(self.rng.next_u32()) / 4_294_967_296.0;
-        let retry_in = if self.failures == 0 {
-            FIRST_SPREAD.mul_f64(share)
-        } else {
-            // Half to one-and-a-half of the exponential pause, so that many players spread out.
-            let pause = (BACKOFF * 2_u32.saturating_pow(self.failures.min(10))).min(BACKOFF_MAX);
-            pause / 2 + pause.mul_f64(share)
-        };
-        self.failures = self.failures.saturating_add(1);
+        let retry_in = self.backoff.next_pause();
         self.state = State::Pausing { until: now + retry_in };
         self.event(LobbyEvent::Offline { why, retry_in });
     }
@@ -414,7 +400,7 @@ impl LobbyClient {
         kind: SessionKind,
         lobby: Option<LobbyState>,
     ) {
-        self.failures = 0;
+        self.backoff.reset();
         let seen = match kind {
             SessionKind::Continued => self.session.as_ref().map_or(0, |session| session.seen),
             SessionKind::New | SessionKind::Restored => 0,

@@ -3,6 +3,7 @@ mod requests;
 use netplay_protocol::lobby::{LobbyOptions, Member, ResumeToken, Signal};
 
 use super::*;
+use crate::backoff::{BACKOFF, FIRST_SPREAD};
 
 const ME: PeerId = PeerId::from_u128(1);
 
