@@ -21,8 +21,10 @@ pub mod lanes;
 pub mod link;
 pub mod lobby_client;
 pub mod mesh;
+pub mod room_client;
 mod spare;
 
 pub use link::{CloseReason, InterruptReason, Link, LinkConfig};
 pub use lobby_client::{JoinRequest, LobbyClient, LobbyNews, Refused, SavedSession};
 pub use mesh::{Mesh, MeshEvent, MeshInput, MeshOutput};
+pub use room_client::RoomClient;

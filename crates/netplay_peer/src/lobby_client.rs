@@ -142,6 +142,10 @@ impl LobbyClient {
     /// Takes one input; then drain [`Self::poll_output`].
     pub fn handle(&mut self, now: Now, input: LobbyInput) {
         match input {
+            LobbyInput::Join(JoinRequest::Room(_)) => {
+                let text = "a room is on another server: open another session for it".to_owned();
+                self.event(LobbyEvent::JoinRefused { code: ErrorCode::AlreadyInLobby, text });
+            }
             LobbyInput::Join(request) => {
                 self.place = Place::Wanted { request, asked: None };
                 self.wake(now);
@@ -154,6 +158,8 @@ impl LobbyClient {
             LobbyInput::Leave => self.leave(),
             LobbyInput::Signal { to, signal } => self.say(ClientMessage::Signal { to, signal }),
             LobbyInput::ReportLost(peer) => self.say(ClientMessage::ReportLost { peer }),
+            // The server asks for losses only.
+            LobbyInput::Linked { .. } => {}
             LobbyInput::SocketOpened => self.opened(),
             LobbyInput::SocketText(text) => self.text(now, &text),
             LobbyInput::SocketClosed(why) => self.closed(now, why),
@@ -215,6 +221,8 @@ impl LobbyClient {
                 JoinRequest::Code(code) => ClientMessage::join(number, code),
                 JoinRequest::Quick(options) => ClientMessage::quick_join(number, options),
                 JoinRequest::Ask(message) => message.numbered(number),
+                // Never wanted; see `handle`.
+                JoinRequest::Room(_) => return,
             };
             self.send(&message);
         }

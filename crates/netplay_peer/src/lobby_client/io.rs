@@ -6,11 +6,12 @@ use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, ResumeToken,
     Search, Signal,
 };
+use netplay_protocol::matchbox::Room;
 use netplay_protocol::{LobbyCode, PeerId};
 
 use super::requests::LobbyNews;
 
-/// Which lobby a player wants to be in.
+/// Where a player wants to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinRequest {
     /// A new one.
@@ -21,6 +22,9 @@ pub enum JoinRequest {
     Quick(LobbyOptions),
     /// With everything that the others leave out: `create`, `join` or `quick_join`, with any number.
     Ask(Box<ClientMessage>),
+    /// No lobby, but a room on a server that speaks matchbox's protocol; see
+    /// [`room_client`](crate::room_client) for what it cannot do.
+    Room(Room),
 }
 
 /// With what a game that is started anew takes up its session.
@@ -57,6 +61,13 @@ pub enum LobbyInput {
     },
     /// Tell the server that our link to a member is lost.
     ReportLost(PeerId),
+    /// Our link to a member is established, or not any more.
+    Linked {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        linked: bool,
+    },
     /// The socket is open.
     SocketOpened,
     /// A text frame arrived.
@@ -96,7 +107,8 @@ pub enum LobbyEvent {
     Offline {
         /// Why, for people.
         why: String,
-        /// When we try again, from now.
+        /// When we try again, from now. [`Duration::MAX`]: not while links live; see
+        /// [`room_client`](crate::room_client).
         retry_in: Duration,
     },
     /// We are in a lobby.
