@@ -1,7 +1,7 @@
 //! One player's view of the network, as pure state machines.
 //!
 //! [`Mesh`] is the whole of it: a [`lobby_client::LobbyClient`] that keeps the WebSocket to the lobby
-//! server up, and one [`link::Link`] per other member that negotiates a connection, exchanges the
+//! server up (or a [`room_client::RoomClient`] for a room of a matchbox server), and one [`link::Link`] per other member that negotiates a connection, exchanges the
 //! handshake, numbers and acknowledges datagrams, and notices when the other side is gone. What rides
 //! in the datagrams is the business of [`lanes::Lanes`].
 //!
@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod introducer;
 pub mod lanes;
 pub mod link;
 pub mod lobby_client;
@@ -24,6 +25,7 @@ pub mod mesh;
 pub mod room_client;
 mod spare;
 
+pub use introducer::SocketTarget;
 pub use link::{CloseReason, InterruptReason, Link, LinkConfig};
 pub use lobby_client::{JoinRequest, LobbyClient, LobbyNews, Refused, SavedSession};
 pub use mesh::{Mesh, MeshEvent, MeshInput, MeshOutput};

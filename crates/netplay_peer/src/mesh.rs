@@ -1,6 +1,6 @@
 //! One player: the lobby connection and a link to every other member.
 //!
-//! The lobby introduces; links connect. When the lobby server is lost, links live on. When a link is
+//! The lobby introduces, or a room of a matchbox server ([`crate::room_client`]), with the same events; links connect. When the lobby server is lost, links live on. When a link is
 //! lost, the server is told, so that the seat of a killed player becomes free at once.
 //!
 //! | lobby says | the mesh does |
@@ -24,13 +24,12 @@ use netplay_protocol::{Now, PeerId};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::introducer::{Introducer, SocketTarget};
 use crate::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
 use crate::link::{
     ClockSample, CloseReason, Link, LinkConfig, LinkEvent, LinkInput, LinkOutput, Packet, Previous,
 };
-use crate::lobby_client::{
-    JoinRequest, LobbyClient, LobbyEvent, LobbyInput, LobbyOutput, SavedSession,
-};
+use crate::lobby_client::{JoinRequest, LobbyEvent, LobbyInput, LobbyOutput, SavedSession};
 
 /// What can happen.
 #[derive(Debug)]
@@ -91,7 +90,7 @@ pub enum MeshInput {
 #[derive(Debug, PartialEq, Eq)]
 pub enum MeshOutput {
     /// Open a socket to the server.
-    OpenSocket,
+    OpenSocket(SocketTarget),
     /// Send a text frame on it.
     SendText(String),
     /// Close it, after what was sent.
@@ -200,7 +199,7 @@ impl Again {
 #[derive(Debug)]
 pub struct Mesh {
     link_config: LinkConfig,
-    lobby: LobbyClient,
+    introducer: Introducer,
     me: Option<PeerId>,
     members: BTreeMap<PeerId, Member>,
     /// Numbers of links.
@@ -215,9 +214,9 @@ impl Mesh {
     /// players.
     pub fn new(link_config: LinkConfig, seed: u64) -> Self {
         Self {
-            lobby: LobbyClient::new(
+            introducer: Introducer::new(
                 link_config.hello.game.clone(),
-                Some(link_config.hello.build.clone()),
+                link_config.hello.build.clone(),
                 seed,
             ),
             link_config,
@@ -229,14 +228,15 @@ impl Mesh {
         }
     }
 
-    /// Shows the lobby server who we are; see [`LobbyClient::log_in`].
+    /// Shows the lobby server who we are; see [`LobbyClient::log_in`](crate::LobbyClient::log_in).
     pub fn log_in(&mut self, login: Login) {
-        self.lobby.log_in(login);
+        self.introducer.log_in(login);
     }
 
-    /// Takes up this session when it connects first; see [`LobbyClient::resume`].
+    /// Takes up this session when it connects first; see
+    /// [`LobbyClient::resume`](crate::LobbyClient::resume).
     pub fn resume(&mut self, saved: SavedSession) {
-        self.lobby.resume(saved);
+        self.introducer.resume(saved);
     }
 
     /// The link to a peer, if there is one that is not over.
@@ -257,7 +257,7 @@ impl Mesh {
     /// When to send the next [`MeshInput::Tick`].
     pub fn next_deadline(&self) -> Option<Now> {
         let members = self.members.values().filter_map(Member::next_deadline);
-        members.chain(self.lobby.next_deadline()).min()
+        members.chain(self.introducer.next_deadline()).min()
     }
 
     /// Takes one input; then drain [`Self::poll_output`].
@@ -303,7 +303,7 @@ impl Mesh {
     }
 
     fn tick(&mut self, now: Now) {
-        if self.lobby.next_deadline().is_some_and(|deadline| now >= deadline) {
+        if self.introducer.next_deadline().is_some_and(|deadline| now >= deadline) {
             self.lobby(now, LobbyInput::Tick);
         }
         let due = |member: &Member| member.next_deadline().is_some_and(|at| now >= at);
@@ -334,10 +334,13 @@ impl Mesh {
     }
 
     fn lobby(&mut self, now: Now, input: LobbyInput) {
-        self.lobby.handle(now, input);
-        while let Some(output) = self.lobby.poll_output() {
+        self.introducer.handle(now, input);
+        while let Some(output) = self.introducer.poll_output() {
             match output {
-                LobbyOutput::OpenSocket => self.outputs.push_back(MeshOutput::OpenSocket),
+                LobbyOutput::OpenSocket => {
+                    let target = self.introducer.target();
+                    self.outputs.push_back(MeshOutput::OpenSocket(target));
+                }
                 LobbyOutput::SendText(text) => self.outputs.push_back(MeshOutput::SendText(text)),
                 LobbyOutput::CloseSocket => self.outputs.push_back(MeshOutput::CloseSocket),
                 LobbyOutput::Event(event) => self.lobby_event(now, event),
@@ -419,7 +422,8 @@ impl Mesh {
         member.again.at = None;
         // Never zero, which stands for none.
         let number = self.rng.next_u64() | 1;
-        let mut link = Link::new(self.link_config.clone(), me < peer, member.used, number);
+        let first_offer = self.introducer.offers_first(me, peer);
+        let mut link = Link::new(self.link_config.clone(), first_offer, member.used, number);
         if !matches!(first, LinkInput::Start) {
             link.wait_for_offer(now);
         }
@@ -501,7 +505,7 @@ impl Mesh {
         let Some(link) = &mut member.link else { return };
         member.used = link.used();
         let mut signals = Vec::new();
-        let mut lost = false;
+        let (mut lost, mut linked) = (false, None);
         let established = link.is_established();
         while let Some(output) = link.poll_output() {
             self.outputs.push_back(match output {
@@ -518,8 +522,10 @@ impl Mesh {
                 LinkOutput::Event(event) => {
                     if event == LinkEvent::Established {
                         member.again.losses = 0;
+                        linked = Some(true);
                     }
                     if let LinkEvent::Closed(reason) = &event {
+                        linked = Some(false);
                         lost |= *reason == CloseReason::Lost;
                         member.again.note_end(now, reason);
                         member.ended |=
@@ -552,6 +558,9 @@ impl Mesh {
         }
         if lost {
             self.lobby(now, LobbyInput::ReportLost(peer));
+        }
+        if let Some(linked) = linked {
+            self.lobby(now, LobbyInput::Linked { peer, linked });
         }
     }
 

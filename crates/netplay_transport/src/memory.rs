@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use netplay_lobby::{ConnectionId as SocketId, Directory, Key};
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
-use netplay_peer::{MeshInput, MeshOutput};
+use netplay_peer::{MeshInput, MeshOutput, SocketTarget};
 use netplay_protocol::lobby::{ClientMessage, ServerFrame};
 use netplay_protocol::{Now, PeerId};
 use netplay_simnet::{Conditions, Delivery, Network as Paths, OrderedPipe};
@@ -316,7 +316,13 @@ impl World {
 
     fn perform(&mut self, id: NodeId, output: MeshOutput) {
         match output {
-            MeshOutput::OpenSocket => self.open_socket(id),
+            MeshOutput::OpenSocket(SocketTarget::Lobbies) => self.open_socket(id),
+            MeshOutput::OpenSocket(SocketTarget::Room(_)) => {
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    let why = "there is no matchbox server in memory".to_owned();
+                    node.core.handle(self.now, MeshInput::SocketClosed(why));
+                }
+            }
             MeshOutput::CloseSocket => self.close_socket(id),
             MeshOutput::SendText(text) => {
                 let socket = self.nodes.get(&id).and_then(|node| node.socket);

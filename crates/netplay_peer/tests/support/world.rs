@@ -386,7 +386,7 @@ impl World {
 
     fn perform(&mut self, player: usize, output: MeshOutput) {
         match output {
-            MeshOutput::OpenSocket => {
+            MeshOutput::OpenSocket(_) => {
                 self.sockets += 1;
                 self.players[player].socket = Some(self.sockets);
                 self.push(Lane::ToServer(player), HOP, Item::Open(self.sockets));

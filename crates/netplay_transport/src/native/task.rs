@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use netplay_peer::link::Packet;
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent, Phase};
-use netplay_peer::{MeshInput, MeshOutput};
+use netplay_peer::{MeshInput, MeshOutput, SocketTarget};
 use netplay_protocol::{Now, PeerId, ServerAddress};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -274,7 +274,7 @@ impl SessionTask {
                     self.transmit(peer, connection, channel, packet).await;
                 }
                 MeshOutput::Driver { peer, command } => self.command(peer, command),
-                MeshOutput::OpenSocket => self.open_socket(),
+                MeshOutput::OpenSocket(target) => self.open_socket(&target),
                 MeshOutput::SendText(text) => {
                     if let Some(socket) = &self.socket
                         && socket.try_send(text).is_err()
@@ -307,12 +307,15 @@ impl SessionTask {
         }
     }
 
-    fn open_socket(&mut self) {
+    fn open_socket(&mut self, target: &SocketTarget) {
         self.generation += 1;
         let (outgoing, queue) = mpsc::channel(socket::OUTGOING);
         self.socket = Some(outgoing);
-        let run =
-            socket::run(self.server.lobbies(), self.generation, queue, self.inbox.clone());
+        let url = match target {
+            SocketTarget::Lobbies => self.server.lobbies(),
+            SocketTarget::Room(room) => self.server.room(room),
+        };
+        let run = socket::run(url, self.generation, queue, self.inbox.clone());
         self.tasks.spawn(run);
     }
 
