@@ -1,5 +1,6 @@
 //! Who introduces a player to the others: a lobby server, or a room of a matchbox server. One at a time.
 
+use netplay_protocol::lobby::Login;
 use netplay_protocol::matchbox::Room;
 use netplay_protocol::{BuildId, GameId, Now, PeerId};
 
@@ -32,6 +33,10 @@ impl Introducer {
 
     pub(crate) fn resume(&mut self, saved: SavedSession) {
         self.lobby.resume(saved);
+    }
+
+    pub(crate) fn log_in(&mut self, login: Login) {
+        self.lobby.log_in(login);
     }
 
     pub(crate) fn handle(&mut self, now: Now, input: LobbyInput) {

@@ -43,7 +43,7 @@ impl Addresses {
 /// What a session needs to know about the game and the network.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// The lobby server, `ws://HOST[:PORT]`.
+    /// The lobby server, or the matchbox server of a room, `ws://HOST[:PORT]`.
     pub server: String,
     /// Which game. Players of different games never meet.
     pub game: GameId,

@@ -21,7 +21,8 @@ pub enum SessionEvent {
     Offline {
         /// Why, for people.
         why: String,
-        /// When we try again, from now.
+        /// When we try again, from now. [`Duration::MAX`]: not while a link lives, as a room on a matchbox
+        /// server knows no resume.
         retry_in: Duration,
     },
     /// We are in a lobby.

@@ -36,6 +36,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Players can meet in a room of any server that speaks matchbox's protocol instead
+//! ([`JoinRequest::Room`]): `config.server` is its address then, and
+//! `Room::new(RoomId::new("my-game")?).next(2)` stands for `ws://host:3536/my-game?next=2`. Such a server
+//! has no lobbies, codes or sessions; [`netplay_peer::room_client`] says what that means.
+//!
 //! A [`LinkConditioner`] makes links worse than they are, for trying a game: from the first packet on
 //! by [`SessionConfig::conditioner`], or while a link lives by [`Session::condition`].
 //!
@@ -85,10 +90,12 @@ pub use netplay_peer::lanes::LaneStats;
 pub use netplay_peer::{
     CloseReason, InterruptReason, JoinRequest, LobbyNews, Refused, SavedSession,
 };
+pub use netplay_protocol::RoomId;
 pub use netplay_protocol::lane::{Lane, LaneConfig, LaneKind, LaneTable};
 pub use netplay_protocol::lobby::{
     ErrorCode, LeaveReason, LobbyOptions, LobbyState, LobbySummary, ResumeToken, Visibility,
 };
+pub use netplay_protocol::matchbox::Room;
 pub use netplay_simnet::{Conditions, InvalidConditions, Jitter, Loss, Rate, Reorder};
 pub use netplay_tick::{MeshStatus, MeshTime, OutOfSync, PairStatus, PathEstimate, StartError};
 pub use queues::memory_per_peer;
