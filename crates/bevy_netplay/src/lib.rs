@@ -113,7 +113,7 @@ pub use match_time::{
     ResumeMatch, StartFailed, StartMatch, SyncState, SyncStatus,
 };
 pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, SentTo};
-pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, MeshTime, PeerId};
+pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, MeshTime, PeerId, RoomId};
 pub use netplay_tick::{NetTick, PacingProfile, StartError, TickRate, Timeline};
 pub use netplay_transport::{
     Addresses, CloseReason, Conditions, EndReason, ErrorCode, InterruptReason, InvalidConditions,

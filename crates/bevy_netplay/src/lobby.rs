@@ -8,7 +8,7 @@ use bevy_ecs::reflect::ReflectComponent;
 use bevy_reflect::Reflect;
 use netplay_protocol::limits::LOBBY_MEMBERS_MAX;
 use netplay_protocol::{LobbyCode, PeerId};
-use netplay_transport::{JoinRequest, LobbyOptions, SavedSession, Session};
+use netplay_transport::{JoinRequest, LobbyOptions, Room, RoomId, SavedSession, Session};
 
 use crate::error::LobbyError;
 use crate::resume::ResumeFile;
@@ -61,6 +61,24 @@ impl JoinLobby {
     /// Joins the lobby with this code.
     pub const fn code(code: LobbyCode) -> Self {
         Self::with(JoinRequest::Code(code))
+    }
+
+    /// Enters a room of a matchbox server, `ws://host:3536`, where players of this game meet without a lobby
+    /// server. The room counts as a lobby of 16 without a code, and its host is who has the lowest id of those
+    /// who are there. Such a server takes nobody up again: when it is lost, those who are connected play on, and
+    /// nobody new is met before they are gone.
+    pub fn matchbox_room(url: impl Into<String>, room: RoomId) -> Self {
+        Self::with(JoinRequest::Room(Room::new(room))).on(url)
+    }
+
+    /// In a matchbox room, so many players who come one after the other are a group of their own, 1 to 16:
+    /// what `?next=` in the room's URL is. Without meaning in lobbies.
+    #[must_use]
+    pub fn next(mut self, players: u8) -> Self {
+        if let JoinRequest::Room(room) = &mut self.request {
+            *room = room.clone().next(players);
+        }
+        self
     }
 
     /// Keeps the seat of a player who vanishes for so long, an hour at most. By default half a minute if
@@ -117,7 +135,7 @@ const SEATS_KEPT: Duration = Duration::from_secs(30);
 /// A lobby that we are in. Only the plugin writes it.
 #[derive(Component, Clone, Debug, PartialEq, Eq)]
 pub struct Lobby {
-    /// The code by which others join.
+    /// The code by which others join; [`LobbyCode::NONE`] in a matchbox room.
     pub code: LobbyCode,
     /// Its name; may be empty.
     pub name: String,
