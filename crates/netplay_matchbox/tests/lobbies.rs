@@ -195,5 +195,6 @@ fn a_cut_websocket_is_taken_up_again_and_nobody_notices() {
     let mut c = Player::enter(&server.url(), NetplaySignaller::code(game(), code));
     talk(&mut [&mut a, &mut b, &mut c], "after");
     assert!(!a.lost(ids[1]) && !b.lost(ids[0]), "nobody noticed");
+    assert!(!proxy.streams.lock().unwrap().is_empty(), "it came back through the proxy");
     assert_eq!([a.leave(), b.leave(), c.leave()], [const { Ok(()) }; 3]);
 }

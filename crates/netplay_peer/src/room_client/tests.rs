@@ -1,4 +1,5 @@
 use netplay_protocol::RoomId;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -251,4 +252,81 @@ fn nothing_grows_with_what_the_server_says() {
         hear(&mut c, &from(PeerId::from_u128(i + 100_000), &offer()));
     }
     assert_eq!(c.members.len(), OTHERS_MAX);
+}
+
+fn any_peer() -> impl Strategy<Value = PeerId> {
+    (1_u128..6).prop_map(PeerId::from_u128)
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        any_peer().prop_map(Event::IdAssigned),
+        any_peer().prop_map(Event::NewPeer),
+        any_peer().prop_map(Event::PeerLeft),
+        any_peer().prop_map(|peer| from(peer, &offer())),
+        any_peer().prop_map(|peer| from(peer, &signal(1, SignalBody::Bye))),
+    ]
+}
+
+fn any_input() -> impl Strategy<Value = LobbyInput> {
+    prop_oneof![
+        3 => Just(LobbyInput::SocketOpened),
+        8 => any_event().prop_map(|event| LobbyInput::SocketText(event.to_json())),
+        1 => Just(LobbyInput::SocketText("{".into())),
+        2 => Just(LobbyInput::SocketClosed("reset".into())),
+        2 => Just(LobbyInput::Join(JoinRequest::Room(room()))),
+        1 => Just(LobbyInput::Leave),
+        1 => Just(LobbyInput::NetworkChanged),
+        1 => Just(LobbyInput::Doubt),
+        3 => Just(LobbyInput::Tick),
+        4 => (any_peer(), any::<bool>())
+            .prop_map(|(peer, linked)| LobbyInput::Linked { peer, linked }),
+        2 => any_peer().prop_map(|to| LobbyInput::Signal { to, signal: offer() }),
+    ]
+}
+
+proptest! {
+    /// What the mesh relies on, whatever happens in whatever order.
+    #[test]
+    fn whoever_is_met_leaves_once_and_nobody_else_is_heard(
+        inputs in prop::collection::vec(any_input(), 0..80),
+    ) {
+        let mut c = RoomClient::new(7);
+        let (mut now, mut me) = (at(0), None);
+        let mut there = std::collections::BTreeSet::new();
+        for input in inputs {
+            let leaves = matches!(input, LobbyInput::Leave);
+            now = if input == LobbyInput::Tick { c.next_deadline().unwrap_or(now) } else { now };
+            c.handle(now, input);
+            for output in drain(&mut c) {
+                match output {
+                    LobbyOutput::Event(LobbyEvent::Online { me: id }) => {
+                        prop_assert!(there.is_empty(), "nobody of an earlier time in the room");
+                        me = Some(id);
+                    }
+                    LobbyOutput::Event(LobbyEvent::MemberJoined(peer, _)) => {
+                        prop_assert!(Some(peer) != me && there.insert(peer));
+                    }
+                    LobbyOutput::Event(LobbyEvent::MemberLeft(peer, _)) => {
+                        prop_assert!(there.remove(&peer));
+                    }
+                    LobbyOutput::Event(LobbyEvent::MemberOffline(peer) | LobbyEvent::Signal(peer, _)) => {
+                        prop_assert!(there.contains(&peer));
+                    }
+                    LobbyOutput::Event(LobbyEvent::HostChanged(host)) => {
+                        prop_assert!(Some(host) == me || there.contains(&host));
+                    }
+                    _ => {}
+                }
+            }
+            if leaves {
+                // Its mesh ends all links.
+                there.clear();
+            }
+            prop_assert_eq!(there.len(), c.members.len());
+            let waits = !matches!(c.state, State::Idle | State::Cut);
+            prop_assert_eq!(c.next_deadline().is_some(), waits);
+            prop_assert!(c.state != State::Cut || c.has_links(), "a cut room comes back");
+        }
+    }
 }
