@@ -104,20 +104,32 @@ pub use diagnostics::{
     NetplayDiagnosticsPlugin, PEERS, PREDICTED, ROLLBACK_DEPTH, RTT, TICK_ERROR,
 };
 pub use error::LobbyError;
+pub use lobby::browse::{BrowseLobbies, FoundLobbies, LobbiesFound};
+pub use lobby::request::{
+    LobbyAnswered, LobbyChat, LobbyInvitation, LobbyInvited, LobbyRequests, LobbyStart,
+    RequestError, RequestId, StartStep,
+};
 pub use lobby::{
-    HostChanged, JoinLobby, Lobby, LobbyConnection, LobbyFailed, LobbyJoined, LobbyOffline,
-    LobbyOnline,
+    HostChanged, JoinLobby, Lobby, LobbyChanged, LobbyConnection, LobbyDetails, LobbyFailed,
+    LobbyJoined, LobbyOffline, LobbyOnline,
 };
 pub use match_time::{
     EndMatch, Match, MatchBegins, MatchGoesOn, MatchHeld, MatchTick, Pacing, PauseMatch,
     ResumeMatch, StartFailed, StartMatch, SyncState, SyncStatus,
 };
 pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, SentTo};
+/// What lobbies are made of, on the wire and here.
+pub use netplay_protocol::lobby::{
+    ClientMessage, Compare, Entry, Field, Filter, InviteToken, JoinTicket, Jwt, LeaveReason,
+    LobbyState, LobbySummary, Login, Member, OptionsChange, Order, PlaceChange, Rejoin,
+    Search as LobbySearch, Sort, Tier, Value, Visibility,
+};
+pub use netplay_protocol::{AccountId, DataKey, RoleId};
 pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, MeshTime, PeerId, RoomId};
 pub use netplay_tick::{NetTick, PacingProfile, StartError, TickRate, Timeline};
 pub use netplay_transport::{
     Addresses, CloseReason, Conditions, EndReason, ErrorCode, InterruptReason, InvalidConditions,
-    Jitter, LaneStats, LinkStats, Loss, Network, Rate, Reorder, SendError as QueueError,
+    Jitter, LaneStats, LinkStats, Loss, Network, Rate, Refused, Reorder, SendError as QueueError,
 };
 pub use peer::{
     LinkState, LobbyPeers, Peer, PeerConnected, PeerDisconnected, PeerInterrupted, PeerLost,
@@ -128,12 +140,14 @@ pub use settings::{NetplayNetwork, NetplaySettings};
 /// What most games need.
 pub mod prelude {
     pub use crate::{
-        AddNetMessage, Conditions, EndMatch, JoinLobby, Lane, LaneConfig, LaneKind,
-        LinkConditioner, LinkState, Lobby, LobbyCode, LobbyFailed, LobbyJoined, LobbyOffline,
-        LobbyPeers, Match, MatchBegins, MatchGoesOn, MatchHeld, MatchTick, NetTick, NetWriter,
-        NetplayPlugins, NetplaySettings, NetplaySystems, PauseMatch, Peer, PeerConnected,
-        PeerDisconnected, PeerId, PeerInterrupted, PeerLost, PeerOf, PeerRejoined, PeerResumed,
-        PeerStats, Received, ResumeMatch, StartFailed, StartMatch, SyncState, SyncStatus,
+        AddNetMessage, BrowseLobbies, Conditions, EndMatch, FoundLobbies, JoinLobby, Lane,
+        LaneConfig, LaneKind, LinkConditioner, LinkState, Lobby, LobbyAnswered, LobbyChat,
+        LobbyCode, LobbyDetails, LobbyFailed, LobbyJoined, LobbyOffline, LobbyPeers, LobbyRequests,
+        LobbySearch, LobbyStart, Match, MatchBegins, MatchGoesOn, MatchHeld, MatchTick, NetTick,
+        NetWriter, NetplayPlugins, NetplaySettings, NetplaySystems, PauseMatch, Peer,
+        PeerConnected, PeerDisconnected, PeerId, PeerInterrupted, PeerLost, PeerOf, PeerRejoined,
+        PeerResumed, PeerStats, Received, ResumeMatch, StartFailed, StartMatch, StartStep,
+        SyncState, SyncStatus,
     };
 }
 
@@ -227,6 +241,7 @@ impl Plugin for NetplayPlugin {
                 PreUpdate,
                 (
                     receive::open_sessions,
+                    lobby::browse::browse,
                     receive::receive,
                     match_time::refresh_status,
                     away::pause_while_away,

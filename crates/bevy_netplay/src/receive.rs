@@ -14,8 +14,8 @@ use crate::conditioner::LinkConditioner;
 use crate::error::LobbyError;
 use crate::lifecycle;
 use crate::lobby::{
-    HostChanged, JoinLobby, Lobby, LobbyConnection, LobbyFailed, LobbyJoined, LobbyOffline,
-    LobbyOnline, LobbySession,
+    HostChanged, JoinLobby, Lobby, LobbyChanged, LobbyConnection, LobbyDetails, LobbyFailed,
+    LobbyJoined, LobbyOffline, LobbyOnline, LobbySession, request,
 };
 use crate::match_time::{self, Match, StartFailed, SyncStatus};
 use crate::message::{MessageRegistry, SendCounts};
@@ -62,14 +62,20 @@ fn open(world: &mut World, join: &JoinLobby) -> Result<LobbySession, LobbyError>
     let mut config = settings.session_config(registry, join.server.as_deref())?;
     let resume = settings.resume_file(join.server.as_deref());
     config.resume = resume.as_ref().and_then(ResumeFile::read);
+    config.login.clone_from(&join.login);
+    let session = network(world)?.open(&config)?;
+    session.join(join.request(resume.is_some()))?;
+    Ok(LobbySession::new(session, resume))
+}
+
+/// Where sessions run; by default a runtime of our own, from the first one on.
+pub(crate) fn network(world: &mut World) -> Result<&NetplayNetwork, LobbyError> {
     if !world.contains_resource::<NetplayNetwork>() {
         let network = netplay_transport::Network::start();
         let network = network.map_err(|error| LobbyError::Runtime(error.to_string()))?;
         world.insert_resource(NetplayNetwork::Native(network));
     }
-    let session = world.resource::<NetplayNetwork>().open(&config)?;
-    session.join(join.request(resume.is_some()))?;
-    Ok(LobbySession::new(session, resume))
+    Ok(world.resource::<NetplayNetwork>())
 }
 
 fn fail(world: &mut World, entity: Entity, error: LobbyError) {
@@ -159,7 +165,12 @@ fn handle(world: &mut World, lobby: Entity, event: SessionEvent) {
         SessionEvent::LobbyGone => {
             tracing::warn!("the lobby server no longer knows the lobby; asking for it again");
         }
-        SessionEvent::Restored(state) => host_changed(world, lobby, state.host),
+        SessionEvent::Restored(state) => {
+            host_changed(world, lobby, state.host);
+            details(world, lobby, state);
+        }
+        SessionEvent::LobbyChanged(state) => details(world, lobby, state),
+        SessionEvent::LobbyNews(news) => request::tell(world, lobby, news),
         SessionEvent::Saved(saved) => {
             if let Some(session) = world.get::<LobbySession>(lobby) {
                 session.save(&saved);
@@ -198,7 +209,7 @@ fn joined(world: &mut World, lobby: Entity, state: LobbyState) {
     };
     let component = Lobby {
         code: state.code,
-        name: state.options.name,
+        name: state.options.name.clone(),
         capacity: state.options.capacity,
         public: state.options.visibility == Visibility::Public,
         me,
@@ -206,8 +217,26 @@ fn joined(world: &mut World, lobby: Entity, state: LobbyState) {
         seats_kept: Duration::from_secs(state.options.seat_secs.into()),
     };
     tracing::info!(code = %component.code, members = state.members.len(), "joined a lobby");
-    world.entity_mut(lobby).insert((component, SyncStatus::default()));
+    let components = (component, LobbyDetails(state), SyncStatus::default());
+    world.entity_mut(lobby).insert(components);
     world.trigger(LobbyJoined { entity: lobby });
+}
+
+/// The lobby is another.
+fn details(world: &mut World, lobby: Entity, state: LobbyState) {
+    if let Some(mut known) = world.get_mut::<Lobby>(lobby) {
+        let options = &state.options;
+        let now = Lobby {
+            name: options.name.clone(),
+            capacity: options.capacity,
+            public: options.visibility == Visibility::Public,
+            seats_kept: Duration::from_secs(options.seat_secs.into()),
+            ..known.clone()
+        };
+        known.set_if_neq(now);
+        world.entity_mut(lobby).insert(LobbyDetails(state));
+        world.trigger(LobbyChanged { entity: lobby });
+    }
 }
 
 /// Another player leads.

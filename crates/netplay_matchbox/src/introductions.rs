@@ -91,7 +91,9 @@ impl Introductions {
             LobbyEvent::LobbyGone
             | LobbyEvent::Offline { .. }
             | LobbyEvent::Saved(_)
-            | LobbyEvent::Lobbies(_)
+            | LobbyEvent::Lobbies { .. }
+            | LobbyEvent::Changed(_)
+            | LobbyEvent::News(_)
             | LobbyEvent::MemberOffline(_)
             | LobbyEvent::MemberOnline(..)
             | LobbyEvent::HostChanged(_) => {}

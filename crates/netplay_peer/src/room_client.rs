@@ -34,7 +34,7 @@ use netplay_protocol::matchbox::{Data, Event, Request, Room};
 use netplay_protocol::{LobbyCode, Now, PeerId};
 
 use crate::backoff::Backoff;
-use crate::lobby_client::{JoinRequest, LobbyEvent, LobbyInput, LobbyOutput};
+use crate::lobby_client::{JoinRequest, LobbyEvent, LobbyInput, LobbyNews, LobbyOutput, Refused};
 
 /// From opening the socket to our id.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -129,7 +129,15 @@ impl RoomClient {
         match input {
             LobbyInput::Join(request) => self.join(now, request),
             // Such a server shows no rooms.
-            LobbyInput::List => self.event(LobbyEvent::Lobbies(Vec::new())),
+            LobbyInput::Search(_) => {
+                self.event(LobbyEvent::Lobbies { lobbies: Vec::new(), more: false });
+            }
+            LobbyInput::Request { id, .. } => {
+                let code = ErrorCode::NotInLobby;
+                let text = "a room of a matchbox server has none of this".to_owned();
+                let refused = Some(Refused { code, text, retry_after: None });
+                self.event(LobbyEvent::News(LobbyNews::Answered { id, refused }));
+            }
             LobbyInput::Leave => self.leave(),
             LobbyInput::Signal { to, signal } => self.signal(to, &signal),
             LobbyInput::Linked { peer, linked } => self.linked(now, peer, linked),

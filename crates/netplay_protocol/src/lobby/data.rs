@@ -72,6 +72,14 @@ impl Value {
         }
     }
 
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Number(_) => None,
+            Self::Text(text) => Some(text),
+        }
+    }
+
     /// What it counts against the limits.
     fn bytes(&self) -> usize {
         match self {

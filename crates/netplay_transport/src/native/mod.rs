@@ -89,8 +89,14 @@ impl Network {
         if config.media {
             link.hello.carriers |= carriers::RTP;
         }
-        let (mut session, core) =
-            session_core::session(link, config, server.to_string(), seed, wake.clone(), time.clone());
+        let (mut session, core) = session_core::session(
+            link,
+            config,
+            server.to_string(),
+            seed,
+            wake.clone(),
+            time.clone(),
+        );
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
         let task = SessionTask::new(core, server, config, wake, time);
