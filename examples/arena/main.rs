@@ -4,6 +4,7 @@
 //! cargo run --release --example arena                            # you, and one more window
 //! cargo run --release --example arena -- --players 4             # four windows
 //! cargo run --release --example arena -- --conditions bad-hotel  # two, on a bad network
+//! cargo run --release --example arena -- --menu                  # two windows, with a lobby to meet in
 //! cargo run --release --example arena -- --players 4 --headless --seconds 10 --json
 //! ```
 

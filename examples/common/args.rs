@@ -28,6 +28,11 @@ pub struct PlayArgs {
     #[arg(long, value_name = "CODE", requires = "server")]
     pub join: Option<LobbyCode>,
 
+    /// Begin with a menu: nickname, lobbies to browse and make, join by code, quick match, chat. The other players
+    /// on this machine get one each.
+    #[arg(long, conflicts_with_all = ["join", "headless", "resume", "seconds"])]
+    pub menu: bool,
+
     /// Where this player's way back is kept: killed and started again with the same file, it is in the
     /// same lobby, in its seat. One file for each player.
     #[arg(long, value_name = "FILE")]
@@ -82,6 +87,10 @@ impl PlayArgs {
     /// Decides between window and headless, and how long it lasts. Says on standard error what was
     /// decided for the user.
     pub fn settle(&mut self) -> Mode {
+        if self.menu && !has_display() {
+            self.menu = false;
+            eprintln!("A menu needs a display.");
+        }
         let mode = self.settle_mode();
         if mode == Mode::Headless && self.seconds.is_none() {
             self.seconds = Some(HEADLESS_SECONDS);

@@ -55,11 +55,11 @@ impl Launcher {
         self._embedded.is_some() || self.server.starts_with("ws://127.0.0.1:")
     }
 
-    /// Opens the other players, once.
+    /// Opens the other players, once; in the lobby with this code, or with a menu each.
     ///
     /// # Errors
     /// If a process cannot be started.
-    pub fn open(&mut self, code: LobbyCode) -> std::io::Result<()> {
+    pub fn open(&mut self, code: Option<LobbyCode>) -> std::io::Result<()> {
         if self.args.child.is_some() || !self.children.is_empty() {
             return Ok(());
         }
@@ -68,10 +68,13 @@ impl Launcher {
             command
                 .arg(format!("--players={}", self.args.players()))
                 .arg(format!("--server={}", self.server))
-                .arg(format!("--join={code}"))
                 .arg(format!("--child={number}"))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped());
+            match code {
+                Some(code) => command.arg(format!("--join={code}")),
+                None => command.arg("--menu"),
+            };
             if self.args.headless {
                 command.arg("--headless");
             }

@@ -10,6 +10,7 @@ use bevy_netplay::prelude::*;
 
 use crate::args::{Mode, PlayArgs};
 use crate::children::Launcher;
+use crate::menu::MenuPlugin;
 use crate::play::PlayPlugin;
 use crate::tiling::{Tile, TilingPlugin};
 
@@ -18,12 +19,16 @@ pub struct Example {
     name: &'static str,
     args: PlayArgs,
     keeps_time: bool,
+    seats: u8,
 }
+
+/// Players of one lobby that is made in the menu, if the game does not say.
+const SEATS: u8 = 8;
 
 impl Example {
     /// The example of this name, which is its program's too.
     pub const fn new(name: &'static str, args: PlayArgs) -> Self {
-        Self { name, args, keeps_time: false }
+        Self { name, args, keeps_time: false, seats: SEATS }
     }
 
     /// The game has a clock of its own, and is played by those with whom it begins: the lobby has a seat
@@ -31,6 +36,13 @@ impl Example {
     #[must_use]
     pub const fn keeps_time(mut self) -> Self {
         self.keeps_time = true;
+        self
+    }
+
+    /// Lobbies that are made in the menu have so many seats; 8 by default.
+    #[must_use]
+    pub const fn seats(mut self, seats: u8) -> Self {
+        self.seats = seats;
         self
     }
 
@@ -53,6 +65,10 @@ impl Example {
         };
         let mut app = self.app(mode, Duration::from_secs_f64(1.0 / 60.0));
         app.add_plugins(self.netplay(Some(&launcher)));
+        if self.args.menu {
+            let name = format!("player {}", self.args.child.unwrap_or_default() + 1);
+            app.add_plugins(MenuPlugin { seats: self.seats, name });
+        }
         app.add_plugins(PlayPlugin::new(self.args, launcher, self.keeps_time));
         game(&mut app, mode);
         app.run()

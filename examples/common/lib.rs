@@ -6,6 +6,7 @@ pub mod canvas;
 mod children;
 mod colors;
 mod example;
+mod menu;
 mod play;
 mod report;
 mod tiling;

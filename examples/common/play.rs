@@ -139,11 +139,8 @@ impl Plugin for PlayPlugin {
         .init_resource::<Agreed>()
         .init_resource::<Findings>()
         .add_net_message::<Tally>(Lane::Reliable)
-        .add_systems(Startup, join)
         .add_systems(Update, (sample, watch_parent, advance).chain())
-        .add_observer(joined)
         .add_observer(begins)
-        .add_observer(failed)
         .add_observer(offline)
         .add_observer(online)
         .add_observer(found)
@@ -151,6 +148,11 @@ impl Plugin for PlayPlugin {
         .add_observer(away)
         .add_observer(back)
         .add_observer(disconnected);
+        if self.args.menu {
+            app.add_systems(Startup, open_others);
+        } else {
+            app.add_systems(Startup, join).add_observer(joined).add_observer(failed);
+        }
     }
 }
 
@@ -169,6 +171,16 @@ fn join(mut commands: Commands, run: Res<Run>, mut counts: ResMut<Counts>) {
     });
 }
 
+/// With a menu, players find each other.
+fn open_others(run: Res<Run>, mut counts: ResMut<Counts>, mut exit: MessageWriter<AppExit>) {
+    counts.started = Some(Instant::now());
+    let Ok(mut launcher) = run.launcher.lock() else { return };
+    if let Err(error) = launcher.open(None) {
+        eprintln!("The other players cannot be opened: {error}");
+        exit.write(AppExit::error());
+    }
+}
+
 fn joined(
     event: On<LobbyJoined>,
     lobbies: Query<&Lobby>,
@@ -184,7 +196,7 @@ fn joined(
             eprintln!("Others join with: --server {} --join {}", launcher.server(), lobby.code);
         }
     }
-    if let Err(error) = launcher.open(lobby.code) {
+    if let Err(error) = launcher.open(Some(lobby.code)) {
         eprintln!("The other players cannot be opened: {error}");
         exit.write(AppExit::error());
     }
@@ -325,6 +337,8 @@ fn advance(
     let started = counts.started.unwrap_or(now);
     let late = seconds.is_some_and(|s| now - started > s + SLACK - DRAIN - 2 * LINGER);
     match *phase {
+        // The menu says when it begins.
+        Phase::Gathering if run.args.menu => {}
         Phase::Gathering => {
             let lobby = lobbies.iter().next().filter(|_| run.keeps_time);
             let seats = lobby.map(|(_, lobby)| lobby.capacity);

@@ -4,6 +4,7 @@
 //! cargo run --release --example duel                              # you, and one more window
 //! cargo run --release --example duel -- --players 4               # four windows
 //! cargo run --release --example duel -- --conditions wifi         # two, on a bad network
+//! cargo run --release --example duel -- --menu                    # two windows, with a lobby to meet in
 //! cargo run --release --example duel -- --desync-at 600           # one of two cheats: what is reported then
 //! cargo run --release --example duel -- --players 2 --headless --seconds 15 --json
 //! cargo run --release --example duel -- --record duel.npr         # what you play, as a file
@@ -108,7 +109,7 @@ fn main() -> AppExit {
     let flags = [("delay", delay), ("delay-max", delay_max), ("prediction", prediction)]
         .map(|(flag, ticks)| format!("--{flag}={ticks}"));
     let flags = flags.into_iter().chain(desync);
-    Example::new("duel", play).flags(flags).run(|app, mode| {
+    Example::new("duel", play).seats(4).flags(flags).run(|app, mode| {
         app.add_plugins((game::plugin, proof::plugin));
         session::build(app, (delay, delay_max), prediction, desync_at);
         if let Some(file) = record {
