@@ -247,6 +247,12 @@ enum Command {
     /// What it costs to keep the state of a world and to go back to it, beside bevy_ggrs
     #[command(after_help = ROLLBACK_HELP)]
     Rollback(RollbackOptions),
+    /// The lobby server under load, beside matchbox's and a bare relay
+    #[command(after_help = netplay_load::HELP)]
+    Lobby(netplay_load::Options),
+    /// A process of `lobby`
+    #[command(name = netplay_load::ROLE, hide = true)]
+    LobbyRole(netplay_load::Role),
     /// The measuring process of one job
     #[command(hide = true)]
     Pinger(Role),
@@ -385,6 +391,8 @@ pub fn run() -> Result<()> {
         Command::Inputs(options) => rollback::inputs(options.quick, options.json, options.seconds),
         Command::Ledger(options) => rollback::ledger(options.quick, options.json, options.seconds),
         Command::Rollback(options) => states::states(options.quick, options.json, options.rounds),
+        Command::Lobby(options) => netplay_load::run(&options),
+        Command::LobbyRole(role) => netplay_load::play(role),
         Command::Pinger(role) => pinger::run(role.stack, role.lobby, Link::to_parent()?),
         Command::Peer(role) => {
             let setup = Setup { link: Link::to_parent()?, lobby_url: role.lobby };

@@ -21,7 +21,7 @@
 //! them.
 //!
 //! [`clock`] and [`pacing`](clock::pacing) are simulated: there the truth is known. [`states`] measures what
-//! happens within one world.
+//! happens within one world. `lobby` is in a crate of its own, `netplay_load`, which needs no Bevy.
 
 mod allocations;
 mod carriers;

@@ -1,0 +1,106 @@
+//! `netplay-bench lobby --hostile`: what honest players notice of those that mean harm.
+
+use std::time::Instant;
+
+use crate::report::{self, count, name, number, progress};
+use crate::run::{Plan, WINDOW};
+use crate::stats::{Histogram, median};
+use crate::team::{Processors, Team};
+use crate::worker::{AttackCount, Command, Reply};
+use crate::{Kind, Options, Result};
+
+/// Acts of attackers for each signal of an honest player.
+const SHARE: f64 = 0.25;
+
+/// Honest connections, if nothing else is asked for.
+const CONNECTIONS: usize = 2000;
+
+#[derive(Default)]
+struct Side {
+    p50_ms: Vec<f64>,
+    p99_ms: Vec<f64>,
+    late: Histogram,
+    refused: u64,
+    lost: u64,
+    missing: u64,
+}
+
+impl Side {
+    fn add(&mut self, reply: &Reply) {
+        self.p50_ms.extend(reply.latency.percentile_ms(50.0));
+        self.p99_ms.extend(reply.latency.percentile_ms(99.0));
+        self.late.merge(&reply.late);
+        self.refused += reply.refused;
+        self.lost += reply.lost;
+        self.missing += reply.missing;
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut plan = Plan::new(options);
+    let default = if options.quick { plan.connections } else { CONNECTIONS };
+    plan.connections = options.connections.map_or(default, |connections| connections as usize);
+    let (began, clients) = (Instant::now(), plan.talking(Kind::Netplay));
+    let mut team = Team::start(Kind::Netplay, plan.connections, Processors::choose())?;
+    team.open(plan.connections)?;
+    team.ask(&Command::Pair { clients }, plan.time)?;
+    let full = Command::Signals { clients, window: WINDOW, ms: plan.ms() };
+    let full = team.ask(&full, plan.time)?.reply;
+    let per_second = full.count as f64 / full.secs / 2.0;
+    let acts = per_second * SHARE;
+    progress(began, &format!("{per_second:.0} honest signals/s; attackers: {acts:.0} acts/s"));
+    let (mut without, mut with) = (Side::default(), Side::default());
+    let mut attacks: Vec<AttackCount> = Vec::new();
+    let paced = Command::Paced { clients, per_second, ms: plan.ms() };
+    for round in 1..=plan.rounds {
+        progress(began, &format!("round {round} of {}", plan.rounds));
+        without.add(&team.ask(&paced, plan.time)?.reply);
+        team.ask(&Command::Attack { per_second: acts }, plan.time)?;
+        let reply = team.ask(&paced, plan.time)?.reply;
+        if let Some(why) = &reply.last_failure {
+            progress(began, &format!("  trouble of an honest player: {why}"));
+        }
+        with.add(&reply);
+        add(&mut attacks, team.ask(&Command::Peace, plan.time)?.reply.attacks);
+    }
+    let sides = [("without", without, 0.0), ("with", with, acts)];
+    let rows = sides.map(|(side, values, acts)| {
+        vec![
+            ("attackers", name(side)),
+            ("honest_per_s", number(Some(per_second))),
+            ("attacks_per_s", number(Some(acts))),
+            ("p50_ms", number(median(values.p50_ms))),
+            ("p99_ms", number(median(values.p99_ms))),
+            ("late_p99_ms", number(values.late.percentile_ms(99.0))),
+            ("refused", count(values.refused)),
+            ("lost", count(values.lost)),
+            ("missing", count(values.missing)),
+        ]
+    });
+    let attacks = attacks.into_iter().map(|attack| {
+        vec![
+            ("attack", name(attack.attack)),
+            ("connections", count(attack.connections)),
+            ("messages", count(attack.messages)),
+            ("refused", count(attack.refused)),
+            ("closed", count(attack.closed)),
+            ("harmed", count(attack.harmed)),
+        ]
+    });
+    let tables = [("rows", rows.to_vec()), ("attacks", attacks.collect())];
+    report::print("lobby_hostile", &tables, options.json)
+}
+
+fn add(all: &mut Vec<AttackCount>, more: Vec<AttackCount>) {
+    if all.is_empty() {
+        *all = more;
+        return;
+    }
+    for (all, more) in all.iter_mut().zip(more) {
+        all.connections += more.connections;
+        all.messages += more.messages;
+        all.refused += more.refused;
+        all.closed += more.closed;
+        all.harmed += more.harmed;
+    }
+}

@@ -1,0 +1,59 @@
+//! `netplay-bench lobby --soak`: whether the server grows while lobbies come and go.
+
+use std::time::{Duration, Instant};
+
+use crate::report::{self, Row, count, name, number, progress};
+use crate::run::JOINS_AT_ONCE;
+use crate::team::{Processors, Team};
+use crate::worker::Command;
+use crate::{Kind, Options, Result};
+
+/// Clients, if nothing else is asked for: so many may join 5000 times a second within the server's limits.
+const CONNECTIONS: usize = 5000;
+
+/// Parts of a run, after each of which memory is read.
+const PARTS: u64 = 20;
+
+/// No part takes longer than this for each cycle, however slow the machine.
+const CYCLE_MAX: Duration = Duration::from_millis(20);
+
+pub(crate) fn run(options: &Options, cycles: u64) -> Result<()> {
+    let began = Instant::now();
+    let connections = options.connections.map_or(CONNECTIONS, |connections| connections as usize);
+    let mut team = Team::start(Kind::Netplay, connections, Processors::choose())?;
+    team.open(connections)?;
+    let mut rows: Vec<Row> = Vec::new();
+    let mut first = None;
+    let mut troubles = 0;
+    for part in 0..=PARTS {
+        // The first part is the warm-up: every pair has had its lobby then.
+        let cycles = (cycles / PARTS).max(connections as u64);
+        let time = CYCLE_MAX * u32::try_from(cycles).unwrap_or(u32::MAX);
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let at_once = JOINS_AT_ONCE;
+        let reply = team.ask(&Command::Joins { at_once, cycles, ms }, time)?.reply;
+        if let Some(why) = &reply.last_failure {
+            progress(began, &format!("trouble: {why}"));
+        }
+        let usage = team.usage();
+        let base = *first.get_or_insert(usage.rss_kib);
+        troubles += reply.refused + reply.lost;
+        progress(began, &format!("part {part} of {PARTS}: {:.0} KiB", usage.rss_kib));
+        rows.push(vec![
+            ("part", name(if part == 0 { "warm_up".to_owned() } else { part.to_string() })),
+            ("cycles", count(reply.count)),
+            ("joins_per_s", number(Some(reply.count as f64 / reply.secs))),
+            ("held_up_s", number(Some(reply.held_up_secs))),
+            ("rss_kib", number(Some(usage.rss_kib))),
+            ("files", count(usage.files)),
+            ("drift_pct", number(Some((usage.rss_kib / base - 1.0) * 100.0))),
+            ("refused", count(reply.refused)),
+            ("lost", count(reply.lost)),
+        ]);
+    }
+    report::print("lobby_soak", &[("rows", rows)], options.json)?;
+    match troubles {
+        0 => Ok(()),
+        troubles => Err(format!("{troubles} requests were refused or lost").into()),
+    }
+}
