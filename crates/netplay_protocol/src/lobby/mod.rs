@@ -44,7 +44,11 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str, max: usize) -> Result
 }
 
 pub(crate) fn render<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("these types have string keys and no failing Serialize")
+    // Most messages fit: a string that grows is copied.
+    let mut text = Vec::with_capacity(512);
+    serde_json::to_writer(&mut text, value)
+        .expect("these types have string keys and no failing Serialize");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }
 
 #[cfg(test)]

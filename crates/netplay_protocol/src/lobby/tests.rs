@@ -79,6 +79,47 @@ fn out_of_range_fields_are_refused_by_name() {
     );
 }
 
+/// The short way of reading signals must not read what the general one does not, or something else.
+#[test]
+fn signals_are_read_as_the_general_way_reads_them() {
+    let values = ["\"x\"", "null", "7", "\"\\u0041\"", "{}", "-1", "70000"];
+    let fields = ["sdp", "candidate", "mid", "mline", "kind", "extra"];
+    let kinds = ["offer", "answer", "candidate", "bye", "lost", "withdraw", "warp"];
+    let to = peer(7);
+    let (mut read, mut refused) = (0, 0);
+    let mut check = |text: &str| {
+        let general: Option<ClientMessage> = serde_json::from_str(text).ok();
+        assert_eq!(ClientMessage::from_json(text).ok(), general, "{text}");
+        if general.is_some() { read += 1 } else { refused += 1 }
+    };
+    for kind in kinds {
+        for first in fields {
+            for second in fields {
+                for (a, b) in values.iter().flat_map(|a| values.iter().map(move |b| (a, b))) {
+                    let body = format!(r#"{{"kind":"{kind}","{first}":{a},"{second}":{b}}}"#);
+                    let signal = format!(r#"{{"attempt":1,"body":{body}}}"#);
+                    check(&format!(r#"{{"type":"signal","to":"{to}","signal":{signal}}}"#));
+                }
+            }
+        }
+    }
+    let body = r#"{"attempt":1,"body":{"kind":"bye"}}"#;
+    for text in [
+        format!(r#"{{"type":"signal","signal":{body}}}"#),
+        format!(r#"{{"type":"signal","to":"{to}","to":"{to}","signal":{body}}}"#),
+        format!(r#"{{"type":"signal","type":"signal","to":"{to}","signal":{body}}}"#),
+        format!(r#"{{"type":"signal","to":"{to}","signal":{body},"more":[1]}}"#),
+        format!(r#"{{"to":"{to}","signal":{body},"type":"signal"}}"#),
+        format!(r#"{{"type":"signal","to":"?","signal":{body}}}"#),
+        format!(r#"{{"type":"signal","to":"{to}","signal":{body}}} "#),
+        format!(r#"{{"type":"signal","to":"{to}","signal":{body}}}x"#),
+        format!(r#"{{"type":"signalled","to":"{to}","signal":{body}}}"#),
+    ] {
+        check(&text);
+    }
+    assert!(read > 100 && refused > 100, "{read} {refused}");
+}
+
 fn of_keys(count: usize, value: &str) -> LobbyData {
     let key = |number| DataKey::new(format!("k{number}")).unwrap();
     (0..count).map(|number| (key(number), Entry::public(value))).collect()
