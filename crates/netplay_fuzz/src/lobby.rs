@@ -170,7 +170,7 @@ impl World {
         self.directory.handle(self.now, input);
         while let Some(output) = self.directory.poll_output() {
             match output {
-                Output::Send { connection, frame } => self.sent(connection, frame),
+                Output::Send { connection, frame } => self.sent(connection, frame.as_ref().clone()),
                 Output::Close { connection, text, .. } => {
                     let who = self.client(connection);
                     self.clients[who] = None;

@@ -1,5 +1,7 @@
 //! What goes into a [`Directory`](crate::Directory) and what comes out.
 
+use std::sync::Arc;
+
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LobbyState, MessageError, Rejoin, ServerFrame,
 };
@@ -81,8 +83,8 @@ pub enum Output {
     Send {
         /// On which socket.
         connection: ConnectionId,
-        /// What.
-        frame: ServerFrame,
+        /// What. A session's log has it too, until the client confirms it.
+        frame: Arc<ServerFrame>,
     },
     /// Send what is still waiting, then close. The directory has forgotten this connection:
     /// nothing more is sent to it, and what it says is ignored.

@@ -4,13 +4,14 @@
 //! Not guaranteed: that old ones are kept. [`FrameLog::after`] tells when they are not.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use netplay_protocol::lobby::{Member, MemberData, ServerFrame, ServerMessage, SignalBody, Value};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FrameLog {
-    frames: VecDeque<ServerFrame>,
+    frames: VecDeque<Arc<ServerFrame>>,
     bytes: usize,
     last: u64,
 }
@@ -22,9 +23,9 @@ impl FrameLog {
         message: ServerMessage,
         max_frames: usize,
         max_bytes: usize,
-    ) -> ServerFrame {
+    ) -> Arc<ServerFrame> {
         self.last += 1;
-        let frame = ServerFrame { seq: self.last, message };
+        let frame = Arc::new(ServerFrame { seq: self.last, message });
         self.bytes += weight(&frame);
         self.frames.push_back(frame.clone());
         while self.frames.len() > max_frames || self.bytes > max_bytes {
@@ -45,7 +46,7 @@ impl FrameLog {
     }
 
     /// The frames after `seen`; `None` if they are not all here, or `seen` was never sent.
-    pub(crate) fn after(&self, seen: u64) -> Option<impl Iterator<Item = &ServerFrame>> {
+    pub(crate) fn after(&self, seen: u64) -> Option<impl Iterator<Item = &Arc<ServerFrame>>> {
         let missed = usize::try_from(self.last.checked_sub(seen)?).ok()?;
         let skip = self.frames.len().checked_sub(missed)?;
         Some(self.frames.iter().skip(skip))
@@ -118,7 +119,7 @@ fn bytes(value: &Value) -> usize {
 mod tests {
     use super::*;
 
-    fn left(log: &mut FrameLog, request: u32) -> ServerFrame {
+    fn left(log: &mut FrameLog, request: u32) -> Arc<ServerFrame> {
         log.push(ServerMessage::Left { request }, 3, usize::MAX)
     }
 

@@ -23,6 +23,7 @@ mod start;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use netplay_protocol::lobby::{ClientMessage, ErrorCode, MessageError, ServerFrame, ServerMessage};
 use netplay_protocol::{AccountId, LobbyCode, Now, PeerId};
@@ -363,6 +364,7 @@ impl Directory {
     }
 
     fn send(&mut self, connection: ConnectionId, frame: ServerFrame) {
+        let frame = Arc::new(frame);
         self.outputs.push_back(Output::Send { connection, frame });
     }
 

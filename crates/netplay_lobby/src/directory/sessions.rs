@@ -1,6 +1,7 @@
 //! Greeting, resuming and ending sessions.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use netplay_protocol::lobby::{
     ErrorCode, LeaveReason, Login, Resume, ResumeToken, ServerFrame, ServerMessage, SessionKind,
@@ -174,7 +175,7 @@ impl Directory {
         if let Some(session) = self.sessions.get(&peer)
             && let Some(missed) = session.log.after(resume.seen)
         {
-            let send = |frame: &ServerFrame| Output::Send { connection, frame: frame.clone() };
+            let send = |frame: &Arc<ServerFrame>| Output::Send { connection, frame: frame.clone() };
             self.outputs.extend(missed.map(send));
         }
         if was_offline {
@@ -374,7 +375,7 @@ impl Directory {
         }
         self.log_bytes = self.log_bytes - before + session.log.bytes();
         if let Presence::Online(connection) = session.presence {
-            self.send(connection, frame);
+            self.outputs.push_back(Output::Send { connection, frame });
         }
     }
 

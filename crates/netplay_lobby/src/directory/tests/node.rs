@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, InviteToken, JoinWith, LobbyOptions, LobbyState, LobbySummary,
@@ -71,7 +72,7 @@ impl Node {
         while let Some(output) = self.directory.poll_output() {
             match output {
                 Output::Send { connection, frame } => {
-                    self.frames.entry(connection.0).or_default().push(frame);
+                    self.frames.entry(connection.0).or_default().push(Arc::unwrap_or_clone(frame));
                 }
                 Output::Close { connection, code, .. } => {
                     self.closed.insert(connection.0, code);

@@ -143,7 +143,7 @@ impl World {
             let mut clients = self.clients.iter_mut();
             if let Some(client) = clients.find(|client| client.connection == Some(*connection)) {
                 match &output {
-                    Output::Send { frame, .. } => client.in_flight.push_back(frame.clone()),
+                    Output::Send { frame, .. } => client.in_flight.push_back((**frame).clone()),
                     // The worst case: nothing in flight arrives any more.
                     Output::Close { .. } => {
                         client.in_flight.clear();
