@@ -1,5 +1,8 @@
 //! One WebSocket: the only task that reads from it and writes to it.
 
+use core::future::poll_fn;
+use core::pin::{Pin, pin};
+use core::task::Poll;
 use core::time::Duration;
 use std::sync::atomic::Ordering;
 
@@ -43,20 +46,24 @@ pub(crate) trait Client: Send + Sync {
 /// Serves a connection to its end.
 pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut caller: Caller) {
     let mut pings = 0;
-    let over = loop {
-        tokio::select! {
-            biased;
-            () = caller.alive.stopped() => {
-                break Over::Close(1001, "the server stops".into());
-            }
-            () = client.outbox().ready() => {
-                if let Err(over) = write(&mut socket, client.outbox(), &mut caller).await {
-                    break over;
+    let over = {
+        // One for the connection's whole life: to wait anew for each message takes longer than to relay it.
+        let mut stopped = pin!(caller.alive.stopped());
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stopped => break stops(),
+                () = client.outbox().ready() => {
+                    let written =
+                        write(&mut socket, client.outbox(), stopped.as_mut(), caller.write_timeout);
+                    if let Err(over) = written.await {
+                        break over;
+                    }
                 }
-            }
-            received = socket.recv() => {
-                if let Err(over) = read(received, &client, &mut pings) {
-                    break over;
+                received = socket.recv() => {
+                    if let Err(over) = read(received, &client, &mut pings) {
+                        break over;
+                    }
                 }
             }
         }
@@ -73,6 +80,10 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut caller
             let _ = timeout(LAST_WORDS, socket.flush()).await;
         }
     }
+}
+
+fn stops() -> Over {
+    Over::Close(1001, "the server stops".into())
 }
 
 fn read(
@@ -114,7 +125,12 @@ fn broken(error: axum::Error) -> Over {
 }
 
 /// Writes what waits, each frame within the deadline.
-async fn write(socket: &mut WebSocket, outbox: &Outbox, caller: &mut Caller) -> Result<(), Over> {
+async fn write(
+    socket: &mut WebSocket,
+    outbox: &Outbox,
+    mut stopped: Pin<&mut impl Future<Output = ()>>,
+    limit: Duration,
+) -> Result<(), Over> {
     loop {
         let (text, end) = match outbox.next() {
             Next::Send(text) => (Some(text), None),
@@ -122,22 +138,26 @@ async fn write(socket: &mut WebSocket, outbox: &Outbox, caller: &mut Caller) -> 
             Next::Nothing => (None, None),
         };
         let more = text.is_some();
-        let step = async {
+        let mut step = pin!(async {
             match text {
                 Some(text) => socket.feed(Message::Text(text)).await,
                 None => socket.flush().await,
             }
-        };
-        tokio::select! {
-            biased;
-            () = outbox.too_slow() => return Err(too_slow()),
-            () = caller.alive.stopped() => return Err(Over::Close(1001, "the server stops".into())),
-            done = timeout(caller.write_timeout, step) => match done {
-                Ok(Ok(())) if more => {}
-                Ok(Ok(())) => return end.map_or(Ok(()), |end| Err(closed(end))),
-                Ok(Err(_)) => return Err(Over::Gone),
-                Err(_) => return Err(too_slow()),
+        });
+        // Nearly always the system takes it at once, and nothing has to be waited for.
+        let done = match poll_fn(|cx| Poll::Ready(step.as_mut().poll(cx))).await {
+            Poll::Ready(done) => done,
+            Poll::Pending => tokio::select! {
+                biased;
+                () = outbox.too_slow() => return Err(too_slow()),
+                () = stopped.as_mut() => return Err(stops()),
+                done = timeout(limit, step) => done.map_err(|_| too_slow())?,
             },
+        };
+        match done {
+            Ok(()) if more => {}
+            Ok(()) => return end.map_or(Ok(()), |end| Err(closed(end))),
+            Err(_) => return Err(Over::Gone),
         }
     }
 }
