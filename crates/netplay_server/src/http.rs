@@ -21,9 +21,9 @@ use crate::hub::Hub;
 use crate::rooms::RoomHub;
 use crate::server::Alive;
 
-/// Bytes read from a socket at once. The library's default of 128 KiB would be most of what an
-/// idle connection costs; signals are mostly below 4 KiB.
-const READ_BUFFER: usize = 4 * 1024;
+/// Bytes read from a socket at once, which every idle connection holds: the library's default is 128 KiB. Six
+/// candidates or a third of an SDP fit; what is larger takes another read.
+const READ_BUFFER: usize = 2 * 1024;
 
 /// Bytes gathered before a write, and the most that may wait inside the library.
 const WRITE_BUFFER: usize = 4 * 1024;

@@ -15,7 +15,8 @@ use axum::routing::any;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Bytes of the buffers, as in `netplay_server`.
-const BUFFER: usize = 4 * 1024;
+const READ_BUFFER: usize = 2 * 1024;
+const WRITE_BUFFER: usize = 4 * 1024;
 
 /// Frames that wait for one socket at most, as there; more are dropped.
 const WAITING: usize = 64;
@@ -35,7 +36,7 @@ async fn enter(
     Path(pair): Path<u32>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let upgrade = upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER);
+    let upgrade = upgrade.read_buffer_size(READ_BUFFER).write_buffer_size(WRITE_BUFFER);
     upgrade.on_upgrade(move |socket| async move {
         let ends = lock(&pairs.0).entry(pair).or_default().clone();
         let (sender, waiting) = channel(WAITING);
