@@ -121,8 +121,8 @@ pub use message::{AddNetMessage, NetMessage, NetWriter, Received, SendError, Sen
 /// What lobbies are made of, on the wire and here.
 pub use netplay_protocol::lobby::{
     ClientMessage, Compare, Entry, Field, Filter, InviteToken, JoinTicket, Jwt, LeaveReason,
-    LobbyState, LobbySummary, Login, Member, OptionsChange, Order, PlaceChange, Rejoin,
-    Search as LobbySearch, Sort, Tier, Value, Visibility,
+    LobbyOptions, LobbyState, LobbySummary, Login, Member, OptionsChange, Order, PlaceChange,
+    Rejoin, Search as LobbySearch, Sort, Tier, Value, Visibility,
 };
 pub use netplay_protocol::{AccountId, DataKey, RoleId};
 pub use netplay_protocol::{Lane, LaneConfig, LaneKind, LobbyCode, MeshTime, PeerId, RoomId};

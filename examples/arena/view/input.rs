@@ -3,6 +3,7 @@
 use bevy::input::InputSystems;
 use bevy::prelude::*;
 use bevy_netplay::prelude::*;
+use netplay_examples::playing;
 
 use crate::game::{Controls, Say};
 
@@ -24,7 +25,7 @@ struct Taps {
 pub fn plugin(app: &mut App) {
     // Before the ticks of the same frame.
     app.init_resource::<Taps>()
-        .add_systems(PreUpdate, (fly, talk, pause, quit).after(InputSystems))
+        .add_systems(PreUpdate, (fly, talk.run_if(playing), pause, quit).after(InputSystems))
         .add_systems(FixedLast, |mut taps: ResMut<Taps>| *taps = Taps::default());
 }
 

@@ -94,3 +94,47 @@ fn described(member: &Member, lobby: &Lobby) -> String {
     };
     format!("{name}{you}{host}: {state}")
 }
+
+#[cfg(test)]
+mod tests {
+    use bevy_netplay::{LobbyState, PeerId};
+
+    use super::*;
+
+    const ME: PeerId = PeerId::from_u128(1);
+    const OTHER: PeerId = PeerId::from_u128(2);
+
+    fn lobby(host: PeerId) -> (Lobby, LobbyDetails) {
+        let code: LobbyCode = "7K4Q-M2XA".parse().unwrap();
+        let options = bevy_netplay::LobbyOptions::public(4);
+        let members = [ME, OTHER].map(|peer| Member::new(peer, 0)).to_vec();
+        let lobby = Lobby {
+            code,
+            name: String::new(),
+            capacity: 4,
+            public: true,
+            me: ME,
+            host,
+            seats_kept: std::time::Duration::ZERO,
+        };
+        (lobby, LobbyDetails(LobbyState::new(code, options, host, members)))
+    }
+
+    fn can_begin(host: PeerId) -> bool {
+        let (lobby, details) = lobby(host);
+        let menu = Menu { screen: Screen::Lobby, ..Menu::default() };
+        let items = page(&menu, Some((&lobby, &details)));
+        items.iter().any(|item| matches!(item, Item::Button(_, Act::Start)))
+    }
+
+    #[test]
+    fn only_the_host_begins_the_match() {
+        assert!(can_begin(ME) && !can_begin(OTHER));
+    }
+
+    #[test]
+    fn while_the_game_is_on_the_screen_the_menu_is_not() {
+        let menu = Menu { screen: Screen::Away, ..Menu::default() };
+        assert_eq!(page(&menu, None), []);
+    }
+}
