@@ -6,6 +6,7 @@ use core::time::Duration;
 use netplay_lobby::{Config, Key};
 
 use crate::login::JwtConfig;
+use crate::tls::TlsFiles;
 
 /// The port of the program when none is given.
 pub const DEFAULT_PORT: u16 = 3536;
@@ -15,6 +16,8 @@ pub const DEFAULT_PORT: u16 = 3536;
 pub struct ServerConfig {
     /// Where to listen. Port 0 takes a free one.
     pub bind: SocketAddr,
+    /// The certificate that connections are encrypted with; by default none: connections are plain.
+    pub tls: Option<TlsFiles>,
     /// Limits and times of sessions, lobbies and rooms.
     pub lobby: Config,
     /// Signs resume tokens. A server with the key of the one before takes up its players and lobbies; by
@@ -77,6 +80,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
             lobby: Config::default(),
             key: None,
             max_per_address: 256,

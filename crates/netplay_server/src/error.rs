@@ -6,6 +6,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::login::JwtError;
+use crate::tls::TlsError;
 
 /// Why a server does not start.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -44,6 +45,9 @@ pub enum BindError {
     /// The system gives no random numbers, without which ids and tokens could be guessed.
     #[error("the operating system gives no random numbers: {0}")]
     Random(String),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The runtime or its thread cannot be started.
     #[error("the server's thread cannot be started: {0}")]
     Thread(String),

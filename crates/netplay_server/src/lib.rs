@@ -25,9 +25,8 @@
 //! read is closed and holds up nobody; a panic in the task of one connection ends that connection only. When a server stops, its tasks end
 //! within a second and the port is free. Tokens are never logged.
 //!
-//! Not guaranteed: that sessions or lobbies survive a restart. Encryption is the business of a
-//! proxy in front, to which all players then have one address: the loopback one is exempt from the
-//! limit per address, others need [`ServerConfig::max_per_address`].
+//! Not guaranteed: that sessions or lobbies survive a restart. To a server behind a proxy all players have one
+//! address: the loopback one is exempt from the limit per address, others need [`ServerConfig::max_per_address`].
 
 #![forbid(unsafe_code)]
 
@@ -49,6 +48,7 @@ mod rooms;
 mod server;
 mod socket;
 mod thread;
+mod tls;
 
 pub use config::{AdminConfig, DEFAULT_PORT, ServerConfig};
 pub use error::BindError;
@@ -59,3 +59,4 @@ pub use netplay_lobby::matchbox::RoomStats;
 pub use netplay_lobby::{Key, RateLimit, RoomLimits, Stats};
 pub use server::{Server, ServerHandle};
 pub use thread::ServerThread;
+pub use tls::{Certificates, TlsError, TlsFiles};

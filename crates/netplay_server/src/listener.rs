@@ -16,14 +16,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
 
 use crate::address::{Admission, Seat};
 use crate::config::ServerConfig;
 use crate::http::Caller;
 use crate::rate_log::RateLog;
 use crate::server::Alive;
-use crate::socket::Socket;
+use crate::socket::{Socket, Stream};
 
 /// Sockets that wait to be accepted. A reconnect storm after a restart needs many; the system cuts
 /// it to its own limit.
@@ -55,9 +56,10 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// What each accepted socket needs.
 pub(crate) struct Acceptor {
-    pub(crate) router: Router,
-    pub(crate) admission: Admission,
+    router: Router,
+    admission: Admission,
     pub(crate) alive: Alive,
+    tls: Option<TlsAcceptor>,
     handshake_timeout: Duration,
     write_timeout: Duration,
     accepted: AtomicU64,
@@ -65,7 +67,12 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(router: Router, config: &ServerConfig, alive: Alive) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        tls: Option<TlsAcceptor>,
+        config: &ServerConfig,
+        alive: Alive,
+    ) -> Self {
         // Those without a WebSocket yet, and those that linger, need room beside the connections.
         let room = config.lobby.max_connections.saturating_add(config.lobby.rooms.max_peers);
         let max = room.saturating_add(room / 4).saturating_add(16);
@@ -73,6 +80,7 @@ impl Acceptor {
             router,
             admission: Admission::new(max, config.max_per_address, config.limit_loopback),
             alive,
+            tls,
             handshake_timeout: config.handshake_timeout,
             write_timeout: config.write_timeout,
             accepted: AtomicU64::new(0),
@@ -106,21 +114,54 @@ impl Acceptor {
         // Without these a socket works, only worse.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-        tokio::spawn(self.serve(stream, seat));
+        let arrived = self.arrived(seat);
+        match self.tls.clone() {
+            None => drop(tokio::spawn(arrived.serve(Stream::Plain(stream)))),
+            Some(tls) => drop(tokio::spawn(arrived.encrypt(stream, tls))),
+        }
     }
 
-    fn serve(&self, stream: TcpStream, seat: Seat) -> impl Future<Output = ()> + use<> {
-        let linger = Arc::new(AtomicBool::new(false));
+    fn arrived(&self, seat: Seat) -> Arrived {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed);
-        let mut alive = self.alive.of(number);
         let caller = Caller {
             over: seat.over,
-            linger: linger.clone(),
+            linger: Arc::new(AtomicBool::new(false)),
             write_timeout: self.write_timeout,
-            alive: alive.clone(),
+            alive: self.alive.of(number),
         };
-        let socket = Socket::new(stream, linger, seat, alive.clone());
-        let router = TowerToHyperService::new(self.router.clone());
+        let until = Instant::now() + self.handshake_timeout;
+        Arrived { seat, caller, router: self.router.clone(), until }
+    }
+}
+
+/// A socket that has not asked for anything yet.
+struct Arrived {
+    seat: Seat,
+    caller: Caller,
+    router: Router,
+    /// When it has to be a WebSocket.
+    until: Instant,
+}
+
+impl Arrived {
+    async fn encrypt(self, stream: TcpStream, tls: TlsAcceptor) {
+        let mut alive = self.caller.alive.clone();
+        let stream = tokio::select! {
+            stream = timeout_at(self.until, tls.accept(stream)) => stream,
+            () = alive.stopped() => return,
+        };
+        drop(alive);
+        // What goes wrong before the WebSocket is the client's business.
+        if let Ok(Ok(stream)) = stream {
+            self.serve(Stream::Tls(Box::new(stream))).await;
+        }
+    }
+
+    fn serve(self, stream: Stream) -> impl Future<Output = ()> {
+        let Self { seat, caller, router, until } = self;
+        let mut alive = caller.alive.clone();
+        let socket = Socket::new(stream, caller.linger.clone(), seat, alive.clone());
+        let router = TowerToHyperService::new(router);
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(caller.clone());
             let response = router.call(request);
@@ -134,17 +175,16 @@ impl Acceptor {
                 Ok::<_, Infallible>(response)
             }
         });
-        let limit = self.handshake_timeout;
         async move {
             let http = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(limit)
+                .header_read_timeout(until.saturating_duration_since(Instant::now()))
                 .max_buf_size(HEAD_MAX)
                 .serve_connection(TokioIo::new(socket), service)
                 .with_upgrades();
             tokio::select! {
                 // What goes wrong before the WebSocket is the client's business.
-                _ = timeout(limit, http) => {}
+                _ = timeout_at(until, http) => {}
                 () = alive.stopped() => {}
             }
         }

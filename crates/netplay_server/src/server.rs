@@ -23,6 +23,7 @@ use crate::listener::{Acceptor, listen};
 use crate::login::Logins;
 use crate::outbox::Outboxes;
 use crate::rooms::RoomHub;
+use crate::tls::Certificates;
 
 /// How long a stopping server waits for its tasks. Each ends by itself within this time.
 const STOP: Duration = Duration::from_millis(900);
@@ -63,6 +64,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     hubs: Hubs,
+    certificates: Option<Certificates>,
     acceptor: Acceptor,
     stop: watch::Sender<Stop>,
     ended: mpsc::Receiver<Infallible>,
@@ -112,6 +114,8 @@ impl Server {
 
     fn new(config: ServerConfig) -> Result<Self, BindError> {
         let (seed, rooms_seed) = (random()?, random()?);
+        let certificates = config.tls.clone().map(Certificates::load).transpose()?;
+        let tls = certificates.as_ref().map(Certificates::acceptor).transpose()?;
         let refused = |error| BindError::of(config.bind, &error);
         let listener = listen(config.bind).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
@@ -131,9 +135,19 @@ impl Server {
         let (stop, stopped) = watch::channel(None);
         let (alive, ended) = mpsc::channel(1);
         let alive = Alive { stop: stopped, turn: 1.0, _alive: alive };
-        let acceptor = Acceptor::new(http::router(hubs.clone()), &config, alive);
+        let acceptor = Acceptor::new(http::router(hubs.clone()), tls, &config, alive);
         let back_per_second = config.back_per_second;
-        Ok(Self { listener, address, hubs, acceptor, stop, ended, admin, back_per_second })
+        Ok(Self {
+            listener,
+            address,
+            hubs,
+            certificates,
+            acceptor,
+            stop,
+            ended,
+            admin,
+            back_per_second,
+        })
     }
 
     /// Where it listens, with the real port.
@@ -146,9 +160,14 @@ impl Server {
         self.admin.as_ref().map(|admin| admin.address)
     }
 
-    /// `ws://` and the address, as clients take it.
+    /// `ws://`, or `wss://` with [`ServerConfig::tls`], and the address, as clients take it.
     pub fn url(&self) -> String {
-        url(self.address)
+        url(self.address, self.certificates.is_some())
+    }
+
+    /// What it encrypts with, if it does, to be read again when the files change.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// Serves until `shutdown` is ready; then listens no more, closes all connections, as many a second as
@@ -194,13 +213,14 @@ impl Server {
         let server = Self::new(config)?;
         let address = server.address;
         let (hubs, admin) = (server.hubs.clone(), server.admin_addr());
+        let certificates = server.certificates.clone();
         let (stop, mut stopped) = watch::channel(false);
         let shutdown = async move {
             // An error says that the handle is dropped.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let task = runtime.spawn(server.run_until(shutdown));
-        Ok(ServerHandle { address, admin, hubs, stop, task })
+        Ok(ServerHandle { address, admin, hubs, certificates, stop, task })
     }
 }
 
@@ -209,6 +229,7 @@ pub struct ServerHandle {
     address: SocketAddr,
     admin: Option<SocketAddr>,
     hubs: Hubs,
+    certificates: Option<Certificates>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -219,9 +240,14 @@ impl ServerHandle {
         self.address
     }
 
-    /// `ws://` and the address, as clients take it.
+    /// `ws://`, or `wss://` with [`ServerConfig::tls`], and the address, as clients take it.
     pub fn url(&self) -> String {
-        url(self.address)
+        url(self.address, self.certificates.is_some())
+    }
+
+    /// What it encrypts with, if it does, to be read again when the files change.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// Where it listens for who runs it, with the real port.
@@ -254,6 +280,7 @@ fn random() -> Result<[u8; 32], BindError> {
     Ok(bytes)
 }
 
-pub(crate) fn url(address: SocketAddr) -> String {
-    format!("ws://{address}")
+fn url(address: SocketAddr, encrypted: bool) -> String {
+    let scheme = if encrypted { "wss" } else { "ws" };
+    format!("{scheme}://{address}")
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::address::Seat;
 use crate::server::Alive;
@@ -18,26 +19,41 @@ use crate::server::Alive;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
 
+/// What carries a connection. As large as a TCP stream alone: most connections are plain ones behind a
+/// proxy, and an idle one must be small.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
+
+impl Stream {
+    fn pin(&mut self) -> Pin<&mut dyn ReadWrite> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(&mut **stream),
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Socket {
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     linger: Arc<AtomicBool>,
     held: Option<(Seat, Alive)>,
 }
 
 impl Socket {
     /// If `linger` is set when the socket is dropped, it reads on for a while.
-    pub(crate) fn new(
-        stream: TcpStream,
-        linger: Arc<AtomicBool>,
-        seat: Seat,
-        alive: Alive,
-    ) -> Self {
+    pub(crate) fn new(stream: Stream, linger: Arc<AtomicBool>, seat: Seat, alive: Alive) -> Self {
         Self { stream: Some(stream), linger, held: Some((seat, alive)) }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        let stream = self.stream.as_mut().map(Pin::new);
+    fn stream(&mut self) -> io::Result<Pin<&mut dyn ReadWrite>> {
+        let stream = self.stream.as_mut().map(Stream::pin);
         stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -54,8 +70,9 @@ impl Drop for Socket {
     }
 }
 
-async fn drain(mut stream: TcpStream, (seat, mut alive): (Seat, Alive)) {
+async fn drain(mut stream: Stream, (seat, mut alive): (Seat, Alive)) {
     let read = async {
+        let mut stream = stream.pin();
         stream.shutdown().await?;
         let mut buffer = [0; 1024];
         let mut left = LINGER_BYTES;
@@ -113,5 +130,15 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream()?.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_there_is_tls_makes_no_plain_connection_larger() {
+        assert_eq!(size_of::<Option<Stream>>(), size_of::<TcpStream>());
     }
 }

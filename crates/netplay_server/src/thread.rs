@@ -8,13 +8,16 @@ use tokio::sync::oneshot;
 
 use crate::config::ServerConfig;
 use crate::error::BindError;
-use crate::server::{Server, url};
+use crate::server::Server;
+use crate::tls::Certificates;
 
 /// A running server on its own thread, named `netplay-server`. Dropping it stops the server and
 /// waits for the thread: a second at most.
 pub struct ServerThread {
     address: SocketAddr,
+    url: String,
     admin: Option<SocketAddr>,
+    certificates: Option<Certificates>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -29,6 +32,7 @@ impl ServerThread {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let server = runtime.block_on(Server::bind(config))?;
         let (address, admin) = (server.local_addr(), server.admin_addr());
+        let (url, certificates) = (server.url(), server.certificates().cloned());
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("netplay-server".into())
@@ -40,7 +44,7 @@ impl ServerThread {
                 runtime.block_on(server.run_until(shutdown));
             })
             .map_err(failed)?;
-        Ok(Self { address, admin, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, url, admin, certificates, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens, with the real port.
@@ -53,9 +57,14 @@ impl ServerThread {
         self.admin
     }
 
-    /// `ws://` and the address, as clients take it.
+    /// `ws://`, or `wss://` with [`ServerConfig::tls`], and the address, as clients take it.
     pub fn url(&self) -> String {
-        url(self.address)
+        self.url.clone()
+    }
+
+    /// What it encrypts with, if it does, to be read again when the files change.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 }
 

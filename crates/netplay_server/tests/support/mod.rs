@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod tls;
+
 use core::net::SocketAddr;
 use core::time::Duration;
 
