@@ -179,10 +179,18 @@ impl NetplayPlugins {
         self
     }
 
-    /// The lobby server, `ws://HOST[:PORT]`.
+    /// The lobby server, `ws://HOST[:PORT]`, or `wss://HOST[:PORT]` by TLS.
     #[must_use]
     pub fn server(mut self, server: impl Into<String>) -> Self {
         self.settings.server = server.into();
+        self
+    }
+
+    /// A certificate (PEM) that a `wss://` server may have besides those of the authorities that browsers know: the
+    /// server's own, or that of an authority of yours. The last one given counts; it may hold several.
+    #[must_use]
+    pub fn trust_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.settings.trusted_certificates = Some(pem.into());
         self
     }
 

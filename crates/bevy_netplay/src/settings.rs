@@ -23,8 +23,12 @@ pub struct NetplaySettings {
     /// Which build: players of different builds do not see each other's lobbies, and a code of one says which
     /// build it is for. `"0"` by default.
     pub build: String,
-    /// The lobby server: `ws://HOST[:PORT]`. By default a `netplay-server` on this machine.
+    /// The lobby server: `ws://HOST[:PORT]`, or `wss://HOST[:PORT]` by TLS. By default a `netplay-server` on this
+    /// machine.
     pub server: String,
+    /// Certificates to trust besides those of the authorities that browsers know, in PEM; `None` by default. See
+    /// [`NetplayPlugins::trust_certificate`](crate::NetplayPlugins::trust_certificate).
+    pub trusted_certificates: Option<Vec<u8>>,
     /// Which of this machine's addresses other players may connect to.
     pub addresses: Addresses,
     /// Silence after which a peer is [`LinkState::Interrupted`](crate::LinkState); 1 s by default.
@@ -49,6 +53,7 @@ impl NetplaySettings {
             game: game.into(),
             build: "0".into(),
             server: LOCAL_SERVER.into(),
+            trusted_certificates: None,
             addresses: Addresses::default(),
             interrupted_after: Duration::from_secs(1),
             lost_after: Duration::from_secs(15),
@@ -67,6 +72,7 @@ impl NetplaySettings {
         let build = BuildId::new(self.build.as_str())?;
         let mut config = SessionConfig::new(game, build, registry.schema()?);
         config.server = server.unwrap_or(&self.server).to_owned();
+        config.trusted_certificates = self.trusted_certificates.clone();
         config.lanes = registry.lanes()?;
         config.addresses = self.addresses;
         config.interrupted_after = self.interrupted_after;

@@ -8,7 +8,7 @@ use matchbox_socket::{PeerEvent, PeerRequest, SignalingError, Signaller, Signall
 use netplay_peer::{JoinRequest, LobbyClient};
 use netplay_protocol::limits::LOBBY_MEMBERS_MAX;
 use netplay_protocol::lobby::LobbyOptions;
-use netplay_protocol::{BuildId, GameId, LobbyCode, ServerAddress};
+use netplay_protocol::{BuildId, GameId, InvalidAddress, LobbyCode, ServerAddress};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
@@ -91,6 +91,10 @@ impl LobbySignaller {
         reporter: &Reporter,
     ) -> Result<Connection, LobbyError> {
         let server: ServerAddress = url.parse()?;
+        if server.is_encrypted() {
+            let why = "games with matchbox_socket reach the lobbies by ws only";
+            return Err(InvalidAddress { url: url.to_owned(), why }.into());
+        }
         let client = LobbyClient::new(self.game.clone(), Some(self.build.clone()), rand_seed());
         let (requests, requests_out) = mpsc::channel(REQUESTS);
         let (events_in, events) = mpsc::channel(EVENTS);

@@ -11,9 +11,14 @@ use crate::matchbox::Room;
 /// The port of a lobby server, and of a matchbox server, when none is given.
 const DEFAULT_PORT: u16 = 3536;
 
-/// The address of a server, `ws://HOST[:PORT]`; port 3536 if none is given.
+/// The port of one that encrypts, when none is given: that of every server with TLS, most often a proxy.
+const ENCRYPTED_PORT: u16 = 443;
+
+/// The address of a server: `ws://HOST[:PORT]`, with port 3536 if none is given, or by TLS `wss://HOST[:PORT]`, with
+/// port 443.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerAddress {
+    encrypted: bool,
     /// Host and port.
     authority: String,
 }
@@ -29,6 +34,22 @@ pub struct InvalidAddress {
 }
 
 impl ServerAddress {
+    /// Whether it is reached by TLS.
+    pub const fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// Host and port, as a socket is opened to it.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The host alone, an IPv6 address without brackets.
+    pub fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
     /// The URL of the lobbies' WebSocket.
     pub fn lobbies(&self) -> String {
         format!("{self}{}", lobby::PATH)
@@ -42,7 +63,7 @@ impl ServerAddress {
 
 impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ws://{}", self.authority)
+        write!(f, "{}://{}", if self.encrypted { "wss" } else { "ws" }, self.authority)
     }
 }
 
@@ -53,13 +74,11 @@ impl FromStr for ServerAddress {
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         let url = text.trim();
         let wrong = |why| InvalidAddress { url: url.to_owned(), why };
-        let rest = match url.split_once("://") {
-            Some(("ws", rest)) => rest,
-            Some(("wss", _)) => {
-                return Err(wrong("wss needs TLS, which this version does not have yet"));
-            }
-            Some(_) => return Err(wrong("the scheme has to be ws")),
-            None => return Err(wrong("it does not begin with ws://")),
+        let (encrypted, rest) = match url.split_once("://") {
+            Some(("ws", rest)) => (false, rest),
+            Some(("wss", rest)) => (true, rest),
+            Some(_) => return Err(wrong("the scheme has to be ws or wss")),
+            None => return Err(wrong("it does not begin with ws:// or wss://")),
         };
         let authority = rest.trim_end_matches('/');
         if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
@@ -74,9 +93,12 @@ impl FromStr for ServerAddress {
                 return Err(wrong("the port is no number"));
             }
             Some(_) => authority.to_owned(),
-            None => format!("{authority}:{DEFAULT_PORT}"),
+            None => {
+                let port = if encrypted { ENCRYPTED_PORT } else { DEFAULT_PORT };
+                format!("{authority}:{port}")
+            }
         };
-        Ok(Self { authority })
+        Ok(Self { encrypted, authority })
     }
 }
 
@@ -95,6 +117,15 @@ mod tests {
         assert_eq!(lobbies("ws://host/"), "ws://host:3536/netplay/v1");
         assert_eq!(lobbies(" ws://[::1] "), "ws://[::1]:3536/netplay/v1");
         assert_eq!(lobbies("ws://[::1]:9"), "ws://[::1]:9/netplay/v1");
+        assert_eq!(lobbies("wss://lobby.example"), "wss://lobby.example:443/netplay/v1");
+        assert_eq!(lobbies("wss://lobby.example:3536/"), "wss://lobby.example:3536/netplay/v1");
+    }
+
+    #[test]
+    fn hosts_are_named_without_port_and_brackets() {
+        let host = |text: &str| text.parse::<ServerAddress>().unwrap().host().to_owned();
+        assert_eq!(host("wss://lobby.example"), "lobby.example");
+        assert_eq!(host("ws://[::1]:9"), "::1");
     }
 
     #[test]
@@ -107,7 +138,16 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_with_a_reason() {
-        let wrong = ["", "host:1", "http://host", "wss://host", "ws://", "ws://host/x", "ws://h:x"];
+        let wrong = [
+            "",
+            "host:1",
+            "http://host",
+            "wss://",
+            "wss://host/x",
+            "ws://",
+            "ws://host/x",
+            "ws://h:x",
+        ];
         for wrong in wrong.into_iter().chain(["ws://a b", "ws://a@b", "ws://h:70000"]) {
             let error = wrong.parse::<ServerAddress>().unwrap_err();
             assert!(error.to_string().contains("ws://192.168.1.20:3536"), "{error}");

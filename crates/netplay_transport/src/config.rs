@@ -43,8 +43,12 @@ impl Addresses {
 /// What a session needs to know about the game and the network.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// The lobby server, or the matchbox server of a room, `ws://HOST[:PORT]`.
+    /// The lobby server, or the matchbox server of a room: `ws://HOST[:PORT]`, with port 3536 if none is given, or
+    /// `wss://HOST[:PORT]` by TLS, with port 443.
     pub server: String,
+    /// Certificates to trust besides those of the authorities that browsers know, in PEM: the one of an authority
+    /// of your own, or the server's if it has signed that itself. `None` by default. For `wss` only.
+    pub trusted_certificates: Option<Vec<u8>>,
     /// Which game. Players of different games never meet.
     pub game: GameId,
     /// Which build of it. Players of different builds refuse each other.
@@ -85,6 +89,7 @@ impl SessionConfig {
         let liveness = LivenessConfig::default();
         Self {
             server: LOCAL_SERVER.into(),
+            trusted_certificates: None,
             game,
             build,
             schema,

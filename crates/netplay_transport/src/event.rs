@@ -215,4 +215,7 @@ pub enum OpenError {
         /// What is wrong with it.
         why: String,
     },
+    /// [`SessionConfig::trusted_certificates`](crate::SessionConfig::trusted_certificates) cannot be used.
+    #[error("the certificates to trust cannot be used: {0}")]
+    Certificate(String),
 }

@@ -7,6 +7,7 @@ mod media;
 mod runtime;
 mod socket;
 mod task;
+mod tls;
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -78,10 +79,12 @@ impl Network {
     /// Opens a session. It does nothing until the game asks for a lobby.
     ///
     /// # Errors
-    /// [`OpenError::Url`] if the server's address is malformed. A server that is not there is no
+    /// [`OpenError::Url`] if the server's address is malformed, and [`OpenError::Certificate`] if
+    /// [`SessionConfig::trusted_certificates`] is. A server that is not there is no
     /// error here: the session tries until it is dropped, and says so by events.
     pub fn open(&self, config: &SessionConfig) -> Result<Session, OpenError> {
-        let server = config.address()?;
+        let address = config.address()?;
+        let tls = tls::Tls::new(&address, config.trusted_certificates.as_deref())?;
         let wake = Arc::new(Notify::new());
         let seed = rand_seed();
         let time = SessionTime::real(config.clock_error);
@@ -92,13 +95,14 @@ impl Network {
         let (mut session, core) = session_core::session(
             link,
             config,
-            server.to_string(),
+            address.to_string(),
             seed,
             wake.clone(),
             time.clone(),
         );
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
+        let server = socket::Server { address, tls };
         let task = SessionTask::new(core, server, config, wake, time);
         self.inner.handle.spawn(async move {
             task.run(stop).await;

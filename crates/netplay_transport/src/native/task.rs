@@ -10,7 +10,7 @@ use bytes::Bytes;
 use netplay_peer::link::Packet;
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent, Phase};
 use netplay_peer::{MeshInput, MeshOutput, SocketTarget};
-use netplay_protocol::{Now, PeerId, ServerAddress};
+use netplay_protocol::{Now, PeerId};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
@@ -98,7 +98,7 @@ struct Connection {
 pub(super) struct SessionTask {
     core: SessionCore,
     time: SessionTime,
-    server: ServerAddress,
+    server: socket::Server,
     addresses: Addresses,
     wake: Arc<Notify>,
     inbox: mpsc::Sender<Inbox>,
@@ -115,7 +115,7 @@ pub(super) struct SessionTask {
 impl SessionTask {
     pub(super) fn new(
         core: SessionCore,
-        server: ServerAddress,
+        server: socket::Server,
         config: &SessionConfig,
         wake: Arc<Notify>,
         time: SessionTime,
@@ -312,10 +312,11 @@ impl SessionTask {
         let (outgoing, queue) = mpsc::channel(socket::OUTGOING);
         self.socket = Some(outgoing);
         let url = match target {
-            SocketTarget::Lobbies => self.server.lobbies(),
-            SocketTarget::Room(room) => self.server.room(room),
+            SocketTarget::Lobbies => self.server.address.lobbies(),
+            SocketTarget::Room(room) => self.server.address.room(room),
         };
-        let run = socket::run(url, self.generation, queue, self.inbox.clone());
+        let (server, inbox) = (self.server.clone(), self.inbox.clone());
+        let run = socket::run(server, url, self.generation, queue, inbox);
         self.tasks.spawn(run);
     }
 
