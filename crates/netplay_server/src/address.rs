@@ -1,8 +1,13 @@
-//! How many sockets there are, in all and by address.
+//! How many sockets there are, in all and by address, and how fast new ones come.
 
 use core::net::{IpAddr, Ipv6Addr};
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::arrivals::{Arrival, Arrivals};
+use crate::config::ServerConfig;
 
 /// Counts sockets. Cheap to clone.
 #[derive(Clone)]
@@ -13,43 +18,71 @@ pub(crate) struct Admission {
     limit_loopback: bool,
 }
 
-#[derive(Default)]
 struct Counts {
     all: usize,
     by_address: BTreeMap<IpAddr, usize>,
+    arrivals: Arrivals,
 }
 
 /// A counted socket; dropping it uncounts it.
 pub(crate) struct Seat {
     counts: Arc<Mutex<Counts>>,
     address: IpAddr,
-    /// Whether its address has more sockets than allowed. Such a socket gets an HTTP answer that
-    /// says so, and no WebSocket.
-    pub(crate) over: bool,
+}
+
+/// What becomes of who asks for a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It gets one.
+    Welcome,
+    /// Its address has more sockets than allowed: it gets an HTTP answer that says so.
+    TooMany,
+    /// New ones of its address come too fast: the same, and when to try again.
+    TooFast(Duration),
 }
 
 impl Admission {
-    pub(crate) fn new(max: usize, max_per_address: usize, limit_loopback: bool) -> Self {
-        Self { counts: Arc::default(), max, max_per_address, limit_loopback }
+    /// For so many sockets in all.
+    pub(crate) fn new(max: usize, config: &ServerConfig) -> Self {
+        let arrivals = Arrivals::new(config.new_per_address);
+        let counts = Counts { all: 0, by_address: BTreeMap::new(), arrivals };
+        Self {
+            counts: Arc::new(Mutex::new(counts)),
+            max,
+            max_per_address: config.max_per_address,
+            limit_loopback: config.limit_loopback,
+        }
     }
 
     /// Counts a socket; `None` if it is to be dropped without an answer.
-    pub(crate) fn enter(&self, address: IpAddr) -> Option<Seat> {
-        let address = block(address);
-        let limited = self.limit_loopback || !address.is_loopback();
+    pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Option<(Seat, Verdict)> {
         let mut counts = lock(&self.counts);
         if counts.all >= self.max {
             return None;
         }
+        let address = block(address);
+        let verdict = self.count(&mut counts, address, now)?;
+        counts.all += 1;
+        Some((Seat { counts: self.counts.clone(), address }, verdict))
+    }
+
+    /// Counts one more of this address.
+    fn count(&self, counts: &mut Counts, address: IpAddr, now: Instant) -> Option<Verdict> {
+        let limited = self.limit_loopback || !address.is_loopback();
         let here = counts.by_address.get(&address).copied().unwrap_or(0);
         // An answer costs a task: who comes on regardless gets none.
         if limited && here >= self.max_per_address.saturating_mul(2) {
             return None;
         }
-        counts.all += 1;
+        let arrival = if limited { counts.arrivals.arrive(address, now) } else { Arrival::Welcome };
+        let verdict = match arrival {
+            Arrival::Flood => return None,
+            Arrival::Early(wait) => Verdict::TooFast(wait),
+            Arrival::Welcome if limited && here >= self.max_per_address => Verdict::TooMany,
+            Arrival::Welcome => Verdict::Welcome,
+        };
         counts.by_address.insert(address, here + 1);
-        let over = limited && here >= self.max_per_address;
-        Some(Seat { counts: self.counts.clone(), address, over })
+        Some(verdict)
     }
 }
 
@@ -84,21 +117,44 @@ fn block(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use netplay_lobby::RateLimit;
+
     use super::*;
+
+    const UNLIMITED: RateLimit = RateLimit { burst: 1000, per_second: 1000 };
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
+    fn admission(
+        max: usize,
+        max_per_address: usize,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Admission {
+        let mut config =
+            ServerConfig { max_per_address, new_per_address: UNLIMITED, ..ServerConfig::default() };
+        change(&mut config);
+        Admission::new(max, &config)
+    }
+
+    fn enter(admission: &Admission, address: &str) -> Option<(Seat, Verdict)> {
+        admission.enter(ip(address), Instant::now())
+    }
+
+    fn verdict(entered: &Option<(Seat, Verdict)>) -> Option<Verdict> {
+        entered.as_ref().map(|(_, verdict)| *verdict)
+    }
+
     #[test]
     fn one_address_is_answered_up_to_twice_its_limit() {
-        let admission = Admission::new(100, 1, false);
-        let seats: Vec<_> = (0..3).map(|_| admission.enter(ip("192.0.2.1"))).collect();
-        let over: Vec<_> = seats.iter().map(|seat| seat.as_ref().map(|seat| seat.over)).collect();
-        assert_eq!(over, [Some(false), Some(true), None]);
-        assert!(admission.enter(ip("192.0.2.2")).is_some_and(|seat| !seat.over));
+        let admission = admission(100, 1, |_| {});
+        let seats: Vec<_> = (0..3).map(|_| enter(&admission, "192.0.2.1")).collect();
+        let verdicts: Vec<_> = seats.iter().map(verdict).collect();
+        assert_eq!(verdicts, [Some(Verdict::Welcome), Some(Verdict::TooMany), None]);
+        assert_eq!(verdict(&enter(&admission, "192.0.2.2")), Some(Verdict::Welcome));
         drop(seats);
-        assert!(admission.enter(ip("192.0.2.1")).is_some_and(|seat| !seat.over));
+        assert_eq!(verdict(&enter(&admission, "192.0.2.1")), Some(Verdict::Welcome));
     }
 
     #[test]
@@ -110,21 +166,37 @@ mod tests {
 
     #[test]
     fn loopback_is_exempt_unless_asked_for() {
-        let admission = Admission::new(100, 1, false);
-        let seats: Vec<_> = (0..5).filter_map(|_| admission.enter(ip("127.0.0.1"))).collect();
-        assert!(seats.len() == 5 && seats.iter().all(|seat| !seat.over));
-        let strict = Admission::new(100, 1, true);
-        let _seat = strict.enter(ip("::1"));
-        assert!(strict.enter(ip("::1")).is_some_and(|seat| seat.over));
+        let rate = |config: &mut ServerConfig| {
+            config.new_per_address = RateLimit { burst: 2, per_second: 1 };
+        };
+        let lenient = admission(100, 1, rate);
+        let seats: Vec<_> = (0..5).map(|_| enter(&lenient, "127.0.0.1")).collect();
+        assert!(seats.iter().all(|seat| verdict(seat) == Some(Verdict::Welcome)));
+        let strict = admission(100, 1, |config| config.limit_loopback = true);
+        let _seat = enter(&strict, "::1");
+        assert_eq!(verdict(&enter(&strict, "::1")), Some(Verdict::TooMany));
     }
 
     #[test]
     fn all_addresses_together_are_bounded_and_nothing_stays_behind() {
-        let admission = Admission::new(2, 10, false);
-        let seats = [admission.enter(ip("192.0.2.1")), admission.enter(ip("192.0.2.2"))];
-        assert!(admission.enter(ip("192.0.2.3")).is_none());
+        let admission = admission(2, 10, |_| {});
+        let seats = [enter(&admission, "192.0.2.1"), enter(&admission, "192.0.2.2")];
+        assert!(enter(&admission, "192.0.2.3").is_none());
         drop(seats);
         assert!(lock(&admission.counts).by_address.is_empty());
         assert_eq!(lock(&admission.counts).all, 0);
+    }
+
+    #[test]
+    fn who_comes_and_goes_too_fast_is_told_when_to_come_again() {
+        let admission = admission(100, 10, |config| {
+            config.new_per_address = RateLimit { burst: 2, per_second: 1 };
+        });
+        let verdicts: Vec<_> = (0..5).map(|_| verdict(&enter(&admission, "2001:db8::1"))).collect();
+        assert_eq!(verdicts[..2], [Some(Verdict::Welcome); 2]);
+        assert!(matches!(verdicts[2..4], [Some(Verdict::TooFast(_)), Some(Verdict::TooFast(_))]));
+        assert_eq!(verdicts[4], None);
+        assert_eq!(verdict(&enter(&admission, "2001:db8::2")), None, "the same /64");
+        assert_eq!(verdict(&enter(&admission, "2001:db8:0:1::")), Some(Verdict::Welcome));
     }
 }

@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
-use netplay_lobby::{Config, Key};
+use netplay_lobby::{Config, Key, RateLimit};
 
 use crate::login::JwtConfig;
 use crate::tls::TlsFiles;
@@ -26,7 +26,11 @@ pub struct ServerConfig {
     /// Sockets of one address at most, IPv6 by /64. Enough for a LAN party, a school or a small
     /// provider behind one address; too few for one machine to fill the server.
     pub max_per_address: usize,
-    /// Whether the limit holds for the loopback address too. Off, because tests, load generators
+    /// New connections of one address, IPv6 by /64. As many players as it may have come back at once after
+    /// a restart, and perhaps once more; one machine that opens and closes connections without end does not
+    /// keep the server from others.
+    pub new_per_address: RateLimit,
+    /// Whether these limits hold for the loopback address too. Off, because tests, load generators
     /// and proxies on the same machine share it.
     pub limit_loopback: bool,
     /// How long a request may take from the open socket to the WebSocket. `hello` has its own
@@ -84,6 +88,7 @@ impl Default for ServerConfig {
             lobby: Config::default(),
             key: None,
             max_per_address: 256,
+            new_per_address: RateLimit { burst: 512, per_second: 50 },
             limit_loopback: false,
             handshake_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),

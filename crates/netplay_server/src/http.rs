@@ -16,6 +16,7 @@ use netplay_lobby::{Directory, RoomLimits};
 use netplay_protocol::limits::LOBBY_MESSAGE_MAX;
 use netplay_protocol::lobby::PATH;
 
+use crate::address::Verdict;
 use crate::connection;
 use crate::hub::Hub;
 use crate::rooms::RoomHub;
@@ -32,8 +33,8 @@ const WRITE_BUFFER_MAX: usize = WRITE_BUFFER + 4 * LOBBY_MESSAGE_MAX;
 /// What a handler knows of the socket under its request.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    /// Whether its address has too many sockets.
-    pub(crate) over: bool,
+    /// Whether its address may have one more.
+    pub(crate) verdict: Verdict,
     /// Set to make the socket read on when it is dropped.
     pub(crate) linger: Arc<AtomicBool>,
     pub(crate) write_timeout: Duration,
@@ -61,8 +62,8 @@ pub(crate) fn router(hubs: Hubs) -> Router {
 }
 
 async fn lobby(Visitor { hubs, caller, upgrade, .. }: Visitor) -> Response {
-    if caller.over {
-        return too_many();
+    if let Some(refusal) = caller.refusal() {
+        return refusal;
     }
     match upgrade {
         Some(upgrade) => sized(upgrade)
@@ -133,8 +134,8 @@ impl Visitor {
     fn enter(self, name: &str) -> Result<Response, Hubs> {
         let Self { hubs, caller, query, upgrade } = self;
         let Some(upgrade) = upgrade else { return Err(hubs) };
-        if caller.over {
-            return Ok(too_many());
+        if let Some(refusal) = caller.refusal() {
+            return Ok(refusal);
         }
         Ok(match Room::new(name, query.as_deref(), &hubs.limits) {
             Ok(room) => sized(upgrade).on_upgrade(move |socket| {
@@ -145,10 +146,20 @@ impl Visitor {
     }
 }
 
-fn too_many() -> Response {
-    let retry = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
-    let text = "too many connections from this address\n";
-    (StatusCode::TOO_MANY_REQUESTS, retry, text).into_response()
+impl Caller {
+    /// The answer to who gets no WebSocket because of its address.
+    fn refusal(&self) -> Option<Response> {
+        let (text, retry) = match self.verdict {
+            Verdict::Welcome => return None,
+            Verdict::TooMany => ("too many connections from this address\n", 10),
+            Verdict::TooFast(wait) => {
+                // Whole seconds, and not too early.
+                ("too many new connections from this address\n", wait.as_secs() + 1)
+            }
+        };
+        let retry = [(header::RETRY_AFTER, HeaderValue::from(retry))];
+        Some((StatusCode::TOO_MANY_REQUESTS, retry, text).into_response())
+    }
 }
 
 fn sized(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {

@@ -32,6 +32,7 @@
 
 mod address;
 mod admin;
+mod arrivals;
 mod config;
 mod connection;
 mod counts;

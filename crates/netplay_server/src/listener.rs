@@ -1,7 +1,7 @@
 //! Listening, accepting, and the HTTP part of a socket's life.
 
 use core::convert::Infallible;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use crate::address::{Admission, Seat};
+use crate::address::{Admission, Seat, Verdict};
 use crate::config::ServerConfig;
 use crate::http::Caller;
 use crate::rate_log::RateLog;
@@ -78,7 +78,7 @@ impl Acceptor {
         let max = room.saturating_add(room / 4).saturating_add(16);
         Self {
             router,
-            admission: Admission::new(max, config.max_per_address, config.limit_loopback),
+            admission: Admission::new(max, config),
             alive,
             tls,
             handshake_timeout: config.handshake_timeout,
@@ -92,7 +92,7 @@ impl Acceptor {
     pub(crate) async fn run(&self, listener: &TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => self.accepted(stream, address),
+                Ok((stream, address)) => self.accepted(stream, address.ip()),
                 Err(error) if is_about_one_socket(&error) => {}
                 Err(error) => {
                     if let Some(held_back) = self.log.line() {
@@ -104,8 +104,8 @@ impl Acceptor {
         }
     }
 
-    fn accepted(&self, stream: TcpStream, address: SocketAddr) {
-        let Some(seat) = self.admission.enter(address.ip()) else {
+    fn accepted(&self, stream: TcpStream, address: IpAddr) {
+        let Some((seat, verdict)) = self.admission.enter(address, std::time::Instant::now()) else {
             if let Some(held_back) = self.log.line() {
                 tracing::warn!(held_back, "too many sockets: one was dropped");
             }
@@ -114,17 +114,17 @@ impl Acceptor {
         // Without these a socket works, only worse.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-        let arrived = self.arrived(seat);
+        let arrived = self.arrived(seat, verdict);
         match self.tls.clone() {
             None => drop(tokio::spawn(arrived.serve(Stream::Plain(stream)))),
             Some(tls) => drop(tokio::spawn(arrived.encrypt(stream, tls))),
         }
     }
 
-    fn arrived(&self, seat: Seat) -> Arrived {
+    fn arrived(&self, seat: Seat, verdict: Verdict) -> Arrived {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed);
         let caller = Caller {
-            over: seat.over,
+            verdict,
             linger: Arc::new(AtomicBool::new(false)),
             write_timeout: self.write_timeout,
             alive: self.alive.of(number),

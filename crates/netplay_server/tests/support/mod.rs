@@ -17,6 +17,8 @@ use netplay_server::{Server, ServerConfig, ServerHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -90,6 +92,32 @@ pub async fn ask(server: &ServerHandle, request: &str, token: Option<&str>) -> (
     timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Opens a WebSocket at a path, with these headers besides its own.
+pub async fn open_as(
+    server: &ServerHandle,
+    path: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<WebSocketStream<TcpStream>, Error> {
+    let stream = timeout(DEADLINE, TcpStream::connect(server.local_addr())).await.unwrap()?;
+    let mut request = format!("{}{path}", server.url()).into_client_request()?;
+    for (name, value) in headers {
+        request.headers_mut().append(*name, HeaderValue::from_str(value).unwrap());
+    }
+    Ok(timeout(DEADLINE, client_async(request, stream)).await.expect("in time")?.0)
+}
+
+/// With what status, and when to come again, no WebSocket was opened.
+pub fn refused(opened: Result<WebSocketStream<TcpStream>, Error>) -> (u16, Option<u64>) {
+    match opened {
+        Err(Error::Http(response)) => {
+            let retry = response.headers().get("retry-after");
+            let retry = retry.map(|retry| retry.to_str().unwrap().parse().unwrap());
+            (response.status().as_u16(), retry)
+        }
+        other => panic!("a refusal is expected, not {other:?}"),
+    }
 }
 
 /// What plain HTTP answers, head and body.
