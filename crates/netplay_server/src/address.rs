@@ -6,13 +6,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use axum::http::HeaderMap;
+
 use crate::arrivals::{Arrival, Arrivals};
 use crate::config::ServerConfig;
+use crate::proxies::{self, AddressBlock};
 
 /// Counts sockets. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Admission {
     counts: Arc<Mutex<Counts>>,
+    proxies: Arc<[AddressBlock]>,
     max: usize,
     max_per_address: usize,
     limit_loopback: bool,
@@ -24,10 +28,13 @@ struct Counts {
     arrivals: Arrivals,
 }
 
-/// A counted socket; dropping it uncounts it.
+/// Counted: a socket, or what came through a proxy's. Dropping it uncounts it.
 pub(crate) struct Seat {
     counts: Arc<Mutex<Counts>>,
-    address: IpAddr,
+    /// `None` for a proxy's socket: that is not its client's address.
+    address: Option<IpAddr>,
+    /// Whether it counts as a socket.
+    socket: bool,
 }
 
 /// What becomes of who asks for a WebSocket.
@@ -41,6 +48,13 @@ pub(crate) enum Verdict {
     TooFast(Duration),
 }
 
+/// Whose socket it is.
+pub(crate) enum Entry {
+    Client(Seat, Verdict),
+    /// Each request says for whom it is: see [`Admission::claim`].
+    Proxy(Seat),
+}
+
 impl Admission {
     /// For so many sockets in all.
     pub(crate) fn new(max: usize, config: &ServerConfig) -> Self {
@@ -48,6 +62,7 @@ impl Admission {
         let counts = Counts { all: 0, by_address: BTreeMap::new(), arrivals };
         Self {
             counts: Arc::new(Mutex::new(counts)),
+            proxies: config.trusted_proxies.clone().into(),
             max,
             max_per_address: config.max_per_address,
             limit_loopback: config.limit_loopback,
@@ -55,15 +70,36 @@ impl Admission {
     }
 
     /// Counts a socket; `None` if it is to be dropped without an answer.
-    pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Option<(Seat, Verdict)> {
+    pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Option<Entry> {
         let mut counts = lock(&self.counts);
         if counts.all >= self.max {
             return None;
         }
+        if self.proxies.iter().any(|block| block.contains(address)) {
+            counts.all += 1;
+            return Some(Entry::Proxy(self.seat(None, true)));
+        }
         let address = block(address);
         let verdict = self.count(&mut counts, address, now)?;
         counts.all += 1;
-        Some((Seat { counts: self.counts.clone(), address }, verdict))
+        Some(Entry::Client(self.seat(Some(address), true), verdict))
+    }
+
+    /// Counts the client of a request that came through this proxy's socket, and gives what becomes of it.
+    pub(crate) fn claim(
+        &self,
+        proxy: IpAddr,
+        headers: &HeaderMap,
+        now: Instant,
+    ) -> (Option<Seat>, Verdict) {
+        /// A proxy's client always gets an answer, because the socket is there already. Longer than it
+        /// takes to be let in again.
+        const LATER: Duration = Duration::from_secs(10);
+        let address = block(proxies::client(&self.proxies, proxy, headers));
+        match self.count(&mut lock(&self.counts), address, now) {
+            Some(verdict) => (Some(self.seat(Some(address), false)), verdict),
+            None => (None, Verdict::TooFast(LATER)),
+        }
     }
 
     /// Counts one more of this address.
@@ -84,16 +120,23 @@ impl Admission {
         counts.by_address.insert(address, here + 1);
         Some(verdict)
     }
+
+    fn seat(&self, address: Option<IpAddr>, socket: bool) -> Seat {
+        Seat { counts: self.counts.clone(), address, socket }
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut counts = lock(&self.counts);
-        counts.all = counts.all.saturating_sub(1);
-        if let Some(here) = counts.by_address.get_mut(&self.address) {
+        if self.socket {
+            counts.all = counts.all.saturating_sub(1);
+        }
+        let Some(address) = self.address else { return };
+        if let Some(here) = counts.by_address.get_mut(&address) {
             *here = here.saturating_sub(1);
             if *here == 0 {
-                counts.by_address.remove(&self.address);
+                counts.by_address.remove(&address);
             }
         }
     }
@@ -117,6 +160,7 @@ fn block(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
     use netplay_lobby::RateLimit;
 
     use super::*;
@@ -139,7 +183,10 @@ mod tests {
     }
 
     fn enter(admission: &Admission, address: &str) -> Option<(Seat, Verdict)> {
-        admission.enter(ip(address), Instant::now())
+        match admission.enter(ip(address), Instant::now())? {
+            Entry::Client(seat, verdict) => Some((seat, verdict)),
+            Entry::Proxy(_) => panic!("{address} is no proxy"),
+        }
     }
 
     fn verdict(entered: &Option<(Seat, Verdict)>) -> Option<Verdict> {
@@ -198,5 +245,35 @@ mod tests {
         assert_eq!(verdicts[4], None);
         assert_eq!(verdict(&enter(&admission, "2001:db8::2")), None, "the same /64");
         assert_eq!(verdict(&enter(&admission, "2001:db8:0:1::")), Some(Verdict::Welcome));
+    }
+
+    #[test]
+    fn a_proxys_sockets_count_for_their_clients() {
+        let admission = admission(100, 1, |config| {
+            config.trusted_proxies = vec!["192.0.2.0/24".parse().unwrap()];
+        });
+        let proxy = ip("192.0.2.1");
+        let (now, mut sockets) = (Instant::now(), Vec::new());
+        for _ in 0..10 {
+            let Some(Entry::Proxy(seat)) = admission.enter(proxy, now) else {
+                panic!("a proxy has no limit of its own")
+            };
+            sockets.push(seat);
+        }
+        let claim = |client: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", HeaderValue::from_static(client));
+            admission.claim(proxy, &headers, now)
+        };
+        let (first, welcome) = claim("198.51.100.1");
+        assert_eq!(welcome, Verdict::Welcome);
+        let (second, too_many) = claim("198.51.100.1");
+        assert_eq!(too_many, Verdict::TooMany);
+        assert!(matches!(claim("198.51.100.1"), (None, Verdict::TooFast(_))));
+        assert_eq!(claim("198.51.100.2").1, Verdict::Welcome);
+        assert_eq!(lock(&admission.counts).all, 10);
+        drop((first, second, sockets));
+        assert!(lock(&admission.counts).by_address.is_empty());
+        assert_eq!(lock(&admission.counts).all, 0);
     }
 }

@@ -6,6 +6,7 @@ use core::time::Duration;
 use netplay_lobby::{Config, Key, RateLimit};
 
 use crate::login::JwtConfig;
+use crate::proxies::AddressBlock;
 use crate::tls::TlsFiles;
 
 /// The port of the program when none is given.
@@ -18,6 +19,9 @@ pub struct ServerConfig {
     pub bind: SocketAddr,
     /// The certificate that connections are encrypted with; by default none: connections are plain.
     pub tls: Option<TlsFiles>,
+    /// Whose `X-Forwarded-For` says which address a connection is from: that one's limits hold for it then, not
+    /// the proxy's. By default nobody's. The header of others is not read.
+    pub trusted_proxies: Vec<AddressBlock>,
     /// Limits and times of sessions, lobbies and rooms.
     pub lobby: Config,
     /// Signs resume tokens. A server with the key of the one before takes up its players and lobbies; by
@@ -85,6 +89,7 @@ impl Default for ServerConfig {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             tls: None,
+            trusted_proxies: Vec::new(),
             lobby: Config::default(),
             key: None,
             max_per_address: 256,

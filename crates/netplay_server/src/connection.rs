@@ -12,7 +12,7 @@ use netplay_protocol::lobby::ErrorCode;
 use tokio::time::timeout;
 use tungstenite::error::{CapacityError, Error as WsError};
 
-use crate::http::Caller;
+use crate::http::Carrier;
 use crate::outbox::{End, Next, Outbox};
 
 /// How long the last words may take.
@@ -44,18 +44,18 @@ pub(crate) trait Client: Send + Sync {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut caller: Caller) {
+pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrier: Carrier) {
     let mut pings = 0;
     let over = {
         // One for the connection's whole life: to wait anew for each message takes longer than to relay it.
-        let mut stopped = pin!(caller.alive.stopped());
+        let mut stopped = pin!(carrier.alive.stopped());
         loop {
             tokio::select! {
                 biased;
                 () = &mut stopped => break stops(),
                 () = client.outbox().ready() => {
                     let written =
-                        write(&mut socket, client.outbox(), stopped.as_mut(), caller.write_timeout);
+                        write(&mut socket, client.outbox(), stopped.as_mut(), carrier.write_timeout);
                     if let Err(over) = written.await {
                         break over;
                     }
@@ -72,7 +72,7 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut caller
     drop(client);
     match over {
         Over::Close(code, reason) => {
-            caller.linger.store(true, Ordering::Relaxed);
+            carrier.linger.store(true, Ordering::Relaxed);
             say_last(&mut socket, code, &reason).await;
         }
         Over::Gone => {

@@ -16,7 +16,7 @@ use netplay_lobby::{Directory, RoomLimits};
 use netplay_protocol::limits::LOBBY_MESSAGE_MAX;
 use netplay_protocol::lobby::PATH;
 
-use crate::address::Verdict;
+use crate::address::{Seat, Verdict};
 use crate::connection;
 use crate::hub::Hub;
 use crate::rooms::RoomHub;
@@ -35,6 +35,14 @@ const WRITE_BUFFER_MAX: usize = WRITE_BUFFER + 4 * LOBBY_MESSAGE_MAX;
 pub(crate) struct Caller {
     /// Whether its address may have one more.
     pub(crate) verdict: Verdict,
+    pub(crate) carrier: Carrier,
+}
+
+/// What a WebSocket has of the socket under it.
+#[derive(Clone)]
+pub(crate) struct Carrier {
+    /// Counts it for its address, if the socket is a proxy's.
+    pub(crate) seat: Option<Arc<Seat>>,
     /// Set to make the socket read on when it is dropped.
     pub(crate) linger: Arc<AtomicBool>,
     pub(crate) write_timeout: Duration,
@@ -66,8 +74,9 @@ async fn lobby(Visitor { hubs, caller, upgrade, .. }: Visitor) -> Response {
         return refusal;
     }
     match upgrade {
-        Some(upgrade) => sized(upgrade)
-            .on_upgrade(move |socket| connection::serve(socket, hubs.lobby.attach(), caller)),
+        Some(upgrade) => sized(upgrade).on_upgrade(move |socket| {
+            connection::serve(socket, hubs.lobby.attach(), caller.carrier)
+        }),
         None => {
             let text =
                 "this is Netplay's lobby: connect with a WebSocket, ws:// instead of http://\n";
@@ -139,7 +148,7 @@ impl Visitor {
         }
         Ok(match Room::new(name, query.as_deref(), &hubs.limits) {
             Ok(room) => sized(upgrade).on_upgrade(move |socket| {
-                connection::serve(socket, hubs.rooms.enter(room), caller)
+                connection::serve(socket, hubs.rooms.enter(room), caller.carrier)
             }),
             Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
         })

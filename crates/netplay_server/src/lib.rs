@@ -26,7 +26,8 @@
 //! within a second and the port is free. Tokens are never logged.
 //!
 //! Not guaranteed: that sessions or lobbies survive a restart. To a server behind a proxy all players have one
-//! address: the loopback one is exempt from the limit per address, others need [`ServerConfig::max_per_address`].
+//! address, unless the proxy is one of [`ServerConfig::trusted_proxies`]; only the loopback address is exempt
+//! from the limits per address.
 
 #![forbid(unsafe_code)]
 
@@ -44,6 +45,7 @@ pub mod key_file;
 mod listener;
 mod login;
 mod outbox;
+mod proxies;
 mod rate_log;
 mod rooms;
 mod server;
@@ -58,6 +60,7 @@ pub use login::{JwtConfig, JwtError, JwtKeys};
 pub use netplay_lobby::Config as LobbyConfig;
 pub use netplay_lobby::matchbox::RoomStats;
 pub use netplay_lobby::{Key, RateLimit, RoomLimits, Stats};
+pub use proxies::{AddressBlock, NoAddressBlock};
 pub use server::{Server, ServerHandle};
 pub use thread::ServerThread;
 pub use tls::{Certificates, TlsError, TlsFiles};

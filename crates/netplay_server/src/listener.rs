@@ -19,9 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use crate::address::{Admission, Seat, Verdict};
+use crate::address::{Admission, Entry, Seat, Verdict};
 use crate::config::ServerConfig;
-use crate::http::Caller;
+use crate::http::{Caller, Carrier};
 use crate::rate_log::RateLog;
 use crate::server::Alive;
 use crate::socket::{Socket, Stream};
@@ -105,7 +105,7 @@ impl Acceptor {
     }
 
     fn accepted(&self, stream: TcpStream, address: IpAddr) {
-        let Some((seat, verdict)) = self.admission.enter(address, std::time::Instant::now()) else {
+        let Some(entry) = self.admission.enter(address, std::time::Instant::now()) else {
             if let Some(held_back) = self.log.line() {
                 tracing::warn!(held_back, "too many sockets: one was dropped");
             }
@@ -114,30 +114,45 @@ impl Acceptor {
         // Without these a socket works, only worse.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-        let arrived = self.arrived(seat, verdict);
+        let arrived = self.arrived(entry, address);
         match self.tls.clone() {
             None => drop(tokio::spawn(arrived.serve(Stream::Plain(stream)))),
             Some(tls) => drop(tokio::spawn(arrived.encrypt(stream, tls))),
         }
     }
 
-    fn arrived(&self, seat: Seat, verdict: Verdict) -> Arrived {
+    fn arrived(&self, entry: Entry, address: IpAddr) -> Arrived {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed);
-        let caller = Caller {
-            verdict,
+        let (seat, verdict, proxy) = match entry {
+            Entry::Client(seat, verdict) => (seat, verdict, None),
+            Entry::Proxy(seat) => {
+                let proxy = Proxy { address, admission: self.admission.clone() };
+                (seat, Verdict::Welcome, Some(Box::new(proxy)))
+            }
+        };
+        let carrier = Carrier {
+            seat: None,
             linger: Arc::new(AtomicBool::new(false)),
             write_timeout: self.write_timeout,
             alive: self.alive.of(number),
         };
+        let caller = Caller { verdict, carrier };
         let until = Instant::now() + self.handshake_timeout;
-        Arrived { seat, caller, router: self.router.clone(), until }
+        Arrived { seat, caller, proxy, router: self.router.clone(), until }
     }
+}
+
+/// A socket of a proxy.
+struct Proxy {
+    address: IpAddr,
+    admission: Admission,
 }
 
 /// A socket that has not asked for anything yet.
 struct Arrived {
     seat: Seat,
     caller: Caller,
+    proxy: Option<Box<Proxy>>,
     router: Router,
     /// When it has to be a WebSocket.
     until: Instant,
@@ -145,7 +160,7 @@ struct Arrived {
 
 impl Arrived {
     async fn encrypt(self, stream: TcpStream, tls: TlsAcceptor) {
-        let mut alive = self.caller.alive.clone();
+        let mut alive = self.caller.carrier.alive.clone();
         let stream = tokio::select! {
             stream = timeout_at(self.until, tls.accept(stream)) => stream,
             () = alive.stopped() => return,
@@ -158,12 +173,18 @@ impl Arrived {
     }
 
     fn serve(self, stream: Stream) -> impl Future<Output = ()> {
-        let Self { seat, caller, router, until } = self;
-        let mut alive = caller.alive.clone();
-        let socket = Socket::new(stream, caller.linger.clone(), seat, alive.clone());
+        let Self { seat, caller, proxy, router, until } = self;
+        let mut alive = caller.carrier.alive.clone();
+        let socket = Socket::new(stream, caller.carrier.linger.clone(), seat, alive.clone());
         let router = TowerToHyperService::new(router);
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(caller.clone());
+            let mut caller = caller.clone();
+            if let Some(proxy) = &proxy {
+                let now = std::time::Instant::now();
+                let (seat, verdict) = proxy.admission.claim(proxy.address, request.headers(), now);
+                (caller.carrier.seat, caller.verdict) = (seat.map(Arc::new), verdict);
+            }
+            request.extensions_mut().insert(caller);
             let response = router.call(request);
             async {
                 let mut response = response.await?;
