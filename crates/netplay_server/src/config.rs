@@ -6,6 +6,7 @@ use core::time::Duration;
 use netplay_lobby::{Config, Key, RateLimit};
 
 use crate::login::JwtConfig;
+use crate::origin::Origin;
 use crate::proxies::AddressBlock;
 use crate::tls::TlsFiles;
 
@@ -22,6 +23,9 @@ pub struct ServerConfig {
     /// Whose `X-Forwarded-For` says which address a connection is from: that one's limits hold for it then, not
     /// the proxy's. By default nobody's. The header of others is not read.
     pub trusted_proxies: Vec<AddressBlock>,
+    /// The web pages that may connect. Programs that do not say that they are a page, by a header `Origin`, may
+    /// all; and so may all pages if there is none here, which is the default.
+    pub origins: Vec<Origin>,
     /// Limits and times of sessions, lobbies and rooms.
     pub lobby: Config,
     /// Signs resume tokens. A server with the key of the one before takes up its players and lobbies; by
@@ -90,6 +94,7 @@ impl Default for ServerConfig {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             tls: None,
             trusted_proxies: Vec::new(),
+            origins: Vec::new(),
             lobby: Config::default(),
             key: None,
             max_per_address: 256,

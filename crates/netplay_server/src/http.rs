@@ -19,6 +19,7 @@ use netplay_protocol::lobby::PATH;
 use crate::address::{Seat, Verdict};
 use crate::connection;
 use crate::hub::Hub;
+use crate::origin::{self, Origin};
 use crate::rooms::RoomHub;
 use crate::server::Alive;
 
@@ -55,6 +56,8 @@ pub(crate) struct Hubs {
     pub(crate) lobby: Arc<Hub>,
     pub(crate) rooms: Arc<RoomHub>,
     pub(crate) limits: Arc<RoomLimits>,
+    /// The pages that may connect; all if there are none.
+    pub(crate) origins: Arc<Vec<Origin>>,
 }
 
 /// A WebSocket at `/` or at any single segment is a matchbox room, even where plain HTTP has a page.
@@ -133,6 +136,9 @@ impl FromRequestParts<Hubs> for Visitor {
         let caller = Extension::from_request_parts(parts, hubs).await;
         let Extension(caller) = caller.map_err(IntoResponse::into_response)?;
         let upgrade = WebSocketUpgrade::from_request_parts(parts, hubs).await.ok();
+        if upgrade.is_some() && !origin::is_allowed(&hubs.origins, &parts.headers) {
+            return Err(stranger());
+        }
         let query = parts.uri.query().map(ToOwned::to_owned);
         Ok(Self { hubs: hubs.clone(), caller, query, upgrade })
     }
@@ -169,6 +175,11 @@ impl Caller {
         let retry = [(header::RETRY_AFTER, HeaderValue::from(retry))];
         Some((StatusCode::TOO_MANY_REQUESTS, retry, text).into_response())
     }
+}
+
+fn stranger() -> Response {
+    let text = "this server does not take players from this web page: its operator names the pages with --origin\n";
+    (StatusCode::FORBIDDEN, text).into_response()
 }
 
 fn sized(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {

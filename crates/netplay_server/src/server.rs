@@ -130,7 +130,8 @@ impl Server {
         let limits = config.lobby.rooms.clone();
         let outboxes = Outboxes::new(config.room_outgoing_frames, config.room_outgoing_bytes);
         let rooms = Arc::new(RoomHub::new(Rooms::new(limits.clone(), rooms_seed), outboxes));
-        let hubs = Hubs { lobby, rooms, limits: Arc::new(limits) };
+        let origins = Arc::new(config.origins.clone());
+        let hubs = Hubs { lobby, rooms, limits: Arc::new(limits), origins };
         let admin = config.admin.as_ref().map(Admin::bind).transpose()?;
         let (stop, stopped) = watch::channel(None);
         let (alive, ended) = mpsc::channel(1);

@@ -1,4 +1,4 @@
-//! Who is let in: addresses, and those that a proxy passes on.
+//! Who is let in: addresses, those that a proxy passes on, and web pages.
 
 #![expect(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
@@ -103,4 +103,32 @@ async fn who_comes_too_fast_through_a_proxy_holds_up_nobody_else() {
         assert!(status == 429 && retry.is_some(), "{status} {retry:?}");
     }
     through_proxy(&server, "192.0.2.2").await.unwrap();
+}
+
+#[tokio::test]
+async fn web_pages_from_elsewhere_get_403_in_the_lobby_and_in_rooms() {
+    let server = start(|config| {
+        config.origins = vec!["https://game.example".parse().unwrap()];
+    });
+    for path in [PATH, "/", "/room", "/health"] {
+        let elsewhere = open_as(&server, path, &[("origin", "https://other.example")]).await;
+        assert_eq!(refused(elsewhere).0, 403, "{path}");
+        open_as(&server, path, &[("origin", "https://game.example")]).await.unwrap();
+        open_as(&server, path, &[]).await.expect("a program that is no page");
+    }
+    let health = get(server.local_addr(), "/health").await;
+    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    match open_as(&server, PATH, &[("origin", "null")]).await {
+        Err(Error::Http(response)) => {
+            let text = String::from_utf8(response.into_body().unwrap_or_default()).unwrap();
+            assert!(text.contains("--origin"), "{text:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn without_a_list_all_web_pages_may_connect() {
+    let server = start(|_| {});
+    open_as(&server, PATH, &[("origin", "https://other.example")]).await.unwrap();
 }
