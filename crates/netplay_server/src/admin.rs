@@ -2,6 +2,8 @@
 //!
 //! | request | answer |
 //! |---|---|
+//! | `GET /ready` | as at the players' address, and 503 while the server stops |
+//! | `POST /drain` | 202, and the server stops as it does when it is told by a signal |
 //! | `GET /metrics` | counts, in the text format of Prometheus |
 //! | `GET /lobbies?after=CODE` | 100 lobbies, in the order of their codes |
 //! | `GET /lobbies/CODE` | one |
@@ -19,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -30,15 +32,34 @@ use netplay_protocol::lobby::Rejoin;
 use netplay_protocol::{AccountId, LobbyCode, PeerId};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
 
 use crate::counts;
-use crate::http::Hubs;
+use crate::http::{self, Hubs};
+use crate::server::Stopping;
 
 /// Lobbies in one answer.
 const PAGE: usize = 100;
 
-pub(crate) fn router(hubs: Hubs, token: Option<String>) -> Router {
+/// What is asked for here.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    pub(crate) hubs: Hubs,
+    /// Makes the server stop.
+    pub(crate) drain: Arc<Notify>,
+    pub(crate) stopping: Stopping,
+}
+
+impl FromRef<Asked> for Hubs {
+    fn from_ref(asked: &Asked) -> Self {
+        asked.hubs.clone()
+    }
+}
+
+pub(crate) fn router(asked: Asked, token: Option<String>) -> Router {
     let router = Router::new()
+        .route("/ready", get(ready))
+        .route("/drain", post(drain))
         .route("/metrics", get(metrics))
         .route("/lobbies", get(lobbies))
         .route("/lobbies/{code}", get(lobby).delete(close))
@@ -46,7 +67,7 @@ pub(crate) fn router(hubs: Hubs, token: Option<String>) -> Router {
         .route("/tickets", post(ticket))
         .route("/bans", get(bans))
         .route("/bans/{account}", put(ban).delete(unban))
-        .with_state(hubs);
+        .with_state(asked);
     match token {
         Some(token) => router.layer(from_fn_with_state(Arc::new(token), check)),
         None => router,
@@ -62,6 +83,16 @@ async fn check(State(token): State<Arc<String>>, request: Request, next: Next) -
         let ask = [(header::WWW_AUTHENTICATE, "Bearer")];
         (StatusCode::UNAUTHORIZED, ask, "the admin token is needed\n").into_response()
     }
+}
+
+async fn ready(State(asked): State<Asked>) -> Response {
+    http::readiness(&asked.hubs.lobby, asked.stopping.has_begun())
+}
+
+async fn drain(State(asked): State<Asked>) -> Response {
+    tracing::info!("told to stop by an admin");
+    asked.drain.notify_one();
+    (StatusCode::ACCEPTED, "the server stops\n").into_response()
 }
 
 async fn metrics(State(hubs): State<Hubs>) -> Response {

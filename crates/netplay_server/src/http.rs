@@ -112,13 +112,20 @@ async fn health(visitor: Visitor) -> Response {
 
 /// For load balancers: whether another player would be let in.
 async fn ready(visitor: Visitor) -> Response {
-    visitor.enter("ready").unwrap_or_else(|hubs| {
-        if hubs.lobby.ask(Directory::is_full) {
-            let retry = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
-            return (StatusCode::SERVICE_UNAVAILABLE, retry, "full\n").into_response();
-        }
-        "ready\n".into_response()
-    })
+    let stops = visitor.caller.carrier.alive.stopping.has_begun();
+    visitor.enter("ready").unwrap_or_else(|hubs| readiness(&hubs.lobby, stops))
+}
+
+pub(crate) fn readiness(lobby: &Hub, stops: bool) -> Response {
+    let why = if stops {
+        "stopping\n"
+    } else if lobby.ask(Directory::is_full) {
+        "full\n"
+    } else {
+        return "ready\n".into_response();
+    };
+    let retry = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
+    (StatusCode::SERVICE_UNAVAILABLE, retry, why).into_response()
 }
 
 /// Who asks for something, and maybe for a WebSocket.

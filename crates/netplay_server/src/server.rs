@@ -10,7 +10,7 @@ use netplay_lobby::matchbox::{RoomStats, Rooms};
 use netplay_lobby::{Directory, Stats};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -28,14 +28,27 @@ use crate::tls::Certificates;
 /// How long a stopping server waits for its tasks. Each ends by itself within this time.
 const STOP: Duration = Duration::from_millis(900);
 
+/// How long the answers at the admin address may take when all connections are closed.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 /// When a server began to stop, and within what time its connections end, one after the other: players come
 /// back to the next server as they are closed, and that takes only so many a second.
 type Stop = Option<(Instant, Duration)>;
 
+/// Knows whether a server stops. Unlike [`Alive`], nobody waits for who has it.
+#[derive(Clone)]
+pub(crate) struct Stopping(watch::Receiver<Stop>);
+
+impl Stopping {
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
 /// Held by every task of a server: tells it to stop, and the server that it has.
 #[derive(Clone)]
 pub(crate) struct Alive {
-    stop: watch::Receiver<Stop>,
+    pub(crate) stopping: Stopping,
     /// When its turn is: 0 for the first of all, 1 for the last.
     turn: f64,
     _alive: mpsc::Sender<Infallible>,
@@ -52,7 +65,7 @@ impl Alive {
     /// Waits until the server stops and it is our turn, or it is dropped.
     pub(crate) async fn stopped(&mut self) {
         // An error says that the server is dropped.
-        let stop = self.stop.wait_for(Option::is_some).await.map(|stop| *stop);
+        let stop = self.stopping.0.wait_for(Option::is_some).await.map(|stop| *stop);
         if let Ok(Some((began, time))) = stop {
             tokio::time::sleep_until(began + time.mul_f64(self.turn)).await;
         }
@@ -91,12 +104,21 @@ impl Admin {
         Ok(Self { listener, address, token })
     }
 
-    async fn serve(self, hubs: Hubs, mut alive: Alive) {
-        let serving = axum::serve(self.listener, admin::router(hubs, self.token));
+    async fn serve(self, hubs: Hubs, drain: Arc<Notify>, alive: Alive) {
+        let asked = admin::Asked { hubs, drain, stopping: alive.stopping.clone() };
+        let mut stop = alive.clone();
+        let serving = axum::serve(self.listener, admin::router(asked, self.token))
+            .with_graceful_shutdown(async move { stop.stopped().await });
+        // It survives every error, and answers what was asked before the end. Who does not read the answer has
+        // no more time than the server has.
+        let mut end = alive;
+        let end = async {
+            end.stopped().await;
+            tokio::time::sleep(LAST_ANSWERS).await;
+        };
         tokio::select! {
-            // It survives every error.
             _ = serving => {}
-            () = alive.stopped() => {}
+            () = end => {}
         }
     }
 }
@@ -135,7 +157,7 @@ impl Server {
         let admin = config.admin.as_ref().map(Admin::bind).transpose()?;
         let (stop, stopped) = watch::channel(None);
         let (alive, ended) = mpsc::channel(1);
-        let alive = Alive { stop: stopped, turn: 1.0, _alive: alive };
+        let alive = Alive { stopping: Stopping(stopped), turn: 1.0, _alive: alive };
         let acceptor = Acceptor::new(http::router(hubs.clone()), tls, &config, alive);
         let back_per_second = config.back_per_second;
         Ok(Self {
@@ -171,9 +193,9 @@ impl Server {
         self.certificates.as_ref()
     }
 
-    /// Serves until `shutdown` is ready; then listens no more, closes all connections, as many a second as
-    /// [`ServerConfig::back_per_second`] says, and waits, a second at most, until all tasks have ended. Dropping
-    /// this future stops the server too, at once.
+    /// Serves until `shutdown` is ready, or `POST /drain` is asked for at the admin address; then listens no
+    /// more, closes all connections, as many a second as [`ServerConfig::back_per_second`] says, and waits, a
+    /// second at most, until all tasks have ended. Dropping this future stops the server too, at once.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, hubs, acceptor, stop, mut ended, admin, back_per_second, .. } = self;
         let ticking = {
@@ -186,12 +208,14 @@ impl Server {
             }
         };
         tokio::spawn(ticking);
+        let drain = Arc::new(Notify::new());
         if let Some(admin) = admin {
-            tokio::spawn(admin.serve(hubs.clone(), acceptor.alive.clone()));
+            tokio::spawn(admin.serve(hubs.clone(), drain.clone(), acceptor.alive.clone()));
         }
         tokio::select! {
             () = acceptor.run(&listener) => {}
             () = shutdown => {}
+            () = drain.notified() => {}
         }
         drop(listener);
         let connections = hubs.lobby.stats().connections + hubs.rooms.stats().peers;

@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 
 use netplay_protocol::lobby::{ClientMessage, ErrorCode, LeaveReason, ServerMessage};
 use netplay_server::{AdminConfig, BindError, Server, ServerConfig, ServerHandle};
-use support::{Client, ask, start};
+use support::{Client, Ended, ask, ended, start};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
@@ -90,4 +90,46 @@ async fn other_machines_need_a_token() {
     assert_eq!(error, Some(BindError::AdminWithoutToken(bind)));
     let shown = format!("{:?}", AdminConfig { bind, token: Some("secret".into()) });
     assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_drain_is_answered_then_everybody_is_closed_in_turn_and_nobody_is_ready_any_more() {
+    let server = start(|config| {
+        config.admin = Some(AdminConfig { bind: SocketAddr::from(LOOPBACK), token: None });
+        // Three seconds for three clients.
+        config.back_per_second = 1;
+    });
+    assert_eq!(ask(&server, "GET /ready", None).await, (200, "ready\n".to_owned()));
+    assert_eq!(ask(&server, "GET /drain", None).await.0, 405);
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(Client::connect(&server).await);
+    }
+    // It comes before the drain, and asks after it.
+    let mut early = TcpStream::connect(server.local_addr()).await.unwrap();
+    // The server has taken it when it has answered the next one.
+    support::get(server.local_addr(), "/health").await;
+    assert_eq!(ask(&server, "POST /drain", None).await.0, 202);
+    let stopping = async { while TcpStream::connect(server.local_addr()).await.is_ok() {} };
+    timeout(DEADLINE, stopping).await.expect("it listens no more");
+    assert_eq!(ask(&server, "GET /ready", None).await, (503, "stopping\n".to_owned()));
+    assert_eq!(ask(&server, "POST /drain", None).await.0, 202, "again");
+    early.write_all(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    timeout(DEADLINE, early.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("stopping\n"), "{answer}");
+    for mut client in clients {
+        assert_eq!(ended(&mut client.socket).await, Ended::Code(1001));
+    }
+    timeout(DEADLINE, server.shutdown()).await.expect("it has ended");
+}
+
+#[tokio::test]
+async fn a_drain_of_an_empty_server_is_answered_too() {
+    for _ in 0..10 {
+        let server = with_admin(Some("secret"));
+        assert_eq!(ask(&server, "POST /drain", None).await.0, 401);
+        assert_eq!(ask(&server, "POST /drain", Some("secret")).await.0, 202);
+        timeout(DEADLINE, server.shutdown()).await.expect("it has ended");
+    }
 }
