@@ -1,0 +1,391 @@
+//! The program's options: flags count over the environment, that over a file, and that over the defaults.
+//!
+//! One struct is all of them. What is not given is `None`, so that the next source is asked; clap puts flags over
+//! the environment, and [`Options::over`] the rest. The defaults are those of [`ServerConfig`].
+
+mod file;
+mod print;
+
+use core::net::SocketAddr;
+use core::str::FromStr;
+use core::time::Duration;
+use std::path::{Path, PathBuf};
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use netplay_server::key_file::{self, KeyError};
+use netplay_server::{
+    AddressBlock, AdminConfig, DEFAULT_PORT, Key, Origin, ServerConfig, TlsFiles,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub(crate) use print::commented;
+
+/// Introduces the players of Netplay games to each other. After that, they talk directly. Games with
+/// matchbox_socket 0.15 can use it too: ws://ADDRESS:PORT/room?next=2.
+///
+/// The first line on stdout says where it listens; logs go to stderr. RUST_LOG sets how much is
+/// logged (error, warn, info, debug, trace; default info). GET /health answers with its state,
+/// GET /ready with 200 while another player would be let in. SIGTERM stops it, and SIGHUP makes it read its
+/// certificate again. Each option can be in the environment or in a file too: flags count over the
+/// environment, that over the file, and that over the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Parser, Serialize, Deserialize)]
+#[command(name = "netplay-server", version)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct Options {
+    /// A file with options, in TOML; --print-config shows how it looks. Paths in it are as if they were given as
+    /// flags.
+    #[arg(long, value_name = "FILE", env = "NETPLAY_CONFIG")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// Prints a file with every option, its default and what it is for, and ends.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) print_config: bool,
+
+    /// Where to listen: 0.0.0.0:3536 lets other machines in, port 0 takes a free port. The default lets in who
+    /// is on this machine, until somebody decides otherwise.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "NETPLAY_BIND")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// The server's certificate, and those that lead to a root, in PEM: connections are encrypted (wss://). It is
+    /// read again at SIGHUP. Without it connections are plain, as behind a proxy that encrypts.
+    #[arg(long, value_name = "FILE", env = "NETPLAY_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, value_name = "FILE", env = "NETPLAY_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The file with the key that signs players' resume tokens; made if it is not there. A server that is
+    /// started again with the same key takes up the players and lobbies of before. "none": a key of this
+    /// start only. Without it, netplay-server/key in the user's state directory, or key in the one of systemd.
+    #[arg(long, value_name = "FILE", env = "NETPLAY_KEY")]
+    pub(crate) key: Option<PathBuf>,
+    /// Where counts are shown (GET /metrics, for Prometheus), lobbies are managed (GET /lobbies, DELETE
+    /// /lobbies/CODE, DELETE /lobbies/CODE/members/PEER?ban=true) and the server is told to stop (POST /drain).
+    /// Plain HTTP. Without it, nowhere.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "NETPLAY_ADMIN")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// The file with the token that these requests need, as "Authorization: Bearer TOKEN". Without it only the
+    /// loopback address may be used.
+    #[arg(long, value_name = "FILE", env = "NETPLAY_ADMIN_TOKEN")]
+    pub(crate) admin_token: Option<PathBuf>,
+
+    /// A web page that may connect, as its address begins: https://game.example; several times for several. Who
+    /// is no web page may always. With none all pages may: a game is often served from many places while it is
+    /// made.
+    #[arg(long, value_name = "ORIGIN", env = "NETPLAY_ORIGIN", value_delimiter = ',')]
+    pub(crate) origin: Option<Vec<Origin>>,
+    /// A proxy whose X-Forwarded-For says where a connection comes from, so that the limits per address hold for
+    /// players and not for the proxy; several times for several. With none, that header is not read: anybody
+    /// could write it.
+    #[arg(long, value_name = "ADDRESS[/BITS]", env = "NETPLAY_TRUST_PROXY", value_delimiter = ',')]
+    pub(crate) trust_proxy: Option<Vec<AddressBlock>>,
+
+    /// Players at most. Each is an open file and about 8 KiB; the default is what one slow core serves. Twice as
+    /// many may be remembered, those who are away for a moment included.
+    #[arg(long, value_name = "N", env = "NETPLAY_MAX_CONNECTIONS")]
+    pub(crate) max_connections: Option<usize>,
+    /// Lobbies at most. Each has a player who is connected or remembered, so that the default is no limit.
+    #[arg(long, value_name = "N", env = "NETPLAY_MAX_LOBBIES")]
+    pub(crate) max_lobbies: Option<usize>,
+    /// Connections of one address at most, an IPv6 /64 counting as one: enough for a LAN party, a school or a
+    /// small provider, too few for one machine to fill the server. The loopback address has no limit.
+    #[arg(long, value_name = "N", env = "NETPLAY_MAX_PER_ADDRESS")]
+    pub(crate) max_per_address: Option<usize>,
+    /// New connections of one address in a second, when it has used up its burst. Who opens and closes without
+    /// end does not keep the server from others.
+    #[arg(long, value_name = "N", env = "NETPLAY_CONNECTIONS_PER_SECOND")]
+    pub(crate) connections_per_second: Option<u32>,
+    /// New connections of one address at once: all that it may have come back together after a restart, and
+    /// perhaps once more.
+    #[arg(long, value_name = "N", env = "NETPLAY_CONNECTIONS_BURST")]
+    pub(crate) connections_burst: Option<u32>,
+    /// From the open socket to the WebSocket, that of TLS included: a bad mobile link needs about a second.
+    #[arg(long, value_name = "SECONDS", env = "NETPLAY_HANDSHAKE_TIMEOUT")]
+    pub(crate) handshake_timeout: Option<Seconds>,
+    /// How long one message may wait for a player who does not read: a mobile link that changes masts stalls for a
+    /// few seconds.
+    #[arg(long, value_name = "SECONDS", env = "NETPLAY_WRITE_TIMEOUT")]
+    pub(crate) write_timeout: Option<Seconds>,
+    /// How often players speak at least. Who misses three is gone: one may be late, two may meet a Wi-Fi roam.
+    #[arg(long, value_name = "SECONDS", env = "NETPLAY_KEEP_ALIVE")]
+    pub(crate) keep_alive: Option<Seconds>,
+    /// How long a player is remembered whose connection ended: a phone that changes networks or a laptop that
+    /// wakes up is back within seconds.
+    #[arg(long, value_name = "SECONDS", env = "NETPLAY_GRACE")]
+    pub(crate) grace: Option<Seconds>,
+    /// How many connections are closed in a second when the server stops. Their players come back at once, to the
+    /// next server, and this is half of what one takes.
+    #[arg(long, value_name = "N", env = "NETPLAY_BACK_PER_SECOND")]
+    pub(crate) back_per_second: Option<u32>,
+    /// Players with matchbox_socket at most, beside the others: neither kind crowds out the other.
+    #[arg(long, value_name = "N", env = "NETPLAY_MATCHBOX_PEERS")]
+    pub(crate) matchbox_peers: Option<usize>,
+    /// Rooms of matchbox players at most. Each has a player, so that the default is no limit.
+    #[arg(long, value_name = "N", env = "NETPLAY_MATCHBOX_ROOMS")]
+    pub(crate) matchbox_rooms: Option<usize>,
+    /// Players in one of these rooms at most: a full mesh of 64 is beyond any home's uplink.
+    #[arg(long, value_name = "N", env = "NETPLAY_MATCHBOX_ROOM_PEERS")]
+    pub(crate) matchbox_room_peers: Option<usize>,
+}
+
+/// Why options cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum OptionsError {
+    #[error("the file with options {} cannot be read: {error}", path.display())]
+    File { path: PathBuf, error: std::io::Error },
+    #[error("{}, line {line}: {text}", path.display())]
+    Malformed { path: PathBuf, line: usize, text: String },
+    #[error("{}, line {line}: there is no option {name:?}; {advice}", path.display())]
+    Unknown { path: PathBuf, line: usize, name: String, advice: String },
+    #[error("--{given} needs --{missing} FILE too: a certificate is used with its private key")]
+    HalfOfTls { given: &'static str, missing: &'static str },
+    #[error("--admin-token needs --admin ADDRESS:PORT too, which is where the token is asked for")]
+    TokenWithoutAdmin,
+    #[error("the file with the admin token {} cannot be used: {why}", path.display())]
+    Token { path: PathBuf, why: String },
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// A time as it is written in options: more than nothing, and a day at most.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub(crate) struct Seconds(Duration);
+
+#[derive(Debug, Error)]
+#[error("it has to be seconds, more than 0 and 86400 at most")]
+pub(crate) struct NoSeconds;
+
+impl TryFrom<f64> for Seconds {
+    type Error = NoSeconds;
+
+    fn try_from(seconds: f64) -> Result<Self, NoSeconds> {
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(time) if !time.is_zero() && seconds <= 86_400.0 => Ok(Self(time)),
+            _ => Err(NoSeconds),
+        }
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = NoSeconds;
+
+    fn from_str(text: &str) -> Result<Self, NoSeconds> {
+        text.parse::<f64>().map_err(|_| NoSeconds)?.try_into()
+    }
+}
+
+impl From<Seconds> for f64 {
+    fn from(seconds: Seconds) -> Self {
+        seconds.0.as_secs_f64()
+    }
+}
+
+fn set<T>(to: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *to = value;
+    }
+}
+
+impl Options {
+    /// Flags and the environment; a wrong one, or `--help`, ends the program.
+    pub(crate) fn from_flags() -> Self {
+        let matches = print::with_defaults(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// What is given in the file too.
+    pub(crate) fn with_file(self) -> Result<Self, OptionsError> {
+        match &self.config {
+            None => Ok(self),
+            Some(path) => {
+                let file = file::read(path)?;
+                Ok(self.over(file))
+            }
+        }
+    }
+
+    /// These options; where they say nothing, the others.
+    fn over(self, others: Self) -> Self {
+        macro_rules! over {
+            ($($option:ident),*) => {
+                Self {
+                    config: self.config,
+                    print_config: self.print_config,
+                    $($option: self.$option.or(others.$option)),*
+                }
+            };
+        }
+        // The compiler finds what is missing here.
+        over!(
+            bind,
+            tls_cert,
+            tls_key,
+            key,
+            admin,
+            admin_token,
+            origin,
+            trust_proxy,
+            max_connections,
+            max_lobbies,
+            max_per_address,
+            connections_per_second,
+            connections_burst,
+            handshake_timeout,
+            write_timeout,
+            keep_alive,
+            grace,
+            back_per_second,
+            matchbox_peers,
+            matchbox_rooms,
+            matchbox_room_peers
+        )
+    }
+
+    /// What is used where nothing is given.
+    fn defaults() -> Self {
+        let config = ServerConfig::at(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)));
+        let lobby = &config.lobby;
+        Self {
+            bind: Some(config.bind),
+            origin: Some(config.origins),
+            trust_proxy: Some(config.trusted_proxies),
+            max_connections: Some(lobby.max_connections),
+            max_lobbies: Some(lobby.max_lobbies),
+            max_per_address: Some(config.max_per_address),
+            connections_per_second: Some(config.new_per_address.per_second),
+            connections_burst: Some(config.new_per_address.burst),
+            handshake_timeout: Some(Seconds(config.handshake_timeout)),
+            write_timeout: Some(Seconds(config.write_timeout)),
+            keep_alive: Some(Seconds(lobby.keep_alive)),
+            grace: Some(Seconds(lobby.grace)),
+            back_per_second: Some(config.back_per_second),
+            matchbox_peers: Some(lobby.rooms.max_peers),
+            matchbox_rooms: Some(lobby.rooms.max_rooms),
+            matchbox_room_peers: Some(lobby.rooms.max_room_peers),
+            ..Self::default()
+        }
+    }
+
+    /// The server that these options mean. Reads the files that they name, and makes that of the key.
+    pub(crate) fn server(self) -> Result<ServerConfig, OptionsError> {
+        let options = self.over(Self::defaults());
+        let mut config = ServerConfig {
+            key: options.key()?,
+            admin: options.admin()?,
+            tls: options.tls()?,
+            ..ServerConfig::default()
+        };
+        set(&mut config.bind, options.bind);
+        set(&mut config.origins, options.origin);
+        set(&mut config.trusted_proxies, options.trust_proxy);
+        set(&mut config.max_per_address, options.max_per_address);
+        set(&mut config.new_per_address.per_second, options.connections_per_second);
+        set(&mut config.new_per_address.burst, options.connections_burst);
+        set(&mut config.handshake_timeout, options.handshake_timeout.map(|time| time.0));
+        set(&mut config.write_timeout, options.write_timeout.map(|time| time.0));
+        set(&mut config.back_per_second, options.back_per_second);
+        let lobby = &mut config.lobby;
+        set(&mut lobby.max_connections, options.max_connections);
+        lobby.max_sessions = lobby.max_connections.saturating_mul(2);
+        set(&mut lobby.max_lobbies, options.max_lobbies);
+        set(&mut lobby.keep_alive, options.keep_alive.map(|time| time.0));
+        set(&mut lobby.grace, options.grace.map(|time| time.0));
+        set(&mut lobby.rooms.max_peers, options.matchbox_peers);
+        set(&mut lobby.rooms.max_rooms, options.matchbox_rooms);
+        set(&mut lobby.rooms.max_room_peers, options.matchbox_room_peers);
+        Ok(config)
+    }
+
+    /// The key to use, if it is to outlive this start.
+    fn key(&self) -> Result<Option<Key>, KeyError> {
+        match &self.key {
+            Some(path) if path.as_os_str() == "none" => Ok(None),
+            Some(path) => key_file::load_or_create(path).map(Some),
+            None => {
+                let Some(path) = key_file::default_path() else { return Ok(None) };
+                Ok(key_file::load_or_create(&path)
+                    .inspect_err(|error| {
+                        tracing::warn!(%error, "players will not be taken up after a restart");
+                    })
+                    .ok())
+            }
+        }
+    }
+
+    fn tls(&self) -> Result<Option<TlsFiles>, OptionsError> {
+        let half = |given, missing| Err(OptionsError::HalfOfTls { given, missing });
+        match (self.tls_cert.clone(), self.tls_key.clone()) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+            (Some(_), None) => half("tls-cert", "tls-key"),
+            (None, Some(_)) => half("tls-key", "tls-cert"),
+        }
+    }
+
+    fn admin(&self) -> Result<Option<AdminConfig>, OptionsError> {
+        let Some(bind) = self.admin else {
+            return self
+                .admin_token
+                .as_ref()
+                .map_or(Ok(None), |_| Err(OptionsError::TokenWithoutAdmin));
+        };
+        let token = self.admin_token.as_deref().map(token).transpose()?;
+        Ok(Some(AdminConfig { bind, token }))
+    }
+}
+
+fn token(path: &Path) -> Result<String, OptionsError> {
+    let wrong = |why: String| OptionsError::Token { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    match text.trim() {
+        "" => Err(wrong("it is empty".to_owned())),
+        token => Ok(token.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_counts_over_what_is_said_below() {
+        let file = Options { grace: Some(Seconds(Duration::from_secs(7))), ..Options::default() };
+        let bind = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let flags = Options { bind, max_lobbies: Some(3), ..Options::default() };
+        let file = Options { max_lobbies: Some(4), ..file };
+        let merged = flags.over(file);
+        assert_eq!((merged.max_lobbies, merged.bind), (Some(3), bind));
+        let config = Options { key: Some("none".into()), ..merged }.server().unwrap();
+        assert_eq!((config.lobby.max_lobbies, config.lobby.grace), (3, Duration::from_secs(7)));
+        assert_eq!(config.write_timeout, ServerConfig::default().write_timeout);
+    }
+
+    #[test]
+    fn without_options_a_server_is_as_the_library_has_it() {
+        let options = Options { key: Some("none".into()), ..Options::default() };
+        let bind = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT));
+        assert_eq!(options.server().unwrap(), ServerConfig::at(bind));
+    }
+
+    #[test]
+    fn half_of_what_belongs_together_is_refused_with_what_is_missing() {
+        let none = Options { key: Some("none".into()), ..Options::default() };
+        for (options, missing) in [
+            (Options { tls_cert: Some("c".into()), ..none.clone() }, "--tls-key FILE"),
+            (Options { tls_key: Some("k".into()), ..none.clone() }, "--tls-cert FILE"),
+            (Options { admin_token: Some("t".into()), ..none }, "--admin ADDRESS:PORT"),
+        ] {
+            let error = options.server().unwrap_err().to_string();
+            assert!(error.contains(missing), "{error}");
+        }
+    }
+
+    #[test]
+    fn times_are_finite_and_not_nothing() {
+        for wrong in ["0", "-1", "nan", "inf", "86401", "1e300", "", "5s"] {
+            assert!(wrong.parse::<Seconds>().is_err(), "{wrong}");
+        }
+        assert_eq!("0.25".parse::<Seconds>().unwrap(), Seconds(Duration::from_millis(250)));
+    }
+}
