@@ -7,7 +7,10 @@ use core::net::SocketAddr;
 
 use netplay_protocol::lobby::{ClientMessage, ErrorCode, LeaveReason, ServerMessage};
 use netplay_server::{AdminConfig, BindError, Server, ServerConfig, ServerHandle};
-use support::{Client, Ended, ask, ended, start};
+use support::{Client, DEADLINE, Ended, ask, ended, start};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
