@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::{self, count, name, number, progress};
-use crate::run::{Plan, WINDOW};
+use crate::run::{Plan, WINDOW, half_load};
 use crate::stats::{Histogram, median};
 use crate::team::{Processors, Team};
 use crate::worker::{AttackCount, Command, Reply};
@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     team.ask(&Command::Pair { clients }, plan.time)?;
     let full = Command::Signals { clients, window: WINDOW, ms: plan.ms() };
     let full = team.ask(&full, plan.time)?.reply;
-    let per_second = full.count as f64 / full.secs / 2.0;
+    let per_second = half_load(full.count as f64 / full.secs, clients);
     let acts = per_second * SHARE;
     progress(began, &format!("{per_second:.0} honest signals/s; attackers: {acts:.0} acts/s"));
     let (mut without, mut with) = (Side::default(), Side::default());

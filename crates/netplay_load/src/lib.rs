@@ -104,7 +104,7 @@ Second table, in the JSON `more`:
   joins_at_once       cycles under way at once
   join_p99_ms         milliseconds from the request (matchbox, bare_relay: the first packet) to the answer
   joins_per_cpu_s, signals_per_cpu_s  joins and signals for each second of its processor that the server used
-  half_per_s          signals a second at p99_ms
+  half_per_s          signals a second at p99_ms; 100 for each client at most
   late_p99_ms         milliseconds; how late the generator was then, 99th percentile: part of p99_ms
   server_busy_pct     per cent of its processor that the server used at signals_per_s
   worker_busy_pct     the same of the generator

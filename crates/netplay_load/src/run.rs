@@ -15,6 +15,9 @@ const MATCHBOX_MAX: usize = 2000;
 const TALKING: usize = 1000;
 pub(crate) const WINDOW: usize = 8;
 
+/// What a client sends in a second at most when signals are sent steadily: what the server allows it.
+const EACH_PER_SECOND: f64 = 100.0;
+
 /// Cycles of joins at once.
 pub(crate) const JOINS_AT_ONCE: usize = 64;
 
@@ -179,6 +182,11 @@ fn round(kind: Kind, plan: &Plan, on: Processors, began: Instant) -> Result<Roun
     Ok(round)
 }
 
+/// Half of what a server takes, or what so many clients may send.
+pub(crate) fn half_load(signals_per_s: f64, clients: usize) -> f64 {
+    (signals_per_s / 2.0).min(clients as f64 * EACH_PER_SECOND)
+}
+
 /// Signals as fast as they come back, and at half of that rate.
 fn signals(team: &mut Team, kind: Kind, plan: &Plan, round: &mut Round) -> Result<()> {
     let (clients, ms) = (plan.talking(kind), plan.ms());
@@ -189,7 +197,7 @@ fn signals(team: &mut Team, kind: Kind, plan: &Plan, round: &mut Round) -> Resul
     round.server_busy_pct = full.server_busy_pct;
     round.worker_busy_pct = full.worker_busy_pct;
     round.troubles("signals", &full.reply);
-    round.half_per_s = round.signals_per_s / 2.0;
+    round.half_per_s = half_load(round.signals_per_s, clients);
     if round.half_per_s < 1.0 {
         return Err("no signals arrived".into());
     }

@@ -14,7 +14,12 @@ const CONNECTIONS: usize = 5000;
 /// Parts of a run, after each of which memory is read.
 const PARTS: u64 = 20;
 
-/// No part takes longer than this for each cycle, however slow the machine.
+/// Before them, at least one for each connection.
+const WARM_UP_PARTS: u64 = 4;
+
+/// No part takes longer than this and this for each cycle, however slow the machine; few clients have to wait
+/// for each other.
+const PART_MAX: Duration = Duration::from_secs(60);
 const CYCLE_MAX: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(options: &Options, cycles: u64) -> Result<()> {
@@ -26,9 +31,10 @@ pub(crate) fn run(options: &Options, cycles: u64) -> Result<()> {
     let mut first = None;
     let mut troubles = 0;
     for part in 0..=PARTS {
-        // The first part is the warm-up: every pair has had its lobby then.
-        let cycles = (cycles / PARTS).max(connections as u64);
-        let time = CYCLE_MAX * u32::try_from(cycles).unwrap_or(u32::MAX);
+        // The warm-up is longer: what sessions keep until their next keep-alive has its full size then.
+        let parts = if part == 0 { WARM_UP_PARTS } else { 1 };
+        let cycles = (cycles / PARTS * parts).max(connections as u64);
+        let time = PART_MAX + CYCLE_MAX * u32::try_from(cycles).unwrap_or(u32::MAX);
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let at_once = JOINS_AT_ONCE;
         let reply = team.ask(&Command::Joins { at_once, cycles, ms }, time)?.reply;

@@ -18,8 +18,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 const READ_BUFFER: usize = 2 * 1024;
 const WRITE_BUFFER: usize = 4 * 1024;
 
-/// Frames that wait for one socket at most, as there; more are dropped.
-const WAITING: usize = 64;
+/// Frames that wait for one socket at most; more are dropped.
+const WAITING: usize = 1024;
 
 /// The two ends of a pair.
 type Ends = Mutex<[Option<Sender<Utf8Bytes>>; 2]>;

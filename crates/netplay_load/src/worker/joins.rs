@@ -20,21 +20,26 @@ use crate::stats::Histogram;
 const BURST: u32 = 16;
 const EVERY: Duration = Duration::from_millis(550);
 
-/// When a pair may begin its next cycle, within the server's limits. Outlives a phase.
+/// When a pair may begin its next cycle, within the server's limits, and who of the two creates the lobby then.
+/// Outlives a phase.
 #[derive(Clone, Copy)]
-pub(crate) struct Pace(Option<Instant>);
+pub(crate) struct Pace {
+    due: Option<Instant>,
+    turn: usize,
+}
 
 impl Pace {
-    pub(crate) const NEW: Self = Self(None);
+    pub(crate) const NEW: Self = Self { due: None, turn: 0 };
 
-    /// Whether it may begin now; if so, it does.
-    fn begin(&mut self, now: Instant) -> bool {
-        let due = self.0.unwrap_or(now).max(now);
-        let may = due <= now + EVERY * BURST;
-        if may {
-            self.0 = Some(due + EVERY);
+    /// Whether it may begin now. If so, it does, and this is whose turn it is to create.
+    fn begin(&mut self, now: Instant) -> Option<usize> {
+        let due = self.due.unwrap_or(now).max(now);
+        if due > now + EVERY * BURST {
+            return None;
         }
-        may
+        self.due = Some(due + EVERY);
+        self.turn = 1 - self.turn;
+        Some(1 - self.turn)
     }
 }
 
@@ -76,7 +81,7 @@ enum Step {
 #[derive(Clone, Copy)]
 struct Pair {
     step: Step,
-    /// Which of the two creates: they take turns.
+    /// Which of the two has created.
     host: usize,
     asked: Instant,
 }
@@ -116,12 +121,13 @@ impl<'a> Joins<'a> {
         while self.under_way < self.amount.at_once
             && self.begun < self.amount.cycles
             && let Some(pair) = self.rest.front().copied()
-            && self.pace[pair].begin(now)
+            && let Some(turn) = self.pace[pair].begin(now)
         {
             self.rest.pop_front();
             self.under_way += 1;
             self.begun += 1;
-            let host = self.pairs[pair].host;
+            let host = pair * 2 + turn;
+            self.pairs[pair].host = host;
             let create = ClientMessage::create(1, LobbyOptions::private(2)).to_json();
             self.ask(world, pair, host, Step::Creating, &create, now);
         }
@@ -154,7 +160,7 @@ impl Phase for Joins<'_> {
     fn tick(&mut self, world: &mut World, now: Instant) -> Result<Flow> {
         let began = *self.began.get_or_insert(now);
         let over = self.begun >= self.amount.cycles || now >= began + self.amount.time;
-        if over && self.under_way == 0 || self.under_way == 0 && self.rest.is_empty() {
+        if self.under_way == 0 && (over || self.rest.is_empty()) {
             return Ok(Flow::Over);
         }
         if !over {
@@ -190,7 +196,7 @@ impl Phase for Joins<'_> {
                 self.ask(world, number, host, Step::HostLeaves, &leave, now);
             }
             (Step::HostLeaves, "left") if who == host => {
-                self.pairs[number] = Pair { step: Step::Rest, host: guest, asked };
+                self.pairs[number].step = Step::Rest;
                 self.rest.push_back(number);
                 self.under_way -= 1;
                 if self.began.is_some_and(|began| now < began + self.amount.time) {
@@ -209,6 +215,31 @@ impl Phase for Joins<'_> {
         self.result.lost += 1;
         if who / 2 < self.pairs.len() {
             self.broken(who, Some(why.to_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_keeps_within_what_the_server_allows_each_of_its_two() {
+        let (mut pace, begin) = (Pace::NEW, Instant::now());
+        let limit = netplay_server::LobbyConfig::default().joins;
+        let mut joins = [Vec::new(), Vec::new()];
+        for ms in 0..60_000 {
+            let now = begin + Duration::from_millis(ms);
+            if let Some(host) = pace.begin(now) {
+                joins[1 - host].push(ms);
+            }
+        }
+        for joins in joins {
+            assert!(joins.len() > 50, "{}", joins.len());
+            for (count, ms) in joins.iter().enumerate() {
+                let allowed = u64::from(limit.burst) + ms * u64::from(limit.per_second) / 1000;
+                assert!((count as u64) < allowed, "{count} before {ms} ms");
+            }
         }
     }
 }
