@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use netplay_server::key_file::{self, KeyError};
 use netplay_server::{
-    AddressBlock, AdminConfig, DEFAULT_PORT, Key, Origin, ServerConfig, TlsFiles,
+    AddressBlock, AdminConfig, DEFAULT_PORT, JwtConfig, JwtKeys, Key, Origin, ServerConfig,
+    TlsFiles,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -69,6 +70,26 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", env = "NETPLAY_ADMIN_TOKEN")]
     pub(crate) admin_token: Option<PathBuf>,
 
+    /// Lets in only players who show who they are, by a JWT or a join ticket (POST /tickets at the admin address).
+    /// By default that is for each player to choose.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "NETPLAY_LOGIN_REQUIRED")]
+    pub(crate) login_required: Option<bool>,
+    /// The file with the secret that signs players' JWTs (HS256, HS384, HS512), 32 bytes at least. Who issues them
+    /// has it too.
+    #[arg(long, value_name = "FILE", env = "NETPLAY_JWT_SECRET")]
+    pub(crate) jwt_secret: Option<PathBuf>,
+    /// The file with the public keys that players' JWTs are signed with, as a JSON Web Key Set (RS*, PS*, ES256,
+    /// ES384, EdDSA).
+    #[arg(long, value_name = "FILE", env = "NETPLAY_JWT_KEYS")]
+    pub(crate) jwt_keys: Option<PathBuf>,
+    /// Who must have issued a JWT (its claim iss). Without it anybody who has a key.
+    #[arg(long, value_name = "TEXT", env = "NETPLAY_JWT_ISSUER")]
+    pub(crate) jwt_issuer: Option<String>,
+    /// For whom a JWT must be (its claim aud). Without it for anybody: give one where the same keys sign for other
+    /// services too.
+    #[arg(long, value_name = "TEXT", env = "NETPLAY_JWT_AUDIENCE")]
+    pub(crate) jwt_audience: Option<String>,
+
     /// A web page that may connect, as its address begins: https://game.example; several times for several. Who
     /// is no web page may always. With none all pages may: a game is often served from many places while it is
     /// made.
@@ -106,6 +127,9 @@ pub(crate) struct Options {
     /// few seconds.
     #[arg(long, value_name = "SECONDS", env = "NETPLAY_WRITE_TIMEOUT")]
     pub(crate) write_timeout: Option<Seconds>,
+    /// Sessions of one account at most: a computer, a phone, and one that has just lost its connection.
+    #[arg(long, value_name = "N", env = "NETPLAY_SESSIONS_PER_ACCOUNT")]
+    pub(crate) sessions_per_account: Option<u32>,
     /// How often players speak at least. Who misses three is gone: one may be late, two may meet a Wi-Fi roam.
     #[arg(long, value_name = "SECONDS", env = "NETPLAY_KEEP_ALIVE")]
     pub(crate) keep_alive: Option<Seconds>,
@@ -141,8 +165,12 @@ pub(crate) enum OptionsError {
     HalfOfTls { given: &'static str, missing: &'static str },
     #[error("--admin-token needs --admin ADDRESS:PORT too, which is where the token is asked for")]
     TokenWithoutAdmin,
-    #[error("the file with the admin token {} cannot be used: {why}", path.display())]
-    Token { path: PathBuf, why: String },
+    #[error("the file with a secret {} cannot be used: {why}", path.display())]
+    Secret { path: PathBuf, why: String },
+    #[error("--jwt-secret and --jwt-keys are two ways to sign JWTs: give one of them")]
+    TwoKindsOfKeys,
+    #[error("--{given} needs --jwt-secret FILE or --jwt-keys FILE too, by which JWTs are known")]
+    ClaimWithoutKeys { given: &'static str },
     #[error(transparent)]
     Key(#[from] KeyError),
 }
@@ -224,6 +252,11 @@ impl Options {
             key,
             admin,
             admin_token,
+            login_required,
+            jwt_secret,
+            jwt_keys,
+            jwt_issuer,
+            jwt_audience,
             origin,
             trust_proxy,
             max_connections,
@@ -233,6 +266,7 @@ impl Options {
             connections_burst,
             handshake_timeout,
             write_timeout,
+            sessions_per_account,
             keep_alive,
             grace,
             back_per_second,
@@ -257,6 +291,8 @@ impl Options {
             connections_burst: Some(config.new_per_address.burst),
             handshake_timeout: Some(Seconds(config.handshake_timeout)),
             write_timeout: Some(Seconds(config.write_timeout)),
+            login_required: Some(lobby.login_required),
+            sessions_per_account: Some(lobby.sessions_per_account),
             keep_alive: Some(Seconds(lobby.keep_alive)),
             grace: Some(Seconds(lobby.grace)),
             back_per_second: Some(config.back_per_second),
@@ -274,6 +310,7 @@ impl Options {
             key: options.key()?,
             admin: options.admin()?,
             tls: options.tls()?,
+            jwt: options.jwt()?,
             ..ServerConfig::default()
         };
         set(&mut config.bind, options.bind);
@@ -289,6 +326,8 @@ impl Options {
         set(&mut lobby.max_connections, options.max_connections);
         lobby.max_sessions = lobby.max_connections.saturating_mul(2);
         set(&mut lobby.max_lobbies, options.max_lobbies);
+        set(&mut lobby.login_required, options.login_required);
+        set(&mut lobby.sessions_per_account, options.sessions_per_account);
         set(&mut lobby.keep_alive, options.keep_alive.map(|time| time.0));
         set(&mut lobby.grace, options.grace.map(|time| time.0));
         set(&mut lobby.rooms.max_peers, options.matchbox_peers);
@@ -323,6 +362,23 @@ impl Options {
         }
     }
 
+    fn jwt(&self) -> Result<Option<JwtConfig>, OptionsError> {
+        let (issuer, audience) = (self.jwt_issuer.clone(), self.jwt_audience.clone());
+        let keys = match (&self.jwt_secret, &self.jwt_keys) {
+            (Some(_), Some(_)) => return Err(OptionsError::TwoKindsOfKeys),
+            (Some(path), None) => JwtKeys::Secret(secret(path)?.into_bytes()),
+            (None, Some(path)) => JwtKeys::Jwks(path.clone()),
+            (None, None) if issuer.is_some() => {
+                return Err(OptionsError::ClaimWithoutKeys { given: "jwt-issuer" });
+            }
+            (None, None) if audience.is_some() => {
+                return Err(OptionsError::ClaimWithoutKeys { given: "jwt-audience" });
+            }
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(JwtConfig { keys, issuer, audience }))
+    }
+
     fn admin(&self) -> Result<Option<AdminConfig>, OptionsError> {
         let Some(bind) = self.admin else {
             return self
@@ -330,17 +386,17 @@ impl Options {
                 .as_ref()
                 .map_or(Ok(None), |_| Err(OptionsError::TokenWithoutAdmin));
         };
-        let token = self.admin_token.as_deref().map(token).transpose()?;
+        let token = self.admin_token.as_deref().map(secret).transpose()?;
         Ok(Some(AdminConfig { bind, token }))
     }
 }
 
-fn token(path: &Path) -> Result<String, OptionsError> {
-    let wrong = |why: String| OptionsError::Token { path: path.to_owned(), why };
+fn secret(path: &Path) -> Result<String, OptionsError> {
+    let wrong = |why: String| OptionsError::Secret { path: path.to_owned(), why };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     match text.trim() {
         "" => Err(wrong("it is empty".to_owned())),
-        token => Ok(token.to_owned()),
+        text => Ok(text.to_owned()),
     }
 }
 
@@ -374,7 +430,9 @@ mod tests {
         for (options, missing) in [
             (Options { tls_cert: Some("c".into()), ..none.clone() }, "--tls-key FILE"),
             (Options { tls_key: Some("k".into()), ..none.clone() }, "--tls-cert FILE"),
-            (Options { admin_token: Some("t".into()), ..none }, "--admin ADDRESS:PORT"),
+            (Options { admin_token: Some("t".into()), ..none.clone() }, "--admin ADDRESS:PORT"),
+            (Options { jwt_issuer: Some("i".into()), ..none.clone() }, "--jwt-keys FILE"),
+            (Options { jwt_audience: Some("a".into()), ..none }, "--jwt-secret FILE"),
         ] {
             let error = options.server().unwrap_err().to_string();
             assert!(error.contains(missing), "{error}");
