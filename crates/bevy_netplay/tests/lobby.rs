@@ -1,6 +1,7 @@
 //! A lobby in Bevy's terms, from looking for one to the beginning of its match.
 
 #![expect(clippy::print_stdout, reason = "a failing test shows its seed")]
+#![expect(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use std::time::Duration;
 

@@ -130,11 +130,11 @@ fn whose_lobby_is_closed_by_who_runs_the_server_is_told_and_loses_its_players() 
 
 /// What the server answers to `DELETE`.
 fn delete(server: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(server).unwrap();
+    let mut stream = TcpStream::connect(server).expect("it listens");
     write!(stream, "DELETE {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")
-        .unwrap();
+        .expect("the socket lives");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    stream.read_to_string(&mut answer).expect("the socket lives");
     answer
 }
 

@@ -147,10 +147,14 @@ fn count_down(mut menu: ResMut<Menu>) {
     }
 }
 
+/// The lobby that was asked for, and what is known of it.
+type Asked<'w, 's> =
+    Query<'w, 's, (Entity, Option<(&'static Lobby, &'static LobbyDetails)>), With<JoinLobby>>;
+
 fn act(
     mut chosen: MessageReader<Chosen>,
     mut menu: ResMut<Menu>,
-    lobbies: Query<(Entity, Option<(&Lobby, &LobbyDetails)>), With<JoinLobby>>,
+    lobbies: Asked,
     browsing: Query<Entity, With<BrowseLobbies>>,
     requests: LobbyRequests,
     mut commands: Commands,
