@@ -16,6 +16,13 @@ use crate::token::Seat;
 /// Order of open lobbies: without a password, by capacity, then fullest, then oldest.
 type Place = (bool, u8, Reverse<u8>, u64);
 
+/// Order of found lobbies: fullest, then oldest.
+pub(super) type Rank = (Reverse<u8>, u64);
+
+const fn rank_of((_, _, members, created): Place) -> Rank {
+    (members, created)
+}
+
 /// Open lobbies that one quick join or search looks at, at most. The first ones are those that would be
 /// taken if nothing else had to hold.
 const LOOKED_AT_MAX: usize = 20_000;
@@ -24,6 +31,8 @@ const LOOKED_AT_MAX: usize = 20_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Open {
     places: BTreeMap<Place, LobbyCode>,
+    /// As searches show them that ask for no order.
+    ranks: BTreeMap<Rank, LobbyCode>,
     /// By public value.
     values: BTreeMap<(DataKey, Value), BTreeSet<LobbyCode>>,
 }
@@ -73,8 +82,14 @@ impl Open {
         let place = lobby.place();
         let listed = core::mem::take(&mut lobby.listed);
         if place != listed.place {
-            listed.place.map(|place| self.places.remove(&place));
-            place.map(|place| self.places.insert(place, code));
+            if let Some(place) = listed.place {
+                self.places.remove(&place);
+                self.ranks.remove(&rank_of(place));
+            }
+            if let Some(place) = place {
+                self.places.insert(place, code);
+                self.ranks.insert(rank_of(place), code);
+            }
         }
         // A member that comes or goes changes no values.
         let same = place.is_some() == listed.place.is_some() && lobby.revision == listed.revision;
@@ -104,8 +119,8 @@ impl Open {
         self.places.is_empty() && self.values.is_empty()
     }
 
-    /// Those that may fit: those with the rarest of the values that must be equal, else all.
-    fn candidates(&self, filters: &[Filter]) -> impl Iterator<Item = LobbyCode> {
+    /// Those with the rarest of the values that must be equal, if any must.
+    fn with_values(&self, filters: &[Filter]) -> Option<impl Iterator<Item = LobbyCode>> {
         let with = |filter: &Filter| match (&filter.field, filter.compare) {
             (Field::Data(key), Compare::Eq) => {
                 Some(self.values.get(&(key.clone(), filter.value.clone())))
@@ -114,8 +129,7 @@ impl Open {
         };
         let rarest =
             filters.iter().filter_map(with).min_by_key(|codes| codes.map_or(0, BTreeSet::len));
-        let all = rarest.is_none().then(|| self.places.values()).into_iter().flatten();
-        rarest.flatten().into_iter().flatten().chain(all).copied().take(LOOKED_AT_MAX)
+        rarest.map(|codes| codes.into_iter().flatten().copied())
     }
 }
 
@@ -255,14 +269,24 @@ impl Lobbies {
         search: &Search,
         max: usize,
     ) -> (Vec<LobbySummary>, bool) {
-        let open = self.open.get(realm);
-        let candidates = open.into_iter().flat_map(|open| open.candidates(&search.filters));
-        let mut found: Vec<_> = candidates
-            .filter_map(|code| Some((code, self.get(code)?)))
-            .filter(|(_, lobby)| lobby.fits(&search.filters))
-            .map(|(code, lobby)| (lobby.rank(&search.sort), code, lobby))
-            .collect();
-        let end = usize::from(search.skip) + max;
+        let Some(open) = self.open.get(realm) else { return (Vec::new(), false) };
+        let skip = usize::from(search.skip);
+        let end = skip + max;
+        let lobby = |code| Some((code, self.get(code)?));
+        let fits = |(_, lobby): &(_, &Lobby)| lobby.fits(&search.filters);
+        let with_values = open.with_values(&search.filters);
+        if with_values.is_none() && search.sort.is_empty() {
+            // In their order already: those after the page are not looked at, but for one.
+            let codes = open.ranks.values().copied().take(LOOKED_AT_MAX);
+            let mut page = codes.filter_map(lobby).filter(fits).skip(skip);
+            let found = page.by_ref().take(max).map(|(code, lobby)| lobby.summary(code));
+            return (found.collect(), page.next().is_some());
+        }
+        let all = with_values.is_none().then(|| open.ranks.values().copied());
+        let codes = with_values.into_iter().flatten().chain(all.into_iter().flatten());
+        let found = codes.take(LOOKED_AT_MAX).filter_map(lobby).filter(fits);
+        let mut found: Vec<_> =
+            found.map(|(code, lobby)| (lobby.rank(&search.sort), code, lobby)).collect();
         let more = found.len() > end;
         if more {
             // Only the pages up to this one have to be in order.
@@ -270,7 +294,7 @@ impl Lobbies {
             found.truncate(end);
         }
         found.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
-        let page = found.into_iter().skip(search.skip.into());
+        let page = found.into_iter().skip(skip);
         (page.map(|(_, code, lobby)| lobby.summary(code)).collect(), more)
     }
 
@@ -287,6 +311,7 @@ impl Lobbies {
             let Some(place) = lobby.place() else { continue };
             let open = expected.entry(lobby.realm.clone()).or_default();
             open.places.insert(place, *code);
+            open.ranks.insert(rank_of(place), *code);
             for value in lobby.public_values() {
                 open.values.entry(value).or_default().insert(*code);
             }
