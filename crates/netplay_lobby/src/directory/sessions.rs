@@ -15,7 +15,6 @@ use crate::config::millis;
 use crate::io::ConnectionId;
 use crate::lobby::Realm;
 use crate::log::FrameLog;
-use crate::rate::Verdict;
 use crate::token::Statement;
 
 /// One player, with or without a connection.
@@ -127,9 +126,11 @@ impl Directory {
         realm: Realm,
         login: Option<Login>,
     ) -> Result<(), Refusal> {
-        if let Verdict::Wait(wait) = self.new_sessions.take(self.config.new_sessions, now) {
+        // Who is refused costs the next ones nothing.
+        if let Some(wait) = self.new_sessions.wait(self.config.new_sessions, now) {
             return Err(self.full().retry(wait));
         }
+        self.new_sessions.take(self.config.new_sessions, now);
         let shown = self.log_in(connection, &realm.game, login)?;
         let peer = loop {
             let peer = PeerId::from_u128(self.random());
