@@ -45,6 +45,18 @@ impl Bucket {
         }
     }
 
+    /// Takes one token, without debt: those who do not listen cost the others nothing who share the bucket.
+    ///
+    /// # Errors
+    /// How long until there is one.
+    pub(crate) fn take_shared(&mut self, limit: RateLimit, now: Now) -> Result<(), Duration> {
+        if let Some(wait) = self.wait(limit, now) {
+            return Err(wait);
+        }
+        self.take(limit, now);
+        Ok(())
+    }
+
     /// Takes one token, or says why not.
     pub(crate) fn take(&mut self, limit: RateLimit, now: Now) -> Verdict {
         let full = i64::from(limit.burst) * TOKEN;

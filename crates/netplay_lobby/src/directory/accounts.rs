@@ -1,6 +1,6 @@
 //! Who players are beyond one session: logins, join tickets, bans, and what an account may do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netplay_protocol::lobby::{ErrorCode, JoinTicket, LeaveReason, Login};
 use netplay_protocol::{AccountId, GameId, LobbyCode, Now, PeerId};
@@ -17,8 +17,7 @@ pub(super) struct Accounts {
     here: BTreeMap<AccountId, Account>,
     /// Until when, in seconds of Unix time.
     banned: BTreeMap<AccountId, u64>,
-    /// Tickets that were used, by when they are over.
-    used: std::collections::BTreeSet<(u64, u64)>,
+    used: BTreeSet<UsedTicket>,
 }
 
 struct Account {
@@ -32,6 +31,18 @@ pub(super) struct Shown {
     pub(super) account: Option<AccountId>,
     /// The lobby that its ticket opens.
     pub(super) opens: Option<LobbyCode>,
+    /// The ticket, which is used once its session begins.
+    ticket: Option<UsedTicket>,
+}
+
+/// When it is over, in seconds of Unix time, and its number.
+type UsedTicket = (u64, u64);
+
+impl Shown {
+    /// Without a ticket.
+    pub(super) fn of(account: Option<AccountId>) -> Self {
+        Self { account, ..Self::default() }
+    }
 }
 
 impl Accounts {
@@ -80,18 +91,18 @@ impl Directory {
         match login {
             None if self.config.login_required => Err(unauthorized("this server needs a login")),
             None => Ok(Shown::default()),
-            Some(Login::Ticket(ticket)) => self.redeem(game, &ticket),
+            Some(Login::Ticket(ticket)) => self.check_ticket(game, &ticket),
             Some(Login::Jwt(_)) => {
                 let state = self.connections.get_mut(&connection);
                 let found = state.and_then(|state| state.logged_in.take());
                 let found = found.unwrap_or_else(|| Err("this server takes no JWT".to_owned()));
                 let account = found.map_err(unauthorized)?;
-                Ok(Shown { account: Some(account), opens: None })
+                Ok(Shown::of(Some(account)))
             }
         }
     }
 
-    fn redeem(&mut self, game: &GameId, ticket: &JoinTicket) -> Result<Shown, Refusal> {
+    fn check_ticket(&mut self, game: &GameId, ticket: &JoinTicket) -> Result<Shown, Refusal> {
         let now = self.unix_secs();
         let read = self.key.read_ticket(ticket).filter(|read| read.boot == self.boot);
         let Some(Ticket { id, account, game: of, lobby, expires, .. }) = read else {
@@ -107,17 +118,25 @@ impl Directory {
         while used.first().is_some_and(|(over, _)| *over <= now) {
             used.pop_first();
         }
+        let ticket = (expires, id);
+        if used.contains(&ticket) {
+            return Err(unauthorized("the ticket was used before"));
+        }
         if used.len() >= self.config.max_used_tickets {
             return Err(self.full());
         }
-        if !used.insert((expires, id)) {
-            return Err(unauthorized("the ticket was used before"));
-        }
-        Ok(Shown { account: Some(account), opens: lobby })
+        Ok(Shown { account: Some(account), opens: lobby, ticket: Some(ticket) })
+    }
+
+    /// Whether who has shown this may have another session. Then it has, and its ticket is used.
+    pub(super) fn use_login(&mut self, shown: &Shown) -> Result<(), Refusal> {
+        shown.account.as_ref().map_or(Ok(()), |account| self.admit_account(account))?;
+        self.accounts.used.extend(shown.ticket);
+        Ok(())
     }
 
     /// Whether another session may be this account. Then it is.
-    pub(super) fn admit_account(&mut self, account: &AccountId) -> Result<(), Refusal> {
+    fn admit_account(&mut self, account: &AccountId) -> Result<(), Refusal> {
         self.check_ban(account)?;
         let (now, config) = (self.now, &self.config);
         let new = || Account { sessions: 0, messages: Bucket::new(config.account_messages, now) };

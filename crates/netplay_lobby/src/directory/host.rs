@@ -11,7 +11,7 @@ use netplay_protocol::{LobbyCode, Now, PeerId};
 
 use super::{Directory, Refusal, malformed};
 use crate::lobby::{Lobby, PutOut};
-use crate::rate::{Bucket, Verdict};
+use crate::rate::Bucket;
 use crate::token::Invitation;
 
 impl Directory {
@@ -153,14 +153,16 @@ impl Directory {
     fn admit_told(&mut self, code: LobbyCode) -> Result<(), Refusal> {
         let (limit, now) = (self.config.lobby_messages, self.now);
         let take = |lobby: &mut Lobby| {
-            lobby.told.get_or_insert_with(|| Bucket::new(limit, now)).take(limit, now)
+            let told = lobby.told.get_or_insert_with(|| Bucket::new(limit, now));
+            told.take_shared(limit, now)
         };
-        let wait = match self.change(code, take) {
-            Some(Verdict::Wait(wait)) => wait,
-            Some(Verdict::Abuse) => Duration::from_secs(1),
-            Some(Verdict::Go) | None => return Ok(()),
-        };
-        Err(Refusal::new(ErrorCode::RateLimited, "too much goes on in the lobby").retry(wait))
+        match self.change(code, take) {
+            Some(Err(wait)) => {
+                let why = "too much goes on in the lobby";
+                Err(Refusal::new(ErrorCode::RateLimited, why).retry(wait))
+            }
+            Some(Ok(())) | None => Ok(()),
+        }
     }
 
     fn set_member_data(

@@ -126,11 +126,8 @@ impl Directory {
         realm: Realm,
         login: Option<Login>,
     ) -> Result<(), Refusal> {
-        // Who is refused costs the next ones nothing.
-        if let Some(wait) = self.new_sessions.wait(self.config.new_sessions, now) {
-            return Err(self.full().retry(wait));
-        }
-        self.new_sessions.take(self.config.new_sessions, now);
+        let taken = self.new_sessions.take_shared(self.config.new_sessions, now);
+        taken.map_err(|wait| self.full().retry(wait))?;
         let shown = self.log_in(connection, &realm.game, login)?;
         let peer = loop {
             let peer = PeerId::from_u128(self.random());
@@ -154,8 +151,8 @@ impl Directory {
         if self.sessions.len() >= self.config.max_sessions {
             return Err(self.full());
         }
-        let Shown { account, opens } = shown;
-        account.as_ref().map_or(Ok(()), |account| self.admit_account(account))?;
+        self.use_login(&shown)?;
+        let Shown { account, opens, .. } = shown;
         let presence = Presence::Online(connection);
         let (log, count) = (FrameLog::default(), self.rng.next_u64());
         let lobby = None;
@@ -213,7 +210,7 @@ impl Directory {
     ) -> Result<(), Refusal> {
         let Statement { peer, realm, account, seat, .. } = statement;
         let epoch = statement.epoch.saturating_add(u32::from(restart));
-        self.add_session(connection, peer, realm, epoch, Shown { account, opens: None })?;
+        self.add_session(connection, peer, realm, epoch, Shown::of(account))?;
         let seated = seat.and_then(|seat| self.take_seat(peer, &seat));
         self.welcome(now, connection, peer, SessionKind::Restored);
         if let Some(seated) = seated {

@@ -196,9 +196,22 @@ fn members_share_what_all_of_them_are_told_and_nobody_is_closed_for_it() {
     for _ in 0..20 {
         assert_eq!(node.refused(2, set.clone()), ErrorCode::RateLimited);
     }
-    node.wait(10 * SECOND);
+    // Who does not listen does not make it longer for the others.
+    node.wait(SECOND);
     node.take(2);
     node.done(2, set);
+}
+
+#[test]
+fn a_ticket_whose_session_was_refused_is_good_until_one_begins() {
+    let mut node = Node::with(|config| config.sessions_per_account = 1);
+    assert_eq!(node.log_in_as(1, "ann"), None);
+    let ticket = node.ticket("ann", None);
+    assert_eq!(node.log_in_by(2, ticket.clone()), Some(ErrorCode::AccountInUse));
+    node.disconnect(1);
+    node.wait(31 * SECOND);
+    assert_eq!(node.log_in_by(3, ticket.clone()), None);
+    assert_eq!(node.log_in_by(4, ticket), Some(ErrorCode::Unauthorized), "it was used");
 }
 
 #[test]
