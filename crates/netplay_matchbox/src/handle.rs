@@ -2,6 +2,7 @@
 
 use netplay_protocol::lobby::{ErrorCode, LeaveReason};
 use netplay_protocol::{InvalidAddress, LobbyCode};
+use netplay_socket::ServerError;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -28,6 +29,9 @@ pub enum LobbyError {
     /// The URL that the socket was given is no server's.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
+    /// By `wss` the server cannot be reached so, whatever the network does.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// The server was tried as often as the socket's `reconnect_attempts` say.
     #[error("{server} cannot be reached: {why}")]
     Unreachable {

@@ -35,6 +35,7 @@
 //! | matchbox | here |
 //! |---|---|
 //! | `ws://host:3536/my_game?next=4` | [`NetplaySignaller::quick`]`(game, 4)`, `ws://host:3536` |
+//! | `wss://host/…` | `wss://host`; [`NetplaySignaller::trusting`] for a certificate of your own |
 //! | `ws://host:3536/room` | [`NetplaySignaller::create_private`]`(game, 4)`, and [`NetplaySignaller::code`]`(game, code)` for the others |
 //! | `NewPeer`: makes the offer | who was in the lobby before the other |
 //! | `PeerLeft` | the member left, was put out, or did not come back in time |
@@ -65,11 +66,11 @@
 mod handle;
 mod introductions;
 mod signaller;
-mod socket;
 mod task;
 mod translate;
 
 pub use handle::{LobbyError, LobbyHandle, LobbyStatus};
-pub use netplay_protocol::lobby::{ErrorCode, LeaveReason};
+pub use netplay_protocol::lobby::{ErrorCode, JoinTicket, Jwt, LeaveReason, Login};
 pub use netplay_protocol::{BuildId, GameId, InvalidAddress, LobbyCode};
+pub use netplay_socket::ServerError;
 pub use signaller::{LobbySignaller, NetplaySignaller};

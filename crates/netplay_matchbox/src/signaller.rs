@@ -7,8 +7,9 @@ use matchbox_socket::async_trait::async_trait;
 use matchbox_socket::{PeerEvent, PeerRequest, SignalingError, Signaller, SignallerBuilder};
 use netplay_peer::{JoinRequest, LobbyClient};
 use netplay_protocol::limits::LOBBY_MEMBERS_MAX;
-use netplay_protocol::lobby::LobbyOptions;
-use netplay_protocol::{BuildId, GameId, InvalidAddress, LobbyCode, ServerAddress};
+use netplay_protocol::lobby::{LobbyOptions, Login};
+use netplay_protocol::{BuildId, GameId, LobbyCode, ServerAddress};
+use netplay_socket::Server;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
@@ -20,16 +21,18 @@ const REQUESTS: usize = 256;
 /// Events that matchbox has not taken yet. Entering a full lobby is about 32 × 22 of them.
 const EVENTS: usize = 2048;
 
-/// Which lobby the players of a matchbox game meet in.
+/// Which lobby the players of a matchbox game meet in, and how they get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetplaySignaller {
     game: GameId,
     request: JoinRequest,
+    login: Option<Login>,
+    trusted: Option<Vec<u8>>,
 }
 
 impl NetplaySignaller {
     const fn with(game: GameId, request: JoinRequest) -> Self {
-        Self { game, request }
+        Self { game, request, login: None, trusted: None }
     }
 
     /// Any public lobby of this game for this many players that has a free seat, or a new one. Capacities outside 1 to 16
@@ -53,10 +56,22 @@ impl NetplaySignaller {
         Self::with(game, JoinRequest::Code(code))
     }
 
+    /// Who the player is, for a server that wants to know. A ticket is good for one socket.
+    #[must_use]
+    pub fn login(self, login: Login) -> Self {
+        Self { login: Some(login), ..self }
+    }
+
+    /// Certificates in PEM to trust besides those of the authorities that browsers know: the one of an authority of
+    /// your own, or the server's if it has signed that itself. For `wss` only.
+    #[must_use]
+    pub fn trusting(self, certificates: Vec<u8>) -> Self {
+        Self { trusted: Some(certificates), ..self }
+    }
+
     /// For this build of the game: its players do not meet those of others, whose channels may differ.
     pub fn build(self, build: BuildId) -> Arc<LobbySignaller> {
-        let Self { game, request } = self;
-        Arc::new(LobbySignaller { game, build, request, board: Board::default() })
+        Arc::new(LobbySignaller { settings: self, build, board: Board::default() })
     }
 }
 
@@ -65,15 +80,14 @@ fn seats(capacity: u8) -> u8 {
 }
 
 /// For `WebRtcSocketBuilder::signaller_builder`. The URL that the builder was made with is the server's
-/// address, `ws://host:3536`.
+/// address, `ws://host:3536` or `wss://host`.
 ///
 /// A signaller is for one socket at a time. When a second one is built with it, that is another player, and the
 /// handles show its lobby from then on.
 #[derive(Debug)]
 pub struct LobbySignaller {
-    game: GameId,
+    settings: NetplaySignaller,
     build: BuildId,
-    request: JoinRequest,
     board: Board,
 }
 
@@ -90,18 +104,18 @@ impl LobbySignaller {
         url: &str,
         reporter: &Reporter,
     ) -> Result<Connection, LobbyError> {
-        let server: ServerAddress = url.parse()?;
-        if server.is_encrypted() {
-            let why = "games with matchbox_socket reach the lobbies by ws only";
-            return Err(InvalidAddress { url: url.to_owned(), why }.into());
+        let address: ServerAddress = url.parse()?;
+        let NetplaySignaller { game, request, login, trusted } = self.settings.clone();
+        let server = Server::new(address, trusted.as_deref())?;
+        let mut client = LobbyClient::new(game, Some(self.build.clone()), rand_seed());
+        if let Some(login) = login {
+            client.log_in(login);
         }
-        let client = LobbyClient::new(self.game.clone(), Some(self.build.clone()), rand_seed());
         let (requests, requests_out) = mpsc::channel(REQUESTS);
         let (events_in, events) = mpsc::channel(EVENTS);
         let failed = |error: std::io::Error| LobbyError::Thread(error.to_string());
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let task = Task::new(client, server, attempts, requests_out, events_in, reporter.clone());
-        let request = self.request.clone();
         let run = move || {
             runtime.block_on(task.run(request));
             // A lookup of the server's name may hang; it must not hold up the end.

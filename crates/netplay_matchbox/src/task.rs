@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use matchbox_socket::{PeerEvent, PeerRequest};
 use netplay_peer::lobby_client::{LobbyEvent, LobbyInput, LobbyOutput};
 use netplay_peer::{JoinRequest, LobbyClient};
-use netplay_protocol::{Now, ServerAddress};
+use netplay_protocol::Now;
+use netplay_socket::{Arrival, Server, SocketEvent, Sockets};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::handle::{LobbyError, Reporter};
 use crate::introductions::Introductions;
-use crate::socket::{self, Arrival, SocketEvent};
 use crate::translate::{our_id, to_lobby};
 
 /// Frames that were read and not taken yet. When it is full, the socket is not read.
@@ -23,7 +22,7 @@ const LEAVE: Duration = Duration::from_millis(600);
 pub(crate) struct Task {
     client: LobbyClient,
     introductions: Introductions,
-    server: ServerAddress,
+    sockets: Sockets,
     /// How often the server may be tried before it is reached for the first time.
     attempts: Option<u16>,
     /// How often it was; `None` once it was reached.
@@ -34,16 +33,12 @@ pub(crate) struct Task {
     reporter: Reporter,
     inbox: mpsc::Sender<Arrival>,
     arrivals: mpsc::Receiver<Arrival>,
-    socket: Option<mpsc::Sender<String>>,
-    /// Which socket is the present one.
-    generation: u64,
-    sockets: JoinSet<()>,
 }
 
 impl Task {
     pub(crate) fn new(
         client: LobbyClient,
-        server: ServerAddress,
+        server: Server,
         attempts: Option<u16>,
         requests: mpsc::Receiver<PeerRequest>,
         events: mpsc::Sender<PeerEvent>,
@@ -53,7 +48,7 @@ impl Task {
         Self {
             client,
             introductions: Introductions::default(),
-            server,
+            sockets: Sockets::new(server),
             attempts,
             failures: Some(0),
             started: Instant::now(),
@@ -62,9 +57,6 @@ impl Task {
             reporter,
             inbox,
             arrivals,
-            socket: None,
-            generation: 0,
-            sockets: JoinSet::new(),
         }
     }
 
@@ -86,15 +78,12 @@ impl Task {
         drop(self.events);
         self.client.handle(Now::ZERO + self.started.elapsed(), LobbyInput::Leave);
         while let Some(output) = self.client.poll_output() {
-            if let (LobbyOutput::SendText(text), Some(socket)) = (output, &self.socket) {
-                // A socket that is full is stuck, and the server finds out by itself.
-                drop(socket.try_send(text));
+            if let LobbyOutput::SendText(text) = output {
+                self.sockets.send(text);
             }
         }
-        self.socket = None;
         self.arrivals.close();
-        let all = async { while self.sockets.join_next().await.is_some() {} };
-        if tokio::time::timeout(LEAVE, all).await.is_err() {
+        if tokio::time::timeout(LEAVE, self.sockets.ended()).await.is_err() {
             tracing::debug!("the socket to the lobby did not close in time");
         }
     }
@@ -109,7 +98,6 @@ impl Task {
                 Some(input) => input,
                 None => return Ok(()),
             };
-            while self.sockets.try_join_next().is_some() {}
         }
     }
 
@@ -126,15 +114,12 @@ impl Task {
                     },
                     PeerRequest::KeepAlive => {}
                 },
-                Some(Arrival { socket, event }) = self.arrivals.recv() => {
-                    if socket == self.generation {
-                        return Some(match event {
-                            SocketEvent::Opened => LobbyInput::SocketOpened,
-                            SocketEvent::Text(text) => LobbyInput::SocketText(text),
-                            SocketEvent::Closed(why) => LobbyInput::SocketClosed(why),
-                        });
-                    }
-                }
+                Some(arrival) = self.arrivals.recv() => match self.sockets.take(arrival) {
+                    Some(SocketEvent::Opened) => return Some(LobbyInput::SocketOpened),
+                    Some(SocketEvent::Text(text)) => return Some(LobbyInput::SocketText(text)),
+                    Some(SocketEvent::Closed(why)) => return Some(LobbyInput::SocketClosed(why)),
+                    None => {}
+                },
                 () = sleep_until(deadline) => return Some(LobbyInput::Tick),
             }
         }
@@ -143,39 +128,28 @@ impl Task {
     fn perform(&mut self) -> Result<(), LobbyError> {
         while let Some(output) = self.client.poll_output() {
             match output {
-                LobbyOutput::OpenSocket => self.open_socket(),
-                LobbyOutput::SendText(text) => {
-                    if let Some(socket) = &self.socket
-                        && socket.try_send(text).is_err()
-                    {
-                        tracing::debug!("the lobby socket does not take more");
-                        self.socket = None;
-                    }
+                LobbyOutput::OpenSocket => {
+                    let url = self.sockets.server().address().lobbies();
+                    self.sockets.open(url, self.inbox.clone());
                 }
-                LobbyOutput::CloseSocket => self.socket = None,
+                LobbyOutput::SendText(text) => self.sockets.send(text),
+                LobbyOutput::CloseSocket => self.sockets.close(),
                 LobbyOutput::Event(event) => self.event(event)?,
             }
         }
         Ok(())
     }
 
-    fn open_socket(&mut self) {
-        self.generation += 1;
-        let (outgoing, queue) = mpsc::channel(socket::OUTGOING);
-        self.socket = Some(outgoing);
-        let (url, inbox) = (self.server.lobbies(), self.inbox.clone());
-        self.sockets.spawn(socket::run(url, self.generation, queue, inbox));
-    }
-
     fn event(&mut self, event: LobbyEvent) -> Result<(), LobbyError> {
         match &event {
             LobbyEvent::Offline { why, retry_in } => {
                 self.reporter.set_online(false);
-                tracing::info!(server = %self.server, %why, ?retry_in, "the lobby is away");
+                let server = self.sockets.server().address();
+                tracing::info!(%server, %why, ?retry_in, "the lobby is away");
                 if let (Some(failures), Some(attempts)) = (&mut self.failures, self.attempts) {
                     *failures = failures.saturating_add(1);
                     if *failures >= attempts {
-                        let (server, why) = (self.server.to_string(), why.clone());
+                        let (server, why) = (server.to_string(), why.clone());
                         return Err(LobbyError::Unreachable { server, why });
                     }
                 }

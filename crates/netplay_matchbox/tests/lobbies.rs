@@ -7,10 +7,12 @@ mod support;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::{fs, process, thread};
 
-use netplay_matchbox::{ErrorCode, LobbyCode, LobbyError, LobbyStatus, NetplaySignaller};
-use netplay_server::{Key, ServerConfig, ServerThread};
+use netplay_matchbox::{
+    ErrorCode, JoinTicket, LobbyCode, LobbyError, LobbyStatus, Login, NetplaySignaller, ServerError,
+};
+use netplay_server::{Key, ServerConfig, ServerThread, TlsFiles};
 use support::{Player, game, talk, until};
 
 fn server() -> ServerThread {
@@ -53,6 +55,57 @@ fn three_players_meet_by_code_in_a_full_mesh_and_hear_who_leaves() {
         c.heard.contains(&(ids[0], "still here".to_owned()))
     });
     assert_eq!([a.leave(), c.leave()], [const { Ok(()) }; 2]);
+}
+
+/// A server with a certificate that nobody knows, and that certificate.
+fn server_with_tls() -> (ServerThread, Vec<u8>) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let directory = std::env::temp_dir().join(format!("netplay-matchbox-tls-{}", process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let (certificate, key) = (directory.join("certificate"), directory.join("key"));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = Some(TlsFiles { certificate, key });
+    let server = ServerThread::start(ServerConfig { tls, ..ServerConfig::default() }).unwrap();
+    fs::remove_dir_all(&directory).unwrap();
+    (server, made.cert.pem().into_bytes())
+}
+
+#[test]
+fn by_wss_players_meet_if_they_trust_the_certificate_and_only_then() {
+    let (server, certificate) = server_with_tls();
+    assert!(server.url().starts_with("wss://"), "{}", server.url());
+    let quick = || NetplaySignaller::quick(game(), 2);
+    let mut a = Player::enter(&server.url(), quick().trusting(certificate.clone()));
+    let mut b = Player::enter(&server.url(), quick().trusting(certificate));
+    talk(&mut [&mut a, &mut b], "hello");
+    assert_eq!([a.leave(), b.leave()], [const { Ok(()) }; 2]);
+
+    let player = Player::enter(&server.url(), quick());
+    until("three attempts", || player.lobby.status() != LobbyStatus::Joining);
+    let error = player.lobby.error().unwrap();
+    let LobbyError::Unreachable { why, .. } = &error else { panic!("{error:?}") };
+    assert!(why.contains("certificate"), "{why}");
+    player.end().unwrap_err();
+
+    let player = Player::enter(&server.url(), quick().trusting(b"none".to_vec()));
+    until("a look at the certificate", || player.lobby.status() != LobbyStatus::Joining);
+    assert!(matches!(player.lobby.error(), Some(LobbyError::Server(ServerError::Certificate(_)))));
+    player.end().unwrap_err();
+}
+
+#[test]
+fn a_login_that_is_none_is_refused() {
+    let server = server();
+    let login = Login::Ticket(JoinTicket("e30.AAAA".to_owned()));
+    let player = Player::enter(&server.url(), NetplaySignaller::quick(game(), 2).login(login));
+    until("the server's answer", || player.lobby.status() != LobbyStatus::Joining);
+    let refused = player.lobby.error();
+    assert!(
+        matches!(refused, Some(LobbyError::Refused { code: ErrorCode::Unauthorized, .. })),
+        "{refused:?}"
+    );
+    player.end().unwrap_err();
 }
 
 #[test]

@@ -5,15 +5,14 @@ mod conditioner;
 mod driver;
 mod media;
 mod runtime;
-mod socket;
 mod task;
-mod tls;
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use netplay_protocol::control::carriers;
+use netplay_socket::{Server, ServerError};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 
@@ -84,7 +83,7 @@ impl Network {
     /// error here: the session tries until it is dropped, and says so by events.
     pub fn open(&self, config: &SessionConfig) -> Result<Session, OpenError> {
         let address = config.address()?;
-        let tls = tls::Tls::new(&address, config.trusted_certificates.as_deref())?;
+        let server = Server::new(address, config.trusted_certificates.as_deref())?;
         let wake = Arc::new(Notify::new());
         let seed = rand_seed();
         let time = SessionTime::real(config.clock_error);
@@ -95,14 +94,13 @@ impl Network {
         let (mut session, core) = session_core::session(
             link,
             config,
-            address.to_string(),
+            server.address().to_string(),
             seed,
             wake.clone(),
             time.clone(),
         );
         let stop = Arc::new(Notify::new());
         let running = Running::new(self.inner.live.clone(), stop.clone());
-        let server = socket::Server { address, tls };
         let task = SessionTask::new(core, server, config, wake, time);
         self.inner.handle.spawn(async move {
             task.run(stop).await;
@@ -110,6 +108,17 @@ impl Network {
         });
         session.keep(self.clone());
         Ok(session)
+    }
+}
+
+impl From<ServerError> for OpenError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Host(url) => {
+                Self::Url { url, why: "no certificate can be for this host".to_owned() }
+            }
+            ServerError::Certificate(why) => Self::Certificate(why),
+        }
     }
 }
 

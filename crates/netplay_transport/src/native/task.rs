@@ -11,6 +11,7 @@ use netplay_peer::link::Packet;
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent, Phase};
 use netplay_peer::{MeshInput, MeshOutput, SocketTarget};
 use netplay_protocol::{Now, PeerId};
+use netplay_socket::{Arrival, Server, SocketEvent, Sockets};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
@@ -18,7 +19,6 @@ use super::addresses::AddressWatch;
 use super::conditioner::Conditioners;
 use super::driver::{self, Begin, Channels, ConnectionCommand};
 use super::media::MediaSender;
-use super::socket;
 use crate::clock::SessionTime;
 use crate::config::{Addresses, SessionConfig};
 use crate::session::Wake;
@@ -46,17 +46,7 @@ impl Stamped {
 
 /// From sockets and connections.
 pub(super) enum Inbox {
-    SocketOpened {
-        generation: u64,
-    },
-    SocketText {
-        generation: u64,
-        text: String,
-    },
-    SocketClosed {
-        generation: u64,
-        why: String,
-    },
+    Socket(Arrival),
     Channels {
         peer: PeerId,
         connection: ConnectionId,
@@ -94,17 +84,21 @@ struct Connection {
     open: u8,
 }
 
+impl From<Arrival> for Inbox {
+    fn from(arrival: Arrival) -> Self {
+        Self::Socket(arrival)
+    }
+}
+
 /// The shell of one session.
 pub(super) struct SessionTask {
     core: SessionCore,
     time: SessionTime,
-    server: socket::Server,
+    sockets: Sockets,
     addresses: Addresses,
     wake: Arc<Notify>,
     inbox: mpsc::Sender<Inbox>,
     arrivals: mpsc::Receiver<Inbox>,
-    socket: Option<mpsc::Sender<String>>,
-    generation: u64,
     /// A link has two while it moves from one to the other.
     connections: BTreeMap<(PeerId, ConnectionId), Connection>,
     conditioners: Conditioners,
@@ -115,7 +109,7 @@ pub(super) struct SessionTask {
 impl SessionTask {
     pub(super) fn new(
         core: SessionCore,
-        server: socket::Server,
+        server: Server,
         config: &SessionConfig,
         wake: Arc<Notify>,
         time: SessionTime,
@@ -124,13 +118,11 @@ impl SessionTask {
         Self {
             core,
             time,
-            server,
+            sockets: Sockets::new(server),
             addresses: config.addresses,
             wake,
             inbox,
             arrivals,
-            socket: None,
-            generation: 0,
             connections: BTreeMap::new(),
             conditioners: Conditioners::new(config.conditioner.clone()),
             address_watch: AddressWatch::new(config.addresses, Instant::now()),
@@ -196,10 +188,12 @@ impl SessionTask {
 
     /// Closes what is still open. Connections close themselves once their queues are gone.
     async fn finish(mut self) {
-        self.socket = None;
         self.connections.clear();
         self.arrivals.close();
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let all = async {
+            self.sockets.ended().await;
+            while self.tasks.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(LEAVE, all).await.is_err() {
             tracing::warn!("a connection did not close in time");
         }
@@ -217,18 +211,12 @@ impl SessionTask {
                 let input = MeshInput::Packet { peer, connection, channel, packet: buffer };
                 return self.core.handle(self.at(stamped.0), input);
             }
-            Inbox::SocketOpened { generation } if generation == self.generation => {
-                MeshInput::SocketOpened
-            }
-            Inbox::SocketText { generation, text } if generation == self.generation => {
-                MeshInput::SocketText(text)
-            }
-            Inbox::SocketClosed { generation, why } if generation == self.generation => {
-                MeshInput::SocketClosed(why)
-            }
-            Inbox::SocketOpened { .. } | Inbox::SocketText { .. } | Inbox::SocketClosed { .. } => {
-                return;
-            }
+            Inbox::Socket(arrival) => match self.sockets.take(arrival) {
+                Some(SocketEvent::Opened) => MeshInput::SocketOpened,
+                Some(SocketEvent::Text(text)) => MeshInput::SocketText(text),
+                Some(SocketEvent::Closed(why)) => MeshInput::SocketClosed(why),
+                None => return,
+            },
             Inbox::Channels { peer, connection, channels, media } => {
                 if let Some(entry) = self.connection(peer, connection) {
                     entry.channels = Some((channels, media));
@@ -275,15 +263,8 @@ impl SessionTask {
                 }
                 MeshOutput::Driver { peer, command } => self.command(peer, command),
                 MeshOutput::OpenSocket(target) => self.open_socket(&target),
-                MeshOutput::SendText(text) => {
-                    if let Some(socket) = &self.socket
-                        && socket.try_send(text).is_err()
-                    {
-                        tracing::debug!("the lobby socket does not take more");
-                        self.socket = None;
-                    }
-                }
-                MeshOutput::CloseSocket => self.socket = None,
+                MeshOutput::SendText(text) => self.sockets.send(text),
+                MeshOutput::CloseSocket => self.sockets.close(),
                 MeshOutput::Event(_) | MeshOutput::Clock { .. } | MeshOutput::Unused(_) => {}
             }
         }
@@ -308,16 +289,12 @@ impl SessionTask {
     }
 
     fn open_socket(&mut self, target: &SocketTarget) {
-        self.generation += 1;
-        let (outgoing, queue) = mpsc::channel(socket::OUTGOING);
-        self.socket = Some(outgoing);
+        let address = self.sockets.server().address();
         let url = match target {
-            SocketTarget::Lobbies => self.server.address.lobbies(),
-            SocketTarget::Room(room) => self.server.address.room(room),
+            SocketTarget::Lobbies => address.lobbies(),
+            SocketTarget::Room(room) => address.room(room),
         };
-        let (server, inbox) = (self.server.clone(), self.inbox.clone());
-        let run = socket::run(server, url, self.generation, queue, inbox);
-        self.tasks.spawn(run);
+        self.sockets.open(url, self.inbox.clone());
     }
 
     fn command(&mut self, peer: PeerId, command: DriverCommand) {

@@ -1,7 +1,4 @@
-//! TLS to the lobby server.
-//!
-//! Guaranteed: the server has a certificate of an authority that browsers trust too, or of one that the game
-//! brings along, for its name and for today.
+//! TLS to the server.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore};
 
-use crate::event::OpenError;
+use crate::ServerError;
 
 /// How to reach one server by TLS. Clones share what resumes a session of TLS.
 #[derive(Clone)]
@@ -25,25 +22,16 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// `None` if this is a server without TLS.
-    pub(super) fn new(
-        server: &ServerAddress,
-        trusted: Option<&[u8]>,
-    ) -> Result<Option<Self>, OpenError> {
-        if !server.is_encrypted() {
-            return Ok(None);
-        }
-        let name = ServerName::try_from(server.host().to_owned()).map_err(|_| OpenError::Url {
-            url: server.to_string(),
-            why: "no certificate can be for this host".to_owned(),
-        })?;
+    pub(super) fn new(server: &ServerAddress, trusted: Option<&[u8]>) -> Result<Self, ServerError> {
+        let name = ServerName::try_from(server.host().to_owned())
+            .map_err(|_| ServerError::Host(server.host().to_owned()))?;
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| OpenError::Certificate(error.to_string()))?
+            .map_err(|error| ServerError::Certificate(error.to_string()))?
             .with_root_certificates(roots(trusted)?)
             .with_no_client_auth();
         let connector = Arc::new(config).into();
-        Ok(Some(Self { connector, name }))
+        Ok(Self { connector, name })
     }
 
     pub(super) async fn connect(&self, server: &ServerAddress) -> io::Result<TlsStream<TcpStream>> {
@@ -53,17 +41,18 @@ impl Tls {
     }
 }
 
-fn roots(trusted: Option<&[u8]>) -> Result<RootCertStore, OpenError> {
+fn roots(trusted: Option<&[u8]>) -> Result<RootCertStore, ServerError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let known = roots.len();
     for certificate in trusted.into_iter().flat_map(CertificateDer::pem_slice_iter) {
-        let certificate = certificate.map_err(|error| OpenError::Certificate(error.to_string()))?;
+        let certificate =
+            certificate.map_err(|error| ServerError::Certificate(error.to_string()))?;
         let added = roots.add(certificate);
-        added.map_err(|error| OpenError::Certificate(error.to_string()))?;
+        added.map_err(|error| ServerError::Certificate(error.to_string()))?;
     }
     if trusted.is_some() && roots.len() == known {
         let why = "it holds none; it has to be PEM, with a line -----BEGIN CERTIFICATE-----";
-        return Err(OpenError::Certificate(why.to_owned()));
+        return Err(ServerError::Certificate(why.to_owned()));
     }
     Ok(roots)
 }
@@ -105,18 +94,16 @@ fn explain(error: io::Error) -> io::Error {
 mod tests {
     use super::*;
 
-    fn tls(url: &str, trusted: Option<&[u8]>) -> Result<Option<Tls>, OpenError> {
+    fn tls(url: &str, trusted: Option<&[u8]>) -> Result<Tls, ServerError> {
         Tls::new(&url.parse().expect("it is an address"), trusted)
     }
 
     #[test]
     fn servers_are_known_by_the_names_of_their_hosts() {
-        assert!(tls("ws://host:1", None).unwrap().is_none());
         for (url, name) in
             [("wss://host", "host"), ("wss://192.0.2.1:9", "192.0.2.1"), ("wss://[::1]", "::1")]
         {
-            let tls = tls(url, None).unwrap().expect("it is encrypted");
-            assert_eq!(tls.name, ServerName::try_from(name).unwrap());
+            assert_eq!(tls(url, None).unwrap().name, ServerName::try_from(name).unwrap());
         }
         let error = tls("wss://a_b*", None).err().unwrap();
         assert!(error.to_string().contains("certificate"), "{error}");
@@ -127,7 +114,7 @@ mod tests {
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for pem in ["", "secret", "-----BEGIN CERTIFICATE-----\n", broken] {
             let error = tls("wss://host", Some(pem.as_bytes())).err();
-            assert!(matches!(error, Some(OpenError::Certificate(_))), "{pem}: {error:?}");
+            assert!(matches!(error, Some(ServerError::Certificate(_))), "{pem}: {error:?}");
         }
     }
 }
