@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`protocol`] | every decoder of the wire format |
 //! | [`lobby`] | a lobby server: commands, resume tokens, time |
+//! | [`rooms`] | rooms that speak matchbox's protocol, and a player in one |
 //! | [`recording`] | the reader of recordings, behind checksums that are right, and a replay |
 //! | [`session`] | one rollback session, from peers that say anything |
 //! | [`schedule`] | several honest sessions, over a network that does anything |
@@ -21,6 +22,7 @@ mod oracle;
 mod owner;
 pub mod protocol;
 pub mod recording;
+pub mod rooms;
 pub mod schedule;
 mod script;
 pub mod session;
@@ -65,6 +67,8 @@ pub const TARGETS: &[Target] = &[
     // A sequence of a claimed length reserves a megabyte: see `netplay_protocol::codec`.
     target("codec", protocol::codec, DECODER, 4 * MIB),
     target("lobby", lobby::lobby, STEPS, 4 * MIB),
+    target("rooms", rooms::rooms, STEPS, MIB),
+    target("room_client", rooms::room_client, STEPS, MIB),
     target("recording", recording::recording, STEPS, 4 * MIB),
     target("session", session::session, STEPS, 16 * MIB),
     target("schedule", schedule::schedule, STEPS, 64 * MIB),

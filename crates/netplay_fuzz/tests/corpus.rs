@@ -59,6 +59,8 @@ replays! {
     no_corpus_input_is_an_id_that_is_written_otherwise: "ids",
     no_corpus_input_is_a_game_message_that_is_written_otherwise: "codec",
     no_corpus_input_of_a_lobby_breaks_its_promises: "lobby",
+    no_corpus_input_of_rooms_breaks_their_promises: "rooms",
+    no_corpus_input_of_a_room_makes_its_player_break_promises: "room_client",
     no_corpus_input_is_a_recording_that_is_written_otherwise: "recording",
     no_corpus_input_of_a_session_breaks_its_promises: "session",
     no_corpus_input_of_a_schedule_makes_sessions_disagree: "schedule",
