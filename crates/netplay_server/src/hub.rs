@@ -116,7 +116,7 @@ impl Hub {
                         core.counts.refused(*code);
                     }
                     let replayed = greeting == Some(connection);
-                    core.outboxes.push(connection, frame.to_json(), replayed);
+                    core.outboxes.push(connection, |text| frame.write_json(text), replayed);
                 }
                 Output::Close { connection, code, text } => {
                     core.counts.closed(code);

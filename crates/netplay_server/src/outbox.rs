@@ -8,6 +8,7 @@ use core::task::Poll;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::body::Bytes;
 use axum::extract::ws::Utf8Bytes;
 use futures_util::task::AtomicWaker;
 use netplay_lobby::ConnectionId;
@@ -20,12 +21,17 @@ pub(crate) struct Outboxes {
     next: u64,
     max_frames: usize,
     max_bytes: usize,
+    /// For reuse: a frame is written here first, because then it takes what it is long.
+    scratch: Vec<u8>,
 }
+
+/// What is kept for reuse: nearly all frames are smaller.
+const SCRATCH: usize = 64 * 1024;
 
 impl Outboxes {
     /// Each takes so many frames and bytes.
     pub(crate) fn new(max_frames: usize, max_bytes: usize) -> Self {
-        Self { open: BTreeMap::new(), next: 0, max_frames, max_bytes }
+        Self { open: BTreeMap::new(), next: 0, max_frames, max_bytes, scratch: Vec::new() }
     }
 
     /// One for a new connection.
@@ -37,11 +43,19 @@ impl Outboxes {
         (connection, outbox)
     }
 
-    /// See [`Outbox::push`].
-    pub(crate) fn push(&self, connection: ConnectionId, text: String, replayed: bool) {
-        if let Some(outbox) = self.open.get(&connection) {
-            outbox.push(text.into(), replayed);
-        }
+    /// Adds the frame that this writes, which is JSON; see [`Outbox::push`].
+    pub(crate) fn push(
+        &mut self,
+        connection: ConnectionId,
+        write: impl FnOnce(&mut Vec<u8>),
+        replayed: bool,
+    ) {
+        let Some(outbox) = self.open.get(&connection) else { return };
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH);
+        write(&mut self.scratch);
+        let text = Utf8Bytes::try_from(Bytes::copy_from_slice(&self.scratch));
+        outbox.push(text.expect("JSON is UTF-8"), replayed);
     }
 
     /// See [`Outbox::end`].

@@ -44,11 +44,17 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str, max: usize) -> Result
 }
 
 pub(crate) fn render<T: Serialize>(value: &T) -> String {
-    // Most messages fit: a string that grows is copied.
-    let mut text = Vec::with_capacity(512);
-    serde_json::to_writer(&mut text, value)
-        .expect("these types have string keys and no failing Serialize");
+    let mut text = Vec::new();
+    render_into(value, &mut text);
     String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+/// Appends it.
+pub(crate) fn render_into<T: Serialize>(value: &T, text: &mut Vec<u8>) {
+    // Most messages fit: what grows is copied.
+    text.reserve(512);
+    serde_json::to_writer(text, value)
+        .expect("these types have string keys and no failing Serialize");
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Changes, Entry, ErrorCode, InviteToken, LobbyOptions, LobbyState, LobbySummary, Member,
     MessageError, ResumeToken, Signal, Value, check_lobby_data, check_member_data, parse, render,
+    render_into,
 };
 use crate::ids::PeerId;
 use crate::limits::{LOBBY_FRAME_MAX, LOBBY_MEMBERS_MAX, LOBBY_SPECTATORS_MAX};
@@ -265,6 +266,11 @@ impl ServerFrame {
     /// Writes the frame.
     pub fn to_json(&self) -> String {
         render(self)
+    }
+
+    /// Appends the frame to a text, as [`Self::to_json`] writes it.
+    pub fn write_json(&self, text: &mut Vec<u8>) {
+        render_into(self, text);
     }
 }
 
