@@ -33,7 +33,7 @@ impl Clock {
 pub(crate) struct Hub {
     core: Mutex<Core>,
     /// Who reads JWTs, if somebody does.
-    logins: Option<Logins>,
+    logins: Option<Arc<Logins>>,
     /// Wakes the ticker when a deadline comes earlier than the one it waits for.
     earlier: Notify,
     clock: Clock,
@@ -55,7 +55,11 @@ pub(crate) struct Attached {
 }
 
 impl Hub {
-    pub(crate) fn new(directory: Directory, outboxes: Outboxes, logins: Option<Logins>) -> Self {
+    pub(crate) fn new(
+        directory: Directory,
+        outboxes: Outboxes,
+        logins: Option<Arc<Logins>>,
+    ) -> Self {
         Self {
             core: Mutex::new(Core {
                 directory,

@@ -6,7 +6,7 @@
 
 use core::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Once, PoisonError, RwLock};
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result as JwtResult};
@@ -97,7 +97,9 @@ struct Key {
 
 /// Reads JWTs.
 pub(crate) struct Logins {
-    keys: Vec<Key>,
+    keys: RwLock<Vec<Key>>,
+    /// Where the keys are from, if they can be read again.
+    file: Option<PathBuf>,
     issuer: Option<String>,
     audience: Option<String>,
 }
@@ -120,8 +122,18 @@ impl Logins {
             }
             JwtKeys::Jwks(path) => read(path)?,
         };
+        let file = match &config.keys {
+            JwtKeys::Secret(_) => None,
+            JwtKeys::Jwks(path) => Some(path.clone()),
+        };
         let JwtConfig { issuer, audience, .. } = config.clone();
-        Ok(Self { keys, issuer, audience })
+        Ok(Self { keys: RwLock::new(keys), file, issuer, audience })
+    }
+
+    /// Reads the file again, if the keys are from one; if it cannot be used they stay as they are.
+    pub(crate) fn reload(&self) -> Option<Result<(), JwtError>> {
+        let keys = read(self.file.as_ref()?);
+        Some(keys.map(|keys| *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys))
     }
 
     /// Who it is, or why it counts for nothing.
@@ -130,7 +142,8 @@ impl Logins {
         let header = decode_header(token).map_err(refused)?;
         let by_id = |key: &&Key| key.id.is_none() || header.kid.is_none() || key.id == header.kid;
         let mut why = "it is signed with a key that this server does not know".to_owned();
-        for key in self.keys.iter().filter(by_id) {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        for key in keys.iter().filter(by_id) {
             if !key.algorithms.contains(&header.alg) {
                 continue;
             }

@@ -10,7 +10,7 @@ mod options;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use netplay_server::{BindError, Certificates, Server, ServerConfig};
+use netplay_server::{BindError, Reload, Server, ServerConfig};
 use options::Options;
 use tracing_subscriber::EnvFilter;
 
@@ -53,7 +53,7 @@ fn run(options: Options) -> Result<(), Box<dyn core::error::Error>> {
         let stop = stop_signal()?;
         raise_file_limit(&config);
         let server = Server::bind(config).await.map_err(advise)?;
-        read_again_when_told(server.certificates().cloned())?;
+        read_again_when_told(server.reload().clone())?;
         let mut stdout = std::io::stdout();
         writeln!(stdout, "listening on {}", server.url())?;
         stdout.flush()?;
@@ -83,15 +83,26 @@ fn advise(error: BindError) -> String {
 
 /// At SIGHUP, which would end the program otherwise.
 #[cfg(unix)]
-fn read_again_when_told(certificates: Option<Certificates>) -> std::io::Result<()> {
+fn read_again_when_told(files: Reload) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match certificates.as_ref().map(Certificates::reload) {
-                None => tracing::info!("SIGHUP: there is no certificate to be read again"),
+            let (certificate, keys) = (files.certificate(), files.jwt_keys());
+            if certificate.is_none() && keys.is_none() {
+                tracing::info!(
+                    "SIGHUP: there is no certificate and no set of keys to be read again"
+                );
+            }
+            match certificate {
+                None => {}
                 Some(Ok(())) => tracing::info!("the certificate was read again"),
                 Some(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
+            }
+            match keys {
+                None => {}
+                Some(Ok(())) => tracing::info!("the keys for JWTs were read again"),
+                Some(Err(error)) => tracing::error!(%error, "the keys for JWTs stay as they were"),
             }
         }
     });
@@ -99,7 +110,7 @@ fn read_again_when_told(certificates: Option<Certificates>) -> std::io::Result<(
 }
 
 #[cfg(not(unix))]
-fn read_again_when_told(_: Option<Certificates>) -> std::io::Result<()> {
+fn read_again_when_told(_: Reload) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -28,8 +28,8 @@ pub(crate) use print::commented;
 /// The first line on stdout says where it listens; logs go to stderr. RUST_LOG sets how much is
 /// logged (error, warn, info, debug, trace; default info). GET /health answers with its state,
 /// GET /ready with 200 while another player would be let in. SIGTERM stops it, and SIGHUP makes it read its
-/// certificate again. Each option can be in the environment or in a file too: flags count over the
-/// environment, that over the file, and that over the defaults.
+/// certificate and the keys for JWTs again. Each option can be in the environment or in a file too: flags count over
+/// the environment, that over the file, and that over the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Parser, Serialize, Deserialize)]
 #[command(name = "netplay-server", version)]
 #[serde(default, rename_all = "kebab-case")]
@@ -79,7 +79,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", env = "NETPLAY_JWT_SECRET")]
     pub(crate) jwt_secret: Option<PathBuf>,
     /// The file with the public keys that players' JWTs are signed with, as a JSON Web Key Set (RS*, PS*, ES256,
-    /// ES384, EdDSA).
+    /// ES384, EdDSA). It is read again at SIGHUP.
     #[arg(long, value_name = "FILE", env = "NETPLAY_JWT_KEYS")]
     pub(crate) jwt_keys: Option<PathBuf>,
     /// Who must have issued a JWT (its claim iss). Without it anybody who has a key.

@@ -22,6 +22,7 @@ use crate::hub::Hub;
 use crate::listener::{Acceptor, listen};
 use crate::login::Logins;
 use crate::outbox::Outboxes;
+use crate::reload::Reload;
 use crate::rooms::RoomHub;
 use crate::tls::Certificates;
 
@@ -77,7 +78,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     hubs: Hubs,
-    certificates: Option<Certificates>,
+    reload: Reload,
     acceptor: Acceptor,
     stop: watch::Sender<Stop>,
     ended: mpsc::Receiver<Infallible>,
@@ -147,8 +148,8 @@ impl Server {
             directory = directory.with_key(key, unix.unwrap_or_default().as_secs());
         }
         let outboxes = Outboxes::new(config.outgoing_frames, config.outgoing_bytes);
-        let logins = config.jwt.as_ref().map(Logins::new).transpose()?;
-        let lobby = Arc::new(Hub::new(directory, outboxes, logins));
+        let logins = config.jwt.as_ref().map(Logins::new).transpose()?.map(Arc::new);
+        let lobby = Arc::new(Hub::new(directory, outboxes, logins.clone()));
         let limits = config.lobby.rooms.clone();
         let outboxes = Outboxes::new(config.room_outgoing_frames, config.room_outgoing_bytes);
         let rooms = Arc::new(RoomHub::new(Rooms::new(limits.clone(), rooms_seed), outboxes));
@@ -164,7 +165,7 @@ impl Server {
             listener,
             address,
             hubs,
-            certificates,
+            reload: Reload { certificates, logins },
             acceptor,
             stop,
             ended,
@@ -185,12 +186,12 @@ impl Server {
 
     /// `ws://`, or `wss://` with [`ServerConfig::tls`], and the address, as clients take it.
     pub fn url(&self) -> String {
-        url(self.address, self.certificates.is_some())
+        url(self.address, self.reload.certificates.is_some())
     }
 
-    /// What it encrypts with, if it does, to be read again when the files change.
-    pub fn certificates(&self) -> Option<&Certificates> {
-        self.certificates.as_ref()
+    /// What it has read from files, to be read again when they change.
+    pub const fn reload(&self) -> &Reload {
+        &self.reload
     }
 
     /// Serves until `shutdown` is ready, or `POST /drain` is asked for at the admin address; then listens no
@@ -238,14 +239,14 @@ impl Server {
         let server = Self::new(config)?;
         let address = server.address;
         let (hubs, admin) = (server.hubs.clone(), server.admin_addr());
-        let certificates = server.certificates.clone();
+        let reload = server.reload.clone();
         let (stop, mut stopped) = watch::channel(false);
         let shutdown = async move {
             // An error says that the handle is dropped.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let task = runtime.spawn(server.run_until(shutdown));
-        Ok(ServerHandle { address, admin, hubs, certificates, stop, task })
+        Ok(ServerHandle { address, admin, hubs, reload, stop, task })
     }
 }
 
@@ -254,7 +255,7 @@ pub struct ServerHandle {
     address: SocketAddr,
     admin: Option<SocketAddr>,
     hubs: Hubs,
-    certificates: Option<Certificates>,
+    reload: Reload,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -267,12 +268,12 @@ impl ServerHandle {
 
     /// `ws://`, or `wss://` with [`ServerConfig::tls`], and the address, as clients take it.
     pub fn url(&self) -> String {
-        url(self.address, self.certificates.is_some())
+        url(self.address, self.reload.certificates.is_some())
     }
 
-    /// What it encrypts with, if it does, to be read again when the files change.
-    pub fn certificates(&self) -> Option<&Certificates> {
-        self.certificates.as_ref()
+    /// What it has read from files, to be read again when they change.
+    pub const fn reload(&self) -> &Reload {
+        &self.reload
     }
 
     /// Where it listens for who runs it, with the real port.

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use crate::config::ServerConfig;
 use crate::error::BindError;
+use crate::reload::Reload;
 use crate::server::Server;
-use crate::tls::Certificates;
 
 /// A running server on its own thread, named `netplay-server`. Dropping it stops the server and
 /// waits for the thread: a second at most.
@@ -17,7 +17,7 @@ pub struct ServerThread {
     address: SocketAddr,
     url: String,
     admin: Option<SocketAddr>,
-    certificates: Option<Certificates>,
+    reload: Reload,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -32,7 +32,7 @@ impl ServerThread {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let server = runtime.block_on(Server::bind(config))?;
         let (address, admin) = (server.local_addr(), server.admin_addr());
-        let (url, certificates) = (server.url(), server.certificates().cloned());
+        let (url, reload) = (server.url(), server.reload().clone());
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("netplay-server".into())
@@ -44,7 +44,7 @@ impl ServerThread {
                 runtime.block_on(server.run_until(shutdown));
             })
             .map_err(failed)?;
-        Ok(Self { address, url, admin, certificates, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, url, admin, reload, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens, with the real port.
@@ -62,9 +62,9 @@ impl ServerThread {
         self.url.clone()
     }
 
-    /// What it encrypts with, if it does, to be read again when the files change.
-    pub fn certificates(&self) -> Option<&Certificates> {
-        self.certificates.as_ref()
+    /// What it has read from files, to be read again when they change.
+    pub const fn reload(&self) -> &Reload {
+        &self.reload
     }
 }
 

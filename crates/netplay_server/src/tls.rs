@@ -74,7 +74,7 @@ pub enum TlsError {
 
 /// The certificate of a server. Clones are the same.
 #[derive(Clone)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     current: Arc<Current>,
 }
 
@@ -84,12 +84,8 @@ impl Certificates {
         Ok(Self { current: Arc::new(Current { files, pair }) })
     }
 
-    /// Reads the files again: connections that are made from now on have what is in them. It waits for the
-    /// file system.
-    ///
-    /// # Errors
-    /// [`TlsError`], which names the file; then the certificate stays as it is.
-    pub fn reload(&self) -> Result<(), TlsError> {
+    /// Reads the files again; if they cannot be used, the certificate stays as it is.
+    pub(crate) fn reload(&self) -> Result<(), TlsError> {
         let pair = read(&self.current.files)?;
         *self.current.pair.write().unwrap_or_else(PoisonError::into_inner) = pair;
         Ok(())

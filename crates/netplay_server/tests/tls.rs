@@ -99,17 +99,16 @@ async fn new_files_are_taken_when_asked_for_and_bad_ones_are_not() {
     let files = Files::new("again");
     let old = files.renew();
     let server = encrypted(&files);
-    let certificates = server.certificates().unwrap();
     let mut before = open(&server, &old).await;
     let new = files.renew();
     assert!(connect(server.local_addr(), &new).await.is_err(), "nobody asked yet");
-    certificates.reload().unwrap();
+    server.reload().certificate().unwrap().unwrap();
     assert!(connect(server.local_addr(), &old).await.is_err());
     greet(&mut open(&server, &new).await).await;
     // Who was there before stays.
     greet(&mut before).await;
     std::fs::write(files.key(), "no key").unwrap();
-    let error = certificates.reload().unwrap_err();
+    let error = server.reload().certificate().unwrap().unwrap_err();
     assert!(matches!(&error, TlsError::Malformed { path, .. } if *path == files.key()), "{error}");
     greet(&mut open(&server, &new).await).await;
 }

@@ -145,6 +145,37 @@ fn a_set_of_keys_is_used_by_their_ids_and_algorithms() {
 }
 
 #[test]
+fn keys_that_are_exchanged_count_once_their_file_is_read_again() {
+    let random = SystemRandom::new();
+    let pairs = [(); 2].map(|()| {
+        Ed25519KeyPair::from_pkcs8(Ed25519KeyPair::generate_pkcs8(&random).unwrap().as_ref())
+            .unwrap()
+    });
+    let set = |pair: &Ed25519KeyPair| {
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x}]})
+    };
+    let signed = |pair: &Ed25519KeyPair| {
+        token(&json!({"alg": "EdDSA"}), &claims(), |message| pair.sign(message).as_ref().to_vec())
+    };
+    let [old, new] = &pairs;
+    let path = file("exchanged", &set(old));
+    let config = JwtConfig { keys: JwtKeys::Jwks(path.clone()), issuer: None, audience: None };
+    let logins = Logins::new(&config).unwrap();
+    file("exchanged", &set(new));
+    logins.account(&signed(old)).unwrap();
+    logins.reload().unwrap().unwrap();
+    logins.account(&signed(new)).unwrap();
+    logins.account(&signed(old)).unwrap_err();
+    // What cannot be used changes nothing.
+    file("exchanged", &json!({"keys": []}));
+    assert!(matches!(logins.reload(), Some(Err(JwtError::NoKey { .. }))));
+    logins.account(&signed(new)).unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert!(shared().reload().is_none(), "a secret is given, not read");
+}
+
+#[test]
 fn a_signature_by_rsa_is_checked() {
     // The key and the signature of RFC 7515, appendix A.2; its claims name no subject.
     let n = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-\
