@@ -297,12 +297,14 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// The names of all threads but those of tests, which come and go. Those have underscores.
+/// The names of all threads but those of tests, which come and go: they have underscores, and the name
+/// of the whole program until they have their own.
 fn threads() -> Vec<String> {
+    let program = std::fs::read_to_string("/proc/self/comm").unwrap();
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names =
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    let mut names: Vec<_> = names.filter(|name| !name.contains('_')).collect();
+    let mut names: Vec<_> = names.filter(|name| !name.contains('_') && *name != program).collect();
     names.sort();
     names
 }
