@@ -31,7 +31,7 @@ use clap::{Args, Subcommand};
 
 pub use process::ROLE;
 pub use serve::{Kind, Serve};
-pub use stats::Histogram;
+pub use stats::{Histogram, median, rounded};
 pub use worker::Work;
 
 /// Any error, as text for the person who reads it.

@@ -135,4 +135,10 @@ mod tests {
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median([]), None);
     }
+
+    #[test]
+    fn rounding_keeps_two_decimals() {
+        assert_eq!(rounded(1.006), 1.01);
+        assert_eq!(rounded(-0.125), -0.13);
+    }
 }
