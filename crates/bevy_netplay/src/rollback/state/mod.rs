@@ -140,7 +140,6 @@ impl States {
             next_id: 0,
         };
         states.register::<Despawned>(world, None);
-        states.register::<RollbackId>(world, None);
         states.next_id = states.register_resource::<NextId>(world, Some(encode::<NextId>));
         states
     }
@@ -305,12 +304,18 @@ impl States {
         let now = Layout::of(world, &mut self.live);
         let mut moved = Vec::new();
         for span in &now.spans {
-            for entity in &now.entities[span.start..span.start + span.len] {
+            for at in span.start..span.start + span.len {
+                let entity = &now.entities[at];
                 let Some(row) = self.places.row(layout, *entity) else {
                     self.end(world, *entity);
                     continue;
                 };
                 self.found[row] = true;
+                if now.ids[at] != layout.ids[row]
+                    && let Some(mut id) = world.get_mut::<RollbackId>(*entity)
+                {
+                    *id = layout.ids[row];
+                }
                 if layout.spans[layout.span_at(row)].table != span.table {
                     moved.push((*entity, row));
                 }

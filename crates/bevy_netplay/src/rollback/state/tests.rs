@@ -68,6 +68,7 @@ enum Act {
     Grow(u32),
     Give(u32, u8),
     Take(u32, u8),
+    Anew(u32),
     Score(Option<u32>),
     Tick,
     Back(u8),
@@ -83,6 +84,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => any::<u32>().prop_map(Act::Grow),
         2 => (any::<u32>(), 0..4_u8).prop_map(|(who, what)| Act::Give(who, what)),
         2 => (any::<u32>(), 0..4_u8).prop_map(|(who, what)| Act::Take(who, what)),
+        1 => any::<u32>().prop_map(Act::Anew),
         1 => prop::option::of(any::<u32>()).prop_map(Act::Score),
         8 => Just(Act::Tick),
         3 => (0..6_u8).prop_map(Act::Back),
@@ -237,6 +239,10 @@ impl Kit {
                     2 => entity.remove::<Sparse>(),
                     _ => entity.remove::<Fixed>(),
                 };
+            }),
+            // It gets another id.
+            Act::Anew(who) => self.entity(who, |entity| {
+                entity.remove::<(Rollback, RollbackId)>().insert(Rollback);
             }),
             Act::Score(Some(score)) => self.world.insert_resource(Score(score)),
             Act::Score(None) => {

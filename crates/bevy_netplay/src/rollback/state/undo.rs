@@ -26,8 +26,9 @@ struct Kept<C> {
     told: Option<Told>,
 }
 
-/// What a value is on other machines.
+/// What a value is on other machines, of an entity that is called so.
 struct Told {
+    id: RollbackId,
     hash: u64,
     bytes: Box<[u8]>,
 }
@@ -424,7 +425,7 @@ impl<C: Component + Clone, W: Write<C>> Column for Undo<C, W> {
         for kept in self.mirror.kept.iter_mut().flatten() {
             let replaced = self.replaced.binary_search_by_key(&kept.entity, |(entity, _)| *entity);
             let Some(id) = id_of(kept.entity).filter(|_| replaced.is_err()) else { continue };
-            if let Some(told) = &kept.told {
+            if let Some(told) = kept.told.as_ref().filter(|told| told.id == id) {
                 take(id, told.hash, &told.bytes);
                 continue;
             }
@@ -432,7 +433,7 @@ impl<C: Component + Clone, W: Write<C>> Column for Undo<C, W> {
             let hash = hash(id, scratch);
             take(id, hash, scratch);
             if !names_entities {
-                kept.told = Some(Told { hash, bytes: scratch.as_slice().into() });
+                kept.told = Some(Told { id, hash, bytes: scratch.as_slice().into() });
             }
         }
     }
