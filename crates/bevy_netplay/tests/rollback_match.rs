@@ -10,10 +10,11 @@ use bevy::prelude::*;
 use bevy_netplay::ROLLBACK_DEPTH;
 use bevy_netplay::prelude::*;
 use bevy_netplay::rollback::{
-    PredictionLimited, RollbackCheck, RollbackCheckPlugin, RollbackPlugin,
+    AddEffects, Effects, Fired, PlayerInputs, PredictionLimited, RollbackCheck,
+    RollbackCheckPlugin, RollbackPlugin,
 };
 use bevy_netplay::test_kit::Spent;
-use rollback_game::{Game, Log, bad, lobby, plugin, status};
+use rollback_game::{Game, Log, Pad, bad, lobby, plugin, status};
 
 #[test]
 fn everybody_comes_to_the_same_state_over_a_bad_path() {
@@ -49,6 +50,47 @@ fn inputs_are_read_once_for_each_tick() {
         let ticks = status(&mut game.net, i).tick + 1;
         assert_eq!(game.log(i).reads as i32, ticks);
     }
+}
+
+/// A shot that is told once it is final: who fired it.
+#[derive(Clone, Debug, PartialEq)]
+struct Shot(u8);
+
+/// The shots that were told, by their ticks.
+#[derive(Resource, Default)]
+struct Shots(Vec<(i32, u8)>);
+
+#[test]
+fn what_is_told_when_it_is_final_is_told_alike_even_in_frames_without_a_tick() {
+    let settings = RollbackPlugin { delay: 0, delay_max: 0, ..plugin() };
+    let mut game = Game::with("final", 17, 2, &bad(), settings);
+    for i in 0..2 {
+        let app = game.net.app(i);
+        // Two of three frames have none.
+        app.insert_resource(Time::<Fixed>::from_hz(20.0)).init_resource::<Shots>();
+        app.add_effects::<Shot>().add_systems(
+            FixedUpdate,
+            |inputs: Res<PlayerInputs<Pad>>, mut shots: ResMut<Effects<Shot>>| {
+                let fires = inputs.players().filter(|player| inputs[*player].fire);
+                fires.for_each(|player| shots.fire_final(Shot(player.0)));
+            },
+        );
+        app.add_systems(
+            Update,
+            |mut fired: MessageReader<Fired<Shot>>, mut shots: ResMut<Shots>| {
+                shots.0.extend(fired.read().map(|fired| (fired.tick, fired.effect.0)));
+            },
+        );
+    }
+    game.start();
+    game.run(1500);
+    game.agree(400);
+    let told = [0, 1].map(|i| {
+        let shots = &game.net.app(i).world().resource::<Shots>().0;
+        shots.iter().copied().filter(|(tick, _)| *tick < 400).collect::<Vec<_>>()
+    });
+    assert!(told[0].len() > 40, "{told:?}");
+    assert_eq!(told[0], told[1]);
 }
 
 #[test]

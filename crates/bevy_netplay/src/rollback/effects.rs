@@ -196,7 +196,7 @@ fn tell<E: Clone + PartialEq + Send + Sync + 'static>(
     let (mut new, mut gone) = (Vec::new(), Vec::new());
     let kept = states.oldest().unwrap_or(tick.0);
     effects.settle(kept, &mut new, &mut gone);
-    let last = playing.play.as_ref().map_or(kept - 1, |play| play.session.confirmed());
+    let last = playing.play.as_ref().map_or(kept - 1, |play| play.session.settled());
     while let Some((tick, effect)) = effects.waiting.pop_front_if(|(at, _)| *at <= last) {
         new.push(Fired { tick, effect });
     }

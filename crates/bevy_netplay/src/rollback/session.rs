@@ -224,7 +224,7 @@ pub(crate) fn run(world: &mut World) {
         }
         perform(world, &mut play, now, false);
         // Where no tick has to be guessed, hardly a state is kept, which would do it.
-        let first = play.session.confirmed().saturating_add(1);
+        let first = play.session.settled() + 1;
         SavedStates::scope(world, |world, states| states.bury_before(world, first));
     });
     world.resource_mut::<Driven>().0 = false;

@@ -270,6 +270,12 @@ impl Session {
         self.inputs.confirmed()
     }
 
+    /// The last tick that was run with what is final: nothing goes back to before the one after it. It may be
+    /// earlier than [`Session::confirmed`], which says what is known: ticks are run again at the next tick.
+    pub fn settled(&self) -> Tick {
+        self.simulation.settled().min(self.confirmed())
+    }
+
     /// The tick that is run next.
     pub const fn current(&self) -> Tick {
         self.simulation.current()

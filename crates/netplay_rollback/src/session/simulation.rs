@@ -74,6 +74,11 @@ impl Simulation {
         self.current
     }
 
+    /// The last tick that was run with what is final.
+    pub(crate) fn settled(&self) -> Tick {
+        self.done.min(self.current - 1)
+    }
+
     /// Begins anew before this tick.
     pub(crate) fn restart(&mut self, tick: Tick) {
         (self.current, self.first, self.done) = (tick, tick, tick - 1);
