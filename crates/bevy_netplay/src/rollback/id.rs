@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::despawn::find_plain_despawns;
 
 /// Marks an entity whose registered components are rolled back. Spawn it in simulation, or before the
-/// match begins in the same order on every peer.
+/// match begins in the same order on every peer. To roll it back no more, remove it together with its
+/// [`RollbackId`]; a rollback to before that gives it both again.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Reflect)]
 #[component(on_remove = find_plain_despawns)]
 #[reflect(Component)]
@@ -19,9 +20,9 @@ pub struct Rollback;
 /// The name of a rollback entity, which is the same on every peer: an [`Entity`] is not.
 ///
 /// Given when [`Rollback`] is added, from a counter that is rolled back too: commands are applied in the
-/// same order everywhere.
+/// same order everywhere. A clone of an entity gets one of its own.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Reflect)]
-#[component(on_add = give_id)]
+#[component(on_add = give_id, clone_behavior = Ignore)]
 #[reflect(Component)]
 pub struct RollbackId(u32);
 

@@ -67,8 +67,8 @@ pub(super) trait Column: Send + Sync {
     fn take_away(&mut self, world: &mut World, entity: Entity);
     /// Writes the values; the same entities have the component as had it, in whatever rows.
     fn load_places(&mut self, world: &mut World, places: &Places, loading: &Loading<'_>);
-    /// Another entity stands in for one that was despawned.
-    fn replace(&mut self, old: Entity, new: Entity);
+    /// Other entities stand in for those that were despawned: old and new, in the order of the old ones.
+    fn replace(&mut self, lost: &[(Entity, Entity)]);
     /// Gives every value as it is in a state that is kept, of entities that are alive in it; in no order.
     fn read(&mut self, reading: &Reading<'_>, scratch: &mut Vec<u8>, take: Take<'_>);
 }

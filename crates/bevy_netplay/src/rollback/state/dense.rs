@@ -165,7 +165,7 @@ impl<C: Component<Mutability = Mutable> + Clone> Column for Dense<C> {
         }
     }
 
-    fn replace(&mut self, _: Entity, _: Entity) {}
+    fn replace(&mut self, _: &[(Entity, Entity)]) {}
 
     fn read(&mut self, reading: &Reading<'_>, scratch: &mut Vec<u8>, take: Take<'_>) {
         let Some(encode) = self.encode else { return };

@@ -41,10 +41,10 @@ pub(super) fn table_of(world: &World, entity: Entity) -> Option<TableId> {
     world.get_entity(entity).ok().map(|entity| entity.location().table_id)
 }
 
-/// Compares in blocks, which is many times faster than `==`.
-fn same(a: &[RollbackId], b: &[RollbackId]) -> bool {
+/// Compares in blocks, which is many times faster than `==` on entities.
+fn same(a: &[Entity], b: &[Entity]) -> bool {
     const BLOCK: usize = 64;
-    let differ = |(a, b): (&RollbackId, &RollbackId)| a.get() ^ b.get();
+    let differ = |(a, b): (&Entity, &Entity)| a.to_bits() ^ b.to_bits();
     a.len() == b.len()
         && a.chunks(BLOCK)
             .zip(b.chunks(BLOCK))
@@ -72,16 +72,16 @@ impl Layout {
         layout
     }
 
-    /// Whether the entities are as they were: then values can be copied by row. An id is never given twice,
-    /// so ids say it for entities, which are twice as long.
+    /// Whether the entities are as they were: then values can be copied by row. Their ids are the same if no
+    /// id was given since.
     pub(super) fn is_current(&self, world: &World, live: &mut Live) -> bool {
         let Ok(chunks) = live.contiguous_iter(world) else { return false };
         let mut seen = 0;
-        for (entities, ids, _) in chunks {
+        for (entities, ..) in chunks {
             let Some(first) = entities.first() else { continue };
             let Some(span) = self.span_of(world, *first) else { return false };
             let span = &self.spans[span];
-            if !same(&self.ids[span.start..span.start + span.len], ids) {
+            if !same(&self.entities[span.start..span.start + span.len], entities) {
                 return false;
             }
             seen += 1;
@@ -121,15 +121,20 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Fills it from a layout.
+    /// Fills it from a layout. Who stands in for a lost entity may have the index of one that was dead in it,
+    /// and is gone by now: the later one of an index counts.
     pub(super) fn fill(&mut self, layout: &Layout) {
         self.round = self.round.wrapping_add(1).max(1);
+        let made = |entity: Entity| entity.generation().to_bits();
         for (row, entity) in layout.entities.iter().enumerate() {
             let index = entity.index_u32() as usize;
             if index >= self.rows.len() {
                 self.rows.resize(index + 1, (0, 0));
             }
-            self.rows[index] = (self.round, row as u32);
+            let (round, other) = self.rows[index];
+            if round != self.round || made(layout.entities[other as usize]) < made(*entity) {
+                self.rows[index] = (self.round, row as u32);
+            }
         }
     }
 

@@ -49,6 +49,8 @@ struct Frame {
     layout: Arc<Layout>,
     /// What is written from this change tick on was written after the state.
     since: Tick,
+    /// The id that was to be given next.
+    next_id: NextId,
 }
 
 /// Where a world has its [`States`].
@@ -211,7 +213,9 @@ impl States {
         if replaces && let Some(frame) = self.frames.pop_back() {
             self.spare.push(frame.slot);
         }
-        let before = self.frames.back().map(|frame| (frame.slot, frame.layout.clone()));
+        let next_id = *world.resource::<NextId>();
+        let before = self.frames.back().filter(|frame| frame.next_id == next_id);
+        let before = before.map(|frame| (frame.slot, frame.layout.clone()));
         let same = before.filter(|(_, layout)| layout.is_current(world, &mut self.live));
         let (same_as, layout) = match same {
             Some((slot, layout)) => (Some(slot), layout),
@@ -221,7 +225,7 @@ impl States {
         let saving = Saving { slot, layout: &layout, same_as, since: self.since, replaces };
         self.columns.iter_mut().for_each(|column| column.save(world, &saving));
         self.since = world.increment_change_tick();
-        self.frames.push_back(Frame { tick, slot, layout, since: self.since });
+        self.frames.push_back(Frame { tick, slot, layout, since: self.since, next_id });
         self.bury(world);
     }
 
@@ -283,7 +287,8 @@ impl States {
         let Some(frame) = self.frames.back() else { return Err(NotKept(tick)) };
         let (layout, slot, since) = (frame.layout.clone(), frame.slot, frame.since);
         let loading = Loading { slot, layout: &layout, since };
-        if layout.is_current(world, &mut self.live) {
+        let same_ids = frame.next_id == *world.resource::<NextId>();
+        if same_ids && layout.is_current(world, &mut self.live) {
             self.columns.iter_mut().for_each(|column| column.load_rows(world, &loading));
         } else {
             self.load_changed(world, &loading);
@@ -366,7 +371,7 @@ impl States {
         }
     }
 
-    /// Spawns what is gone and was not dead yet; gives the old and the new entities.
+    /// Spawns what is gone and was not dead yet; gives the old and the new entities, in the order of the old ones.
     fn respawn(
         &mut self,
         world: &mut World,
@@ -380,13 +385,23 @@ impl States {
             }
             let old = layout.entities[row];
             let id = layout.ids[row];
+            // It may have stopped being one that is rolled back.
+            let here = world.get_entity(old).is_ok();
+            let mut new = if here { world.entity_mut(old) } else { world.spawn_empty() };
             // That of a resource is none of the simulation's entities.
-            let new = if id.is_resource() { world.spawn(id) } else { world.spawn((id, Rollback)) };
+            if id.is_resource() {
+                new.insert(id)
+            } else {
+                new.insert((id, Rollback))
+            };
             let new = new.id();
-            self.columns.iter_mut().for_each(|column| column.replace(old, new));
-            lost.push((old, new));
             moved.push((new, row));
+            if !here {
+                lost.push((old, new));
+            }
         }
+        lost.sort_unstable();
+        self.columns.iter_mut().for_each(|column| column.replace(&lost));
         lost
     }
 

@@ -69,6 +69,7 @@ enum Act {
     Give(u32, u8),
     Take(u32, u8),
     Anew(u32),
+    Stop(u32),
     Score(Option<u32>),
     Tick,
     Back(u8),
@@ -85,6 +86,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (any::<u32>(), 0..4_u8).prop_map(|(who, what)| Act::Give(who, what)),
         2 => (any::<u32>(), 0..4_u8).prop_map(|(who, what)| Act::Take(who, what)),
         1 => any::<u32>().prop_map(Act::Anew),
+        1 => any::<u32>().prop_map(Act::Stop),
         1 => prop::option::of(any::<u32>()).prop_map(Act::Score),
         8 => Just(Act::Tick),
         3 => (0..6_u8).prop_map(Act::Back),
@@ -128,6 +130,9 @@ impl Kit {
             states.register_resource(&mut world, Some(encode::<Score>)),
         ];
         world.insert_resource(SavedStates::new(states));
+        // The next entities have indices of these, as in a game that runs for a while.
+        let before: Vec<_> = (0..300).map(|_| world.spawn_empty().id()).collect();
+        before.into_iter().for_each(|entity| _ = world.despawn(entity));
         let mut kit = Self { world, tick: 0, models: BTreeMap::new(), columns };
         kit.save();
         kit
@@ -240,6 +245,9 @@ impl Kit {
                     _ => entity.remove::<Fixed>(),
                 };
             }),
+            Act::Stop(who) => self.entity(who, |entity| {
+                entity.remove::<(Rollback, RollbackId)>();
+            }),
             // It gets another id.
             Act::Anew(who) => self.entity(who, |entity| {
                 entity.remove::<(Rollback, RollbackId)>().insert(Rollback);
@@ -289,4 +297,48 @@ fn a_save_notes_no_removal_that_somebody_would_have_to_clear() {
     kit.load(98);
     let states = kit.world.component_id::<SavedStates>().expect("it is registered");
     assert_eq!(kit.world.removed_with_id(states).count(), 0);
+}
+
+/// A world with these states, in which so many have values on the heap.
+fn crowd(count: u32) -> Kit {
+    let mut kit = Kit::new();
+    for value in 0..count {
+        kit.world.spawn((Rollback, Plain(value), Heap(vec![value])));
+    }
+    kit.act(&Act::Tick);
+    kit
+}
+
+#[test]
+fn those_who_come_back_with_the_indices_of_others_have_their_own_values() {
+    let mut kit = crowd(400);
+    let mut all = kit.world.query_filtered::<Entity, With<Plain>>();
+    let all: Vec<_> = all.iter(&kit.world).collect();
+    all.iter().for_each(|entity| _ = kit.world.despawn(*entity));
+    kit.act(&Act::Tick);
+    kit.load(1);
+    kit.read_all();
+}
+
+#[test]
+fn who_stopped_being_rolled_back_is_the_same_entity_again_after_a_load() {
+    let mut kit = crowd(3);
+    let entity = pick(&mut kit.world, 1).expect("it is there");
+    kit.act(&Act::Stop(1));
+    kit.act(&Act::Tick);
+    kit.load(1);
+    assert_eq!(pick(&mut kit.world, 1), Some(entity));
+    let mut all = kit.world.query_filtered::<Entity, With<Plain>>();
+    assert_eq!(all.iter(&kit.world).count(), 3);
+}
+
+#[test]
+fn a_clone_has_an_id_of_its_own() {
+    let mut kit = crowd(1);
+    let entity = pick(&mut kit.world, 0).expect("it is there");
+    let clone = kit.world.entity_mut(entity).clone_and_spawn();
+    let id = |entity| *kit.world.get::<RollbackId>(entity).expect("it has one");
+    assert_ne!(id(entity), id(clone));
+    kit.act(&Act::Tick);
+    kit.load(1);
 }

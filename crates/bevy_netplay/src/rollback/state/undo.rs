@@ -390,22 +390,28 @@ impl<C: Component + Clone, W: Write<C>> Column for Undo<C, W> {
         self.write_changed(world, loading);
     }
 
-    fn replace(&mut self, old: Entity, new: Entity) {
+    fn replace(&mut self, lost: &[(Entity, Entity)]) {
         for (entity, _) in &mut self.log {
-            if *entity == old {
-                *entity = new;
+            if let Ok(place) = lost.binary_search_by_key(entity, |(old, _)| *old) {
+                *entity = lost[place].1;
             }
         }
-        let (from, to) = (old.index_u32() as usize, new.index_u32() as usize);
-        let is_old = |kept: &mut Kept<C>| kept.entity == old;
         let all = &mut self.mirror.kept;
-        if to >= all.len() {
-            // The log names it, too.
-            all.resize_with(to + 1, || None);
+        let mut moved = Vec::new();
+        // All are taken before any is put: a new one may have the index of another old one.
+        for (old, new) in lost {
+            let kept = all.get_mut(old.index_u32() as usize);
+            moved.push((*new, kept.and_then(|kept| kept.take_if(|kept| kept.entity == *old))));
         }
-        if let Some(mut kept) = all.get_mut(from).and_then(|kept| kept.take_if(is_old)) {
-            kept.entity = new;
-            all[to] = Some(kept);
+        for (new, kept) in moved {
+            let index = new.index_u32() as usize;
+            if index >= all.len() {
+                // The log names it, too.
+                all.resize_with(index + 1, || None);
+            }
+            if let Some(kept) = kept {
+                all[index] = Some(Kept { entity: new, ..kept });
+            }
         }
     }
 
