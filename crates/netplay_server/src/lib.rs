@@ -25,7 +25,7 @@
 //! read is closed and holds up nobody; a panic in the task of one connection ends that connection only. When a server stops, its tasks end
 //! within a second and the port is free. Tokens are never logged.
 //!
-//! Not guaranteed: that sessions or lobbies survive a restart. To a server behind a proxy all players have one
+//! Not guaranteed: that sessions or lobbies survive a restart without the key of before. To a server behind a proxy all players have one
 //! address, unless the proxy is one of [`ServerConfig::trusted_proxies`]; only the loopback address is exempt
 //! from the limits per address.
 

@@ -42,7 +42,7 @@ impl Directory {
                 if whom != peer {
                     host()?;
                 }
-                self.place(code, whom, &change)?;
+                self.place(code, whom, &change, host().is_ok())?;
                 request
             }
             ClientMessage::Kick { request, peer: whom, rejoin } => {
@@ -185,6 +185,7 @@ impl Directory {
         code: LobbyCode,
         peer: PeerId,
         change: &PlaceChange,
+        by_host: bool,
     ) -> Result<(), Refusal> {
         self.member_of(code, peer)?;
         let Some(lobby) = self.lobbies.get(code) else { return Ok(()) };
@@ -193,6 +194,15 @@ impl Directory {
         if slot != before {
             let refused = match slot {
                 Some(slot) if !lobby.is_free(slot) => Some(ErrorCode::SeatTaken),
+                // Who came to watch does not play in a match that it may not join.
+                Some(_)
+                    if before.is_none()
+                        && lobby.playing
+                        && lobby.options.no_late_join
+                        && !by_host =>
+                {
+                    Some(ErrorCode::Playing)
+                }
                 Some(_) if before.is_none() && lobby.free_for(Some(peer)) == 0 => {
                     Some(ErrorCode::LobbyFull)
                 }

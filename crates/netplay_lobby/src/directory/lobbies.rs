@@ -234,8 +234,9 @@ impl Directory {
         }
         let reserved = lobby.is_reserved(peer);
         let session = self.sessions.get(&peer);
-        let opens = session.is_some_and(|session| session.opens == Some(code));
-        let invited = if opens { Some(self.now) } else { self.invited_at(peer, lobby, with) };
+        let opened = session.and_then(|session| session.opens).filter(|(opens, _)| *opens == code);
+        let invited = opened.map(|(_, since)| since);
+        let invited = invited.max(self.invited_at(peer, lobby, with));
         let account = session.and_then(|session| session.account.as_ref());
         match lobby.was_put_out(peer, account) {
             Some(put_out) if put_out.rejoin == Rejoin::Never => {
@@ -296,6 +297,11 @@ impl Directory {
         let session = self.sessions.get(&peer)?;
         let returning = Returning { epoch: session.epoch, account: session.account.clone() };
         let code = seat.code;
+        // Its token may be older than that.
+        let account = session.account.as_ref();
+        if self.lobbies.get(code).is_some_and(|lobby| lobby.was_put_out(peer, account).is_some()) {
+            return None;
+        }
         let host_before = match self.lobbies.get(code) {
             None if self.lobbies.len() < self.config.max_lobbies => {
                 let until = self.now + self.config.returning;

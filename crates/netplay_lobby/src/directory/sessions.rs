@@ -22,8 +22,8 @@ pub(super) struct Session {
     pub(super) realm: Realm,
     /// Who it is, if it has shown that.
     pub(super) account: Option<AccountId>,
-    /// The lobby that its ticket opens.
-    pub(super) opens: Option<LobbyCode>,
+    /// The lobby that its ticket opens, and since when it has shown it.
+    pub(super) opens: Option<(LobbyCode, Now)>,
     /// Which start of the player's game this is.
     pub(super) epoch: u32,
     pub(super) presence: Presence,
@@ -82,6 +82,11 @@ impl Directory {
         counts.then_some(statement)
     }
 
+    /// Whether a session of before says who it is, where it has to.
+    fn is_known(&self, statement: &Statement) -> bool {
+        statement.account.is_some() || !self.config.login_required
+    }
+
     pub(super) fn unix_secs(&self) -> u64 {
         self.epoch_unix.saturating_add(self.now.since(Now::ZERO).as_secs())
     }
@@ -110,10 +115,10 @@ impl Directory {
             }
             // The frames of before are of no use, or no longer there.
             Some(_) => self.restore(now, connection, peer, resume.restart),
-            None if statement.boot != self.boot => {
+            None if statement.boot != self.boot && self.is_known(&statement) => {
                 self.bring_back(now, connection, statement, resume.restart)?;
             }
-            // It ended here.
+            // It ended here, or was begun where nobody had to say who it is.
             None => self.begin(now, connection, statement.realm, login)?,
         }
         Ok(())
@@ -155,6 +160,7 @@ impl Directory {
         let Shown { account, opens, .. } = shown;
         let presence = Presence::Online(connection);
         let (log, count) = (FrameLog::default(), self.rng.next_u64());
+        let opens = opens.map(|code| (code, self.now));
         let lobby = None;
         let session = Session { realm, account, opens, epoch, presence, lobby, log, count };
         self.sessions.insert(peer, session);

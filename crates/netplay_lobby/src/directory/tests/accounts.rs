@@ -127,6 +127,33 @@ fn a_ticket_opens_the_lobby_that_it_names() {
 }
 
 #[test]
+fn who_is_put_out_until_it_is_invited_is_not_let_in_by_the_ticket_it_came_with() {
+    let mut node = Node::new();
+    let (code, _) = node.lobby_of(1, options(4));
+    let ticket = node.ticket("bob", Some(code));
+    assert_eq!(node.log_in_by(2, ticket), None);
+    let bob = node.join(2, code).members[1].peer;
+    node.wait(SECOND);
+    node.take(1);
+    node.done(1, ClientMessage::Kick { request: 1, peer: bob, rejoin: Rejoin::Invited });
+    node.take(2);
+    assert_eq!(node.refused(2, ClientMessage::join(1, code)), ErrorCode::NotInvited);
+    let invited_anew = node.ticket("bob", Some(code));
+    assert_eq!(node.log_in_by(3, invited_anew), None);
+    node.join(3, code);
+}
+
+#[test]
+fn who_said_nothing_of_itself_before_logins_were_required_has_to_say_it_now() {
+    let mut node = Node::new();
+    node.hello(1);
+    node.take(1);
+    node.require_logins();
+    node.restart_server();
+    assert_eq!(node.resume(1, 2), Some(ErrorCode::Unauthorized));
+}
+
+#[test]
 fn a_jwt_counts_for_what_the_shell_has_found_in_it() {
     let mut node = Node::new();
     let jwt = || Some(Login::Jwt(Jwt("a.b.c".into())));

@@ -495,3 +495,32 @@ fn who_runs_the_server_sees_all_lobbies_and_closes_them_and_puts_members_out() {
     node.input(Input::PutOut { code: other, peer: peers[0], rejoin: Rejoin::Free });
     assert_eq!(node.directory.stats().lobbies, 1);
 }
+
+#[test]
+fn a_token_of_before_is_no_way_back_for_who_was_put_out() {
+    let mut node = Node::new();
+    let (_, peers) = node.lobby_of(2, options(3));
+    node.restart_server();
+    assert!(!node.resume_over(1, 11, 0) && !node.resume_over(2, 12, 0), "they are restored");
+    assert!(node.lobby(12).is_some());
+    node.take(11);
+    node.done(11, kick(peers[1], Rejoin::Never));
+    node.say(12, ClientMessage::Goodbye);
+    // The token of its connection 2 is of the server before.
+    node.resume_over(2, 22, 0);
+    assert_eq!(node.lobby(22), None);
+}
+
+#[test]
+fn who_came_to_watch_does_not_join_a_match_that_nobody_may_join_late() {
+    let mut node = Node::new();
+    let (code, _) =
+        node.lobby_of(1, LobbyOptions { no_late_join: true, spectators: 2, ..options(3) });
+    node.done(1, ClientMessage::SetPlaying { request: 1, playing: true });
+    let watcher = node.hello(2);
+    node.say(2, join(code, to_watch()));
+    node.take(2);
+    assert_eq!(node.refused(2, place(watcher, Some(1))), ErrorCode::Playing);
+    node.take(1);
+    node.done(1, place(watcher, Some(1)));
+}

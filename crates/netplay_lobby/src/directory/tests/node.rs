@@ -86,6 +86,11 @@ impl Node {
         self.boot(7);
     }
 
+    /// From the next start of the server on.
+    pub(super) fn require_logins(&mut self) {
+        self.config.login_required = true;
+    }
+
     pub(super) fn restart_server_with_another_key(&mut self) {
         self.boot(8);
     }
