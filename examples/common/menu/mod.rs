@@ -68,6 +68,8 @@ struct Menu {
     found: Vec<LobbySummary>,
     /// What went wrong, or what happens now.
     note: String,
+    /// Why nothing is found, if that is so.
+    trouble: String,
     countdown: Option<Instant>,
     /// The row that Enter chooses, by its place among those that can be.
     focus: usize,
@@ -133,7 +135,12 @@ fn browse(mut commands: Commands) {
 fn look_around(mut menu: ResMut<Menu>, found: Query<&FoundLobbies, Changed<FoundLobbies>>) {
     if let Some(found) = found.iter().next() {
         menu.found.clone_from(&found.lobbies);
-        menu.note = found.trouble.clone().unwrap_or_default();
+        let trouble = found.trouble.clone().unwrap_or_default();
+        // What the note says of a lobby stays while all is well.
+        if trouble != menu.trouble {
+            menu.note.clone_from(&trouble);
+            menu.trouble = trouble;
+        }
     }
 }
 

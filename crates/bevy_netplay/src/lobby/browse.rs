@@ -64,7 +64,7 @@ impl BrowseLobbies {
 /// What a [`BrowseLobbies`] has found last. Only the plugin writes it.
 #[derive(Component, Clone, Debug, Default, PartialEq, Eq)]
 pub struct FoundLobbies {
-    /// In the order that was asked for; 100 at most.
+    /// In the order that was asked for; 50 at most.
     pub lobbies: Vec<LobbySummary>,
     /// Whether others come after these: ask for them with a larger `skip`.
     pub more: bool,
