@@ -1,6 +1,7 @@
 //! One clock for two to eight players, over virtual paths with a seed for each case.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a test says what it measured")]
 
 mod support {
     pub mod world;
