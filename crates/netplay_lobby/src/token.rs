@@ -57,6 +57,12 @@ pub(crate) struct Seat {
     pub(crate) options: LobbyOptions,
     /// Its password, as [`Key::password`] keeps it.
     pub(crate) password: Option<String>,
+    /// Whether a match ran.
+    #[serde(default)]
+    pub(crate) playing: bool,
+    /// How often those three had changed: the newest statement counts.
+    #[serde(default)]
+    pub(crate) settings: u32,
     /// Members with smaller numbers have been there longer.
     pub(crate) number: u32,
     pub(crate) slot: Option<u8>,
@@ -190,6 +196,8 @@ mod tests {
             lobby: 1,
             code: LobbyCode::from_random(5),
             options: LobbyOptions::public(4),
+            playing: true,
+            settings: 3,
             password: None,
             number: 2,
             slot: Some(1),

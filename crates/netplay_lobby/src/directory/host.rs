@@ -116,7 +116,7 @@ impl Directory {
             options: options.clone(),
             password: password.is_some(),
         };
-        self.change(code, |lobby| (lobby.options, lobby.password) = (options, password));
+        self.change(code, |lobby| lobby.set_options(options, password));
         self.tell_all(code, &message);
         // Each may be the first to come back after a restart.
         self.renew_tokens(code);
@@ -239,7 +239,7 @@ impl Directory {
         self.tell_token(peer);
     }
 
-    fn renew_tokens(&mut self, code: LobbyCode) {
+    pub(super) fn renew_tokens(&mut self, code: LobbyCode) {
         let Some(lobby) = self.lobbies.get(code) else { return };
         let members: Vec<_> = lobby.members().iter().map(|member| member.peer).collect();
         members.into_iter().for_each(|peer| self.tell_token(peer));

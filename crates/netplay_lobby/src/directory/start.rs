@@ -52,8 +52,9 @@ impl Directory {
                 if self.lobbies.get(code).is_some_and(Lobby::has_countdown) {
                     return Err(Refusal::new(ErrorCode::NotNow, "a countdown runs"));
                 }
-                self.change(code, |lobby| lobby.playing = *playing);
+                self.change(code, |lobby| lobby.set_playing(*playing));
                 self.tell_all(code, &ServerMessage::Playing { playing: *playing });
+                self.renew_tokens(code);
                 Ok(Some(*request))
             }
             // All others have been handled before.
@@ -84,6 +85,7 @@ impl Directory {
     }
 
     pub(super) fn tell_ended(&mut self, code: LobbyCode, ended: Option<Ended>) {
+        let begins = ended == Some(Ended::Countdown);
         let message = match ended {
             Some(Ended::ReadyCheck { missing }) => {
                 ServerMessage::ReadyCheckEnds { passed: missing.is_empty(), missing }
@@ -93,6 +95,9 @@ impl Directory {
             None => return,
         };
         self.tell_all(code, &message);
+        if begins {
+            self.renew_tokens(code);
+        }
     }
 
     /// Something is due in a lobby. Its timer is gone.

@@ -176,7 +176,7 @@ impl Lobbies {
         let (options, password) = (seat.options.clone(), seat.password.clone());
         let new = NewLobby { id: seat.lobby, realm, options, password, closes };
         let mut lobby = self.empty(new, seat.host);
-        lobby.term = seat.term;
+        (lobby.term, lobby.settings, lobby.playing) = (seat.term, seat.settings, seat.playing);
         lobby.returning = Some(until);
         lobby.put_back(peer, returning, seat);
         self.put(seat.code, lobby);
@@ -195,6 +195,7 @@ impl Lobbies {
             term: 0,
             returning: None,
             playing: false,
+            settings: 0,
             revision: 0,
             data: BTreeMap::new(),
             wrong: None,

@@ -69,6 +69,8 @@ pub(crate) struct Lobby {
     pub(crate) closes: Now,
     /// Its host says that a match runs.
     pub(crate) playing: bool,
+    /// How often its options, its password and whether it plays have changed.
+    settings: u32,
     /// How often its values have changed.
     pub(crate) revision: u64,
     pub(crate) data: LobbyData,
@@ -152,8 +154,34 @@ impl Lobby {
         self.put(member, self.next_number);
     }
 
+    /// All members have it in their tokens, as what follows.
+    pub(crate) fn set_options(&mut self, options: LobbyOptions, password: Option<String>) {
+        (self.options, self.password) = (options, password);
+        self.settings += 1;
+    }
+
+    /// Whether a match runs.
+    pub(crate) const fn set_playing(&mut self, playing: bool) {
+        self.playing = playing;
+        self.settings += 1;
+    }
+
+    /// Takes what a newer token says of the lobby. Who sits where no seat is any more has a free one, or none.
+    fn take_settings(&mut self, seat: &Seat) {
+        (self.options, self.password) = (seat.options.clone(), seat.password.clone());
+        (self.playing, self.settings) = (seat.playing, seat.settings);
+        for place in 0..self.members.len() {
+            if self.members[place].slot.is_some_and(|slot| slot >= self.options.capacity) {
+                self.members[place].slot = self.free_slot();
+            }
+        }
+    }
+
     /// Puts a member where it was before, if that seat is still there and free.
     pub(crate) fn put_back(&mut self, peer: PeerId, returning: Returning, seat: &Seat) {
+        if seat.settings > self.settings {
+            self.take_settings(seat);
+        }
         let Returning { epoch, account } = returning;
         let slot = seat
             .slot
@@ -198,6 +226,8 @@ impl Lobby {
             code,
             options: self.options.clone(),
             password: self.password.clone(),
+            playing: self.playing,
+            settings: self.settings,
             number: self.numbers[place],
             slot: member.slot,
             team: member.team,

@@ -88,7 +88,7 @@ impl Lobby {
         }
         if self.countdown.is_some_and(|until| until <= now) {
             self.countdown = None;
-            self.playing = true;
+            self.set_playing(true);
             return Some(Ended::Countdown);
         }
         None

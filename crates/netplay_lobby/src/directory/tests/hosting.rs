@@ -524,3 +524,29 @@ fn who_came_to_watch_does_not_join_a_match_that_nobody_may_join_late() {
     node.take(1);
     node.done(1, place(watcher, Some(1)));
 }
+
+#[test]
+fn after_a_restart_the_newest_password_counts_and_a_match_that_ran_runs_whoever_returns_first() {
+    for first in [1, 2] {
+        let mut node = Node::new();
+        let (code, _) = node.lobby_of(2, LobbyOptions { no_late_join: true, ..options(4) });
+        let password = Some(Password("sesame".into()));
+        node.update(1, OptionsChange { password, ..Default::default() });
+        node.done(1, ClientMessage::SetPlaying { request: 1, playing: true });
+        node.take(1);
+        // Connection 2 never took the token that says so.
+        node.restart_server();
+        for of in [first, 3 - first] {
+            assert!(!node.resume_over(of, 10 + of, 0), "it is restored");
+        }
+        node.wait(11 * SECOND);
+        node.hello(20);
+        assert_eq!(node.refused(20, ClientMessage::join(1, code)), ErrorCode::Playing);
+        assert_ne!(node.quick(20, options(4)).code, code);
+        node.say(20, ClientMessage::Leave { request: 1 });
+        node.take(20);
+        node.take(11);
+        node.done(11, ClientMessage::SetPlaying { request: 1, playing: false });
+        assert_eq!(node.refused(20, ClientMessage::join(1, code)), ErrorCode::WrongPassword);
+    }
+}
