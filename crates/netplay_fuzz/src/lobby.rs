@@ -265,7 +265,7 @@ impl World {
         let connection = ConnectionId(self.connections);
         let client = Client { connection, next: None, seen: 0, forged: false, peer: None };
         self.clients[who] = Some(client);
-        self.input(Input::Connected { connection });
+        self.input(Input::Connected { connection, address: None });
         self.hello(who, script);
     }
 

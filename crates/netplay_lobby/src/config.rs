@@ -52,9 +52,16 @@ pub struct Config {
     pub messages: RateLimit,
     /// Signals of one connection. Connecting to 15 others at once is about 330.
     pub signals: RateLimit,
-    /// Joins by code of one connection: nobody types faster, and guessing 39 bits must stay
-    /// hopeless.
+    /// Joins by code of one connection: nobody types faster.
     pub joins: RateLimit,
+    /// Codes of one address that no lobby has: guessing 39 bits must stay hopeless for who opens connections
+    /// without end. A school mistypes less.
+    pub address_guesses: RateLimit,
+    /// Searches and quick joins of one connection: a list that is refreshed every two seconds, and a player who
+    /// changes what it shows. One looks at 20 000 lobbies at most, which takes milliseconds.
+    pub searches: RateLimit,
+    /// The same of all connections of one address together: a hundred players behind it who look at the list.
+    pub address_searches: RateLimit,
     /// Wrong passwords for one lobby, of everybody together: who has many addresses would guess faster. Who
     /// uses it up keeps the next ones from entering by password, not by invitation.
     pub passwords: RateLimit,
@@ -140,6 +147,9 @@ impl Default for Config {
             messages: RateLimit { burst: 60, per_second: 10 },
             signals: RateLimit { burst: 600, per_second: 100 },
             joins: RateLimit { burst: 10, per_second: 1 },
+            address_guesses: RateLimit { burst: 60, per_second: 1 },
+            searches: RateLimit { burst: 30, per_second: 2 },
+            address_searches: RateLimit { burst: 200, per_second: 50 },
             passwords: RateLimit { burst: 30, per_second: 1 },
             chat: RateLimit { burst: 5, per_second: 1 },
             invites: RateLimit { burst: 10, per_second: 1 },

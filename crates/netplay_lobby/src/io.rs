@@ -1,5 +1,6 @@
 //! What goes into a [`Directory`](crate::Directory) and what comes out.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use netplay_protocol::lobby::{
@@ -19,6 +20,9 @@ pub enum Input {
     Connected {
         /// Which.
         connection: ConnectionId,
+        /// From where, as addresses count: an IPv6 customer has a whole /64. Without it, the limits per address
+        /// do not hold.
+        address: Option<IpAddr>,
     },
     /// A client said this.
     Message {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `config` | every limit and time, each with its reason |
 //! | `io` | what goes in and what comes out |
-//! | `rate` | token buckets |
+//! | `rate` | token buckets; [`Buckets`] are many of them |
 //! | `log` | the numbered frames that a resume replays |
 //! | `lobby` | one lobby, and the index of open lobbies of one game |
 //! | `token` | resume tokens, which outlive a server |
@@ -42,4 +42,5 @@ mod token;
 pub use config::{Config, RateLimit, RoomLimits};
 pub use directory::Directory;
 pub use io::{ConnectionId, Input, LobbyView, Output, Stats, TicketFor};
+pub use rate::Buckets;
 pub use token::Key;

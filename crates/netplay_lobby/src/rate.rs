@@ -1,9 +1,12 @@
 //! Token buckets.
 //!
-//! A bucket may go into debt: what is refused is paid for too. So a client that is a little over
+//! A [`Bucket`] may go into debt: what is refused is paid for too. So a client that is a little over
 //! the limit is told to wait, and one that does not listen ends in [`Verdict::Abuse`].
+//!
+//! [`Buckets`] are many, by what they are for: an address, an account. One that is full is forgotten.
 
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netplay_protocol::Now;
 
@@ -76,9 +79,122 @@ impl Bucket {
     }
 }
 
+/// Buckets for as many as come, each full at first.
+///
+/// Guaranteed: one is remembered until it is full again, and so many at most: beyond them, new ones are not
+/// limited.
+#[derive(Clone, Debug)]
+pub struct Buckets<K> {
+    /// When each is full again.
+    full: BTreeMap<K, Now>,
+    /// The same, the first one first.
+    order: BTreeSet<(Now, K)>,
+    max: usize,
+    /// How long a token takes.
+    token: Duration,
+    /// How long an empty bucket takes to be full.
+    whole: Duration,
+}
+
+impl<K: Ord + Clone> Buckets<K> {
+    /// Remembers `max` buckets.
+    pub fn new(limit: RateLimit, max: usize) -> Self {
+        let token = Duration::from_secs(1) / limit.per_second.max(1);
+        let whole = token.saturating_mul(limit.burst.max(1));
+        Self { full: BTreeMap::new(), order: BTreeSet::new(), max, token, whole }
+    }
+
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// There is none; how long until there is one.
+    pub fn take(&mut self, key: &K, now: Now) -> Result<(), Duration> {
+        while let Some((full, first)) = self.order.first()
+            && *full <= now
+        {
+            self.full.remove(first);
+            self.order.pop_first();
+        }
+        let known = self.full.get(key).copied();
+        let missing = self.missing(known, now);
+        if missing > self.whole {
+            return Err(missing - self.whole);
+        }
+        match known {
+            Some(known) => drop(self.order.remove(&(known, key.clone()))),
+            None if self.full.len() >= self.max => return Ok(()),
+            None => {}
+        }
+        let full = now + missing;
+        self.full.insert(key.clone(), full);
+        self.order.insert((full, key.clone()));
+        Ok(())
+    }
+
+    /// How long until there is a token, if there is none.
+    pub fn wait(&self, key: &K, now: Now) -> Option<Duration> {
+        let missing = self.missing(self.full.get(key).copied(), now);
+        missing.checked_sub(self.whole).filter(|wait| !wait.is_zero())
+    }
+
+    /// How long it takes to be full when a token is taken.
+    fn missing(&self, known: Option<Now>, now: Now) -> Duration {
+        known.map_or(Duration::ZERO, |full| full.since(now)).saturating_add(self.token)
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.full.len()
+    }
+
+    /// Whether all are full.
+    pub fn is_empty(&self) -> bool {
+        self.full.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn buckets(max: usize) -> Buckets<u32> {
+        Buckets::new(RateLimit { burst: 3, per_second: 10 }, max)
+    }
+
+    #[test]
+    fn each_key_has_its_own_bucket() {
+        let (mut buckets, now) = (buckets(10), Now::from_millis(500));
+        let taken: Vec<_> = (0..4).map(|_| buckets.take(&1, now)).collect();
+        assert_eq!(taken[..3], [Ok(()); 3]);
+        let wait = Duration::from_millis(100);
+        assert_eq!((taken[3], buckets.wait(&1, now)), (Err(wait), Some(wait)));
+        assert_eq!((buckets.wait(&2, now), buckets.take(&2, now)), (None, Ok(())));
+        let later = now + wait;
+        assert_eq!((buckets.wait(&1, later), buckets.take(&1, later)), (None, Ok(())));
+    }
+
+    #[test]
+    fn who_is_refused_without_end_still_gets_what_comes_back() {
+        let mut buckets = buckets(10);
+        let at = Now::from_millis;
+        let taken = (0..10_000).filter(|ms| buckets.take(&1, at(*ms)).is_ok()).count();
+        assert_eq!(taken, 3 + 99);
+    }
+
+    #[test]
+    fn a_full_bucket_is_forgotten_and_more_than_are_remembered_are_not_limited() {
+        let mut buckets = buckets(1000);
+        let at = Now::from_millis;
+        for key in 0..1010 {
+            assert_eq!(buckets.take(&key, at(0)), Ok(()));
+        }
+        assert_eq!(buckets.len(), 1000);
+        assert_eq!(buckets.take(&7, at(50)), Ok(()));
+        assert_eq!(buckets.take(&2000, at(150)), Ok(()));
+        assert_eq!(buckets.len(), 2, "7 has another 50 ms");
+        assert_eq!(buckets.take(&2000, Now::from_micros(u64::MAX)), Ok(()));
+        assert_eq!((buckets.len(), buckets.order.len()), (1, 1));
+    }
 
     const LIMIT: RateLimit = RateLimit { burst: 2, per_second: 10 };
 

@@ -5,13 +5,16 @@
 //! Guaranteed: nobody without the key makes or changes one, or reads a password in one. Not guaranteed: that
 //! a resume token or an invitation is used once, or by the player it was made for: it is a secret.
 
+use core::time::Duration;
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use netplay_protocol::lobby::{
-    InviteToken, JoinTicket, LobbyData, LobbyOptions, MemberData, Password, ResumeToken,
+    InviteToken, JoinTicket, LobbyData, LobbyOptions, MemberData, Password, Rejoin, ResumeToken,
 };
-use netplay_protocol::{AccountId, GameId, LobbyCode, PeerId, RoleId};
+use netplay_protocol::{AccountId, GameId, LobbyCode, Now, PeerId, RoleId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -60,9 +63,18 @@ pub(crate) struct Seat {
     /// Whether a match ran.
     #[serde(default)]
     pub(crate) playing: bool,
-    /// How often those three had changed: the newest statement counts.
+    /// Who was put out and may not simply come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) put_out: Vec<Outcast>,
+    /// For whom seats are kept, and until when, in seconds of Unix time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) reserved: BTreeMap<PeerId, u64>,
+    /// How often these five had changed: the newest statement counts.
     #[serde(default)]
     pub(crate) settings: u32,
+    /// When the lobby is closed, in seconds of Unix time.
+    #[serde(default)]
+    pub(crate) closes: Option<u64>,
     /// Members with smaller numbers have been there longer.
     pub(crate) number: u32,
     pub(crate) slot: Option<u8>,
@@ -75,6 +87,35 @@ pub(crate) struct Seat {
     /// The host's: how often the lobby's values had changed, and the values.
     pub(crate) revision: u64,
     pub(crate) lobby_data: LobbyData,
+}
+
+/// Somebody who was put out of a lobby.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outcast {
+    pub(crate) peer: PeerId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<AccountId>,
+    pub(crate) rejoin: Rejoin,
+}
+
+/// A time by the server's clock and by everybody's: tokens outlive the former.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Now,
+    /// In seconds of Unix time.
+    pub(crate) unix_secs: u64,
+}
+
+impl Moment {
+    /// What is not past, in seconds of Unix time.
+    pub(crate) fn unix_of(self, at: Now) -> u64 {
+        self.unix_secs.saturating_add(at.since(self.now).as_secs())
+    }
+
+    /// By the server's clock; what is past is now.
+    pub(crate) fn at_unix(self, secs: u64) -> Now {
+        self.now + Duration::from_secs(secs.saturating_sub(self.unix_secs))
+    }
 }
 
 /// What an invitation says.
@@ -197,7 +238,10 @@ mod tests {
             code: LobbyCode::from_random(5),
             options: LobbyOptions::public(4),
             playing: true,
+            put_out: Vec::new(),
+            reserved: BTreeMap::new(),
             settings: 3,
+            closes: Some(9),
             password: None,
             number: 2,
             slot: Some(1),

@@ -4,12 +4,12 @@ use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use axum::http::HeaderMap;
 
 use crate::arrivals::{Arrival, Arrivals};
 use crate::config::ServerConfig;
+use crate::hub::Clock;
 use crate::proxies::{self, AddressBlock};
 
 /// Counts sockets. Cheap to clone.
@@ -17,6 +17,7 @@ use crate::proxies::{self, AddressBlock};
 pub(crate) struct Admission {
     counts: Arc<Mutex<Counts>>,
     proxies: Arc<[AddressBlock]>,
+    clock: Clock,
     max: usize,
     max_per_address: usize,
     limit_loopback: bool,
@@ -33,8 +34,17 @@ pub(crate) struct Seat {
     counts: Arc<Mutex<Counts>>,
     /// `None` for a proxy's socket: that is not its client's address.
     address: Option<IpAddr>,
+    /// Whether the limits per address hold for it.
+    limited: bool,
     /// Whether it counts as a socket.
     socket: bool,
+}
+
+impl Seat {
+    /// The address, as it counts, if limits hold for it.
+    pub(crate) fn limited_address(&self) -> Option<IpAddr> {
+        self.address.filter(|_| self.limited)
+    }
 }
 
 /// What becomes of who asks for a WebSocket.
@@ -63,6 +73,7 @@ impl Admission {
         Self {
             counts: Arc::new(Mutex::new(counts)),
             proxies: config.trusted_proxies.clone().into(),
+            clock: Clock::start(),
             max,
             max_per_address: config.max_per_address,
             limit_loopback: config.limit_loopback,
@@ -70,7 +81,7 @@ impl Admission {
     }
 
     /// Counts a socket; `None` if it is to be dropped without an answer.
-    pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Option<Entry> {
+    pub(crate) fn enter(&self, address: IpAddr) -> Option<Entry> {
         let mut counts = lock(&self.counts);
         if counts.all >= self.max {
             return None;
@@ -80,37 +91,35 @@ impl Admission {
             return Some(Entry::Proxy(self.seat(None, true)));
         }
         let address = block(address);
-        let verdict = self.count(&mut counts, address, now)?;
+        let verdict = self.count(&mut counts, address)?;
         counts.all += 1;
         Some(Entry::Client(self.seat(Some(address), true), verdict))
     }
 
     /// Counts the client of a request that came through this proxy's socket, and gives what becomes of it.
-    pub(crate) fn claim(
-        &self,
-        proxy: IpAddr,
-        headers: &HeaderMap,
-        now: Instant,
-    ) -> (Option<Seat>, Verdict) {
+    pub(crate) fn claim(&self, proxy: IpAddr, headers: &HeaderMap) -> (Option<Seat>, Verdict) {
         /// A proxy's client always gets an answer, because the socket is there already. Longer than it
         /// takes to be let in again.
         const LATER: Duration = Duration::from_secs(10);
         let address = block(proxies::client(&self.proxies, proxy, headers));
-        match self.count(&mut lock(&self.counts), address, now) {
+        match self.count(&mut lock(&self.counts), address) {
             Some(verdict) => (Some(self.seat(Some(address), false)), verdict),
             None => (None, Verdict::TooFast(LATER)),
         }
     }
 
     /// Counts one more of this address.
-    fn count(&self, counts: &mut Counts, address: IpAddr, now: Instant) -> Option<Verdict> {
-        let limited = self.limit_loopback || !address.is_loopback();
+    fn count(&self, counts: &mut Counts, address: IpAddr) -> Option<Verdict> {
+        let limited = self.limits(address);
         let here = counts.by_address.get(&address).copied().unwrap_or(0);
         // An answer costs a task: who comes on regardless gets none.
         if limited && here >= self.max_per_address.saturating_mul(2) {
             return None;
         }
-        let arrival = if limited { counts.arrivals.arrive(address, now) } else { Arrival::Welcome };
+        let arrival = match limited {
+            true => counts.arrivals.arrive(address, self.clock.now()),
+            false => Arrival::Welcome,
+        };
         let verdict = match arrival {
             Arrival::Flood => return None,
             Arrival::Early(wait) => Verdict::TooFast(wait),
@@ -122,7 +131,12 @@ impl Admission {
     }
 
     fn seat(&self, address: Option<IpAddr>, socket: bool) -> Seat {
-        Seat { counts: self.counts.clone(), address, socket }
+        let limited = address.is_some_and(|address| self.limits(address));
+        Seat { counts: self.counts.clone(), address, limited, socket }
+    }
+
+    fn limits(&self, address: IpAddr) -> bool {
+        self.limit_loopback || !address.is_loopback()
     }
 }
 
@@ -183,7 +197,7 @@ mod tests {
     }
 
     fn enter(admission: &Admission, address: &str) -> Option<(Seat, Verdict)> {
-        match admission.enter(ip(address), Instant::now())? {
+        match admission.enter(ip(address))? {
             Entry::Client(seat, verdict) => Some((seat, verdict)),
             Entry::Proxy(_) => panic!("{address} is no proxy"),
         }
@@ -253,9 +267,9 @@ mod tests {
             config.trusted_proxies = vec!["192.0.2.0/24".parse().unwrap()];
         });
         let proxy = ip("192.0.2.1");
-        let (now, mut sockets) = (Instant::now(), Vec::new());
+        let mut sockets = Vec::new();
         for _ in 0..10 {
-            let Some(Entry::Proxy(seat)) = admission.enter(proxy, now) else {
+            let Some(Entry::Proxy(seat)) = admission.enter(proxy) else {
                 panic!("a proxy has no limit of its own")
             };
             sockets.push(seat);
@@ -263,7 +277,7 @@ mod tests {
         let claim = |client: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", HeaderValue::from_static(client));
-            admission.claim(proxy, &headers, now)
+            admission.claim(proxy, &headers)
         };
         let (first, welcome) = claim("198.51.100.1");
         assert_eq!(welcome, Verdict::Welcome);

@@ -4,7 +4,7 @@ use core::future::poll_fn;
 use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
-use std::sync::atomic::Ordering;
+use std::io;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::SinkExt;
@@ -61,6 +61,7 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
                     }
                 }
                 received = socket.recv() => {
+                    carrier.line.finished();
                     if let Err(over) = read(received, &client, &mut pings) {
                         break over;
                     }
@@ -72,7 +73,7 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
     drop(client);
     match over {
         Over::Close(code, reason) => {
-            carrier.linger.store(true, Ordering::Relaxed);
+            carrier.line.linger();
             say_last(&mut socket, code, &reason).await;
         }
         Over::Gone => {
@@ -119,6 +120,10 @@ fn broken(error: axum::Error) -> Over {
             Over::Close(1009, format!("{size} bytes are too many, {max_size} are allowed"))
         }
         Some(WsError::Utf8(_)) => Over::Close(1007, "text must be UTF-8".into()),
+        // Our own word: see `Line`.
+        Some(WsError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            Over::Close(1008, error.to_string())
+        }
         Some(WsError::Protocol(error)) => Over::Close(1002, error.to_string()),
         _ => Over::Gone,
     }

@@ -1,8 +1,8 @@
 //! The HTTP side: the upgrade to a WebSocket, health, and a word for everything else.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Path};
@@ -22,6 +22,7 @@ use crate::hub::Hub;
 use crate::origin::{self, Origin};
 use crate::rooms::RoomHub;
 use crate::server::Alive;
+use crate::socket::Line;
 
 /// Bytes read from a socket at once, which every idle connection holds: the library's default is 128 KiB. Six
 /// candidates or a third of an SDP fit; what is larger takes another read.
@@ -44,8 +45,9 @@ pub(crate) struct Caller {
 pub(crate) struct Carrier {
     /// Counts it for its address, if the socket is a proxy's.
     pub(crate) seat: Option<Arc<Seat>>,
-    /// Set to make the socket read on when it is dropped.
-    pub(crate) linger: Arc<AtomicBool>,
+    /// Whose limits hold for it, if those per address do.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) line: Arc<Line>,
     pub(crate) write_timeout: Duration,
     pub(crate) alive: Alive,
 }
@@ -78,7 +80,7 @@ async fn lobby(Visitor { hubs, caller, upgrade, .. }: Visitor) -> Response {
     }
     match upgrade {
         Some(upgrade) => sized(upgrade).on_upgrade(move |socket| {
-            connection::serve(socket, hubs.lobby.attach(), caller.carrier)
+            connection::serve(socket, hubs.lobby.attach(caller.carrier.address), caller.carrier)
         }),
         None => {
             let text =

@@ -2,6 +2,7 @@
 //!
 //! One lock guards it: every input takes a few microseconds, and no lock is held across an await.
 
+use core::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -73,9 +74,9 @@ impl Hub {
         }
     }
 
-    pub(crate) fn attach(self: Arc<Self>) -> Attached {
+    pub(crate) fn attach(self: Arc<Self>, address: Option<IpAddr>) -> Attached {
         let (connection, outbox) = self.lock().outboxes.open();
-        self.input(Input::Connected { connection });
+        self.input(Input::Connected { connection, address });
         Attached { hub: self, connection, outbox }
     }
 

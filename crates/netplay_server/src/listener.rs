@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -21,10 +21,11 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::address::{Admission, Entry, Seat, Verdict};
 use crate::config::ServerConfig;
+use crate::files::{self, SpareFile};
 use crate::http::{Caller, Carrier};
 use crate::rate_log::RateLog;
 use crate::server::Alive;
-use crate::socket::{Socket, Stream};
+use crate::socket::{Line, Socket, Stream};
 
 /// Sockets that wait to be accepted. A reconnect storm after a restart needs many; the system cuts
 /// it to its own limit.
@@ -38,9 +39,12 @@ const HEAD_MAX: usize = 8 * 1024;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
 
-/// How long accepting pauses after an error: those that matter (no file descriptors, no memory)
-/// pass when other sockets close.
+/// How long accepting pauses after an error: those that matter (no memory) pass when other sockets close.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Files that are left for what is no socket of a player: the listeners, the runtime, certificates, the
+/// operator.
+const OTHER_FILES: u64 = 64;
 
 /// Opens a listening socket. Must be called on a tokio runtime.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -76,6 +80,9 @@ impl Acceptor {
         // Those without a WebSocket yet, and those that linger, need room beside the connections.
         let room = config.lobby.max_connections.saturating_add(config.lobby.rooms.max_peers);
         let max = room.saturating_add(room / 4).saturating_add(16);
+        // Beyond the files that the system lets us have, nobody could be accepted, not even to be refused.
+        let files = files::limit().map(|files| files - OTHER_FILES.min(files / 2));
+        let max = max.min(files.map_or(usize::MAX, |files| files as usize));
         Self {
             router,
             admission: Admission::new(max, config),
@@ -90,22 +97,35 @@ impl Acceptor {
 
     /// Accepts for ever; survives every error.
     pub(crate) async fn run(&self, listener: &TcpListener) {
+        let mut spare = SpareFile::open();
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => self.accepted(stream, address.ip()),
                 Err(error) if is_about_one_socket(&error) => {}
-                Err(error) => {
-                    if let Some(held_back) = self.log.line() {
-                        tracing::warn!(%error, held_back, "accepting failed; pausing");
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
+                // Who waits is turned away, and may come again or go elsewhere; those inside are served.
+                Err(error) if files::are_used_up(&error) => match spare.shed(listener).await {
+                    Ok(true) => self.warn(&error, "a socket was closed at once"),
+                    Ok(false) => {}
+                    Err(error) => self.pause(&error).await,
+                },
+                Err(error) => self.pause(&error).await,
             }
         }
     }
 
+    async fn pause(&self, error: &io::Error) {
+        self.warn(error, "accepting failed; pausing");
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    fn warn(&self, error: &io::Error, what: &str) {
+        if let Some(held_back) = self.log.line() {
+            tracing::warn!(%error, held_back, "{what}");
+        }
+    }
+
     fn accepted(&self, stream: TcpStream, address: IpAddr) {
-        let Some(entry) = self.admission.enter(address, std::time::Instant::now()) else {
+        let Some(entry) = self.admission.enter(address) else {
             if let Some(held_back) = self.log.line() {
                 tracing::warn!(held_back, "too many sockets: one was dropped");
             }
@@ -132,7 +152,8 @@ impl Acceptor {
         };
         let carrier = Carrier {
             seat: None,
-            linger: Arc::new(AtomicBool::new(false)),
+            address: seat.limited_address(),
+            line: Arc::new(Line::default()),
             write_timeout: self.write_timeout,
             alive: self.alive.of(number),
         };
@@ -175,13 +196,13 @@ impl Arrived {
     fn serve(self, stream: Stream) -> impl Future<Output = ()> {
         let Self { seat, caller, proxy, router, until } = self;
         let mut alive = caller.carrier.alive.clone();
-        let socket = Socket::new(stream, caller.carrier.linger.clone(), seat, alive.clone());
+        let socket = Socket::new(stream, caller.carrier.line.clone(), seat, alive.clone());
         let router = TowerToHyperService::new(router);
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             let mut caller = caller.clone();
             if let Some(proxy) = &proxy {
-                let now = std::time::Instant::now();
-                let (seat, verdict) = proxy.admission.claim(proxy.address, request.headers(), now);
+                let (seat, verdict) = proxy.admission.claim(proxy.address, request.headers());
+                caller.carrier.address = seat.as_ref().and_then(Seat::limited_address);
                 (caller.carrier.seat, caller.verdict) = (seat.map(Arc::new), verdict);
             }
             request.extensions_mut().insert(caller);

@@ -30,12 +30,14 @@ fn main() -> ExitCode {
 
 /// Each player is an open file: says so if the system lets us have fewer than there may be.
 fn raise_file_limit(config: &ServerConfig) {
-    let wanted = config.lobby.max_connections as u64;
+    let lobby = &config.lobby;
+    let wanted = lobby.max_connections.saturating_add(lobby.rooms.max_peers) as u64;
     match netplay_server::files::raise_limit() {
         Some(limit) if limit < wanted => tracing::warn!(
             limit,
             wanted,
-            "the system allows fewer open files than players: raise the hard limit (ulimit -Hn, LimitNOFILE)"
+            "the system allows fewer open files than players: those beyond it are turned away; raise the hard \
+             limit (ulimit -Hn, LimitNOFILE)"
         ),
         limit => tracing::debug!(limit, "open files"),
     }

@@ -1,12 +1,14 @@
 //! A TCP socket that is counted, and that closes so that the last words arrive.
 
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use netplay_protocol::limits::LOBBY_MESSAGE_MAX;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -39,17 +41,69 @@ impl Stream {
     }
 }
 
+/// Bytes that come without a whole message: the largest message with the head of a frame for every few bytes.
+/// A WebSocket of a client that sends empty parts of a message without end would read on for ever.
+const UNFINISHED_MAX: usize = 4 * LOBBY_MESSAGE_MAX;
+
+/// How long a message may take from its first bytes on: half a KiB a second is enough for the largest.
+const UNFINISHED_TIME: Duration = Duration::from_secs(30);
+
+/// What a WebSocket and the socket under it tell each other.
+#[derive(Default)]
+pub(crate) struct Line {
+    linger: AtomicBool,
+    unfinished: Mutex<Unfinished>,
+}
+
+/// What came since the last whole message.
+#[derive(Default)]
+struct Unfinished {
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl Line {
+    /// Makes the socket read on when it is dropped.
+    pub(crate) fn linger(&self) {
+        self.linger.store(true, Ordering::Relaxed);
+    }
+
+    /// A whole message was read.
+    pub(crate) fn finished(&self) {
+        *self.lock() = Unfinished::default();
+    }
+
+    /// So many bytes were read.
+    fn read(&self, bytes: usize, now: Instant) -> io::Result<()> {
+        let mut unfinished = self.lock();
+        unfinished.bytes = unfinished.bytes.saturating_add(bytes);
+        let since = *unfinished.since.get_or_insert(now);
+        let why = if unfinished.bytes > UNFINISHED_MAX {
+            "a message has too many parts"
+        } else if now.duration_since(since) > UNFINISHED_TIME {
+            "a message takes too long"
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidData, why))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unfinished> {
+        // Nothing between lock and unlock panics. One task has both sides: nobody waits.
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// See the module.
 pub(crate) struct Socket {
     stream: Option<Stream>,
-    linger: Arc<AtomicBool>,
+    line: Arc<Line>,
     held: Option<(Seat, Alive)>,
 }
 
 impl Socket {
-    /// If `linger` is set when the socket is dropped, it reads on for a while.
-    pub(crate) fn new(stream: Stream, linger: Arc<AtomicBool>, seat: Seat, alive: Alive) -> Self {
-        Self { stream: Some(stream), linger, held: Some((seat, alive)) }
+    pub(crate) fn new(stream: Stream, line: Arc<Line>, seat: Seat, alive: Alive) -> Self {
+        Self { stream: Some(stream), line, held: Some((seat, alive)) }
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut dyn ReadWrite>> {
@@ -62,7 +116,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take()
             && let Some(held) = self.held.take()
-            && self.linger.load(Ordering::Relaxed)
+            && self.line.linger.load(Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(drain(stream, held));
@@ -99,7 +153,10 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream()?.poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(self.stream()?.poll_read(cx, buf))?;
+        let read = buf.filled().len() - before;
+        Poll::Ready(if read > 0 { self.line.read(read, Instant::now()) } else { Ok(()) })
     }
 }
 
@@ -136,6 +193,21 @@ impl AsyncWrite for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_has_its_bytes_and_its_time_and_the_next_one_too() {
+        let (line, began) = (Line::default(), Instant::now());
+        let at = |secs| began + Duration::from_secs(secs);
+        for _ in 0..2 {
+            line.read(UNFINISHED_MAX, at(0)).unwrap();
+            assert!(line.read(1, at(0)).is_err());
+            line.finished();
+            line.read(1, at(0)).unwrap();
+            line.read(1, at(30)).unwrap();
+            assert!(line.read(1, at(31)).is_err());
+            line.finished();
+        }
+    }
 
     #[test]
     fn that_there_is_tls_makes_no_plain_connection_larger() {

@@ -4,7 +4,8 @@
 
 mod support;
 
-use netplay_protocol::lobby::PATH;
+use netplay_protocol::LobbyCode;
+use netplay_protocol::lobby::{ClientMessage, ErrorCode, PATH};
 use netplay_server::{RateLimit, ServerConfig, ServerHandle};
 use support::{Client, DEADLINE, get, open, open_as, refused, start};
 use tokio::net::TcpStream;
@@ -131,4 +132,24 @@ async fn web_pages_from_elsewhere_get_403_in_the_lobby_and_in_rooms() {
 async fn without_a_list_all_web_pages_may_connect() {
     let server = start(|_| {});
     open_as(&server, PATH, &[("origin", "https://other.example")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_guesses_codes_through_one_connection_after_the_other_is_slowed_down_and_nobody_else() {
+    let server = behind_proxy(|config| {
+        config.max_per_address = 100;
+        config.lobby.address_guesses = RateLimit { burst: 3, per_second: 1 };
+    });
+    for (number, address, expected) in [
+        (1, "2001:db8::1", ErrorCode::NoSuchLobby),
+        (2, "2001:db8::2", ErrorCode::NoSuchLobby),
+        (3, "2001:db8::ffff:3", ErrorCode::NoSuchLobby),
+        (4, "2001:db8::4", ErrorCode::RateLimited),
+        (5, "2001:db8:0:1::1", ErrorCode::NoSuchLobby),
+    ] {
+        let socket = through_proxy(&server, address).await.unwrap();
+        let (mut client, _) = Client::greet(socket, None).await;
+        client.say(&ClientMessage::join(1, LobbyCode::from_random(number))).await;
+        assert_eq!(client.error().await, expected, "{address}");
+    }
 }

@@ -445,7 +445,8 @@ impl World {
         };
         if up {
             node.socket = Some(socket);
-            self.directory.handle(now, netplay_lobby::Input::Connected { connection: socket });
+            self.directory
+                .handle(now, netplay_lobby::Input::Connected { connection: socket, address: None });
             node.core.handle(now, MeshInput::SocketOpened);
         } else {
             node.core.handle(now, MeshInput::SocketClosed("the server is down".into()));

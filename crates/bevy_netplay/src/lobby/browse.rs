@@ -32,9 +32,9 @@ use crate::settings::NetplaySettings;
 #[derive(Component, Clone, Debug)]
 #[require(FoundLobbies)]
 pub struct BrowseLobbies {
-    /// What is looked for. Changed, it is looked for at once.
+    /// What is looked for. Changed, it is looked for at once, twice a second at most.
     pub search: Search,
-    /// How often; 2 s by default.
+    /// How often; 2 s by default, 0.5 s at least.
     pub every: Duration,
     server: Option<String>,
     login: Option<Login>,
@@ -88,6 +88,9 @@ pub(crate) struct Browsing {
     due: bool,
 }
 
+/// However often the search changes, as while a player types: a server does not answer everybody faster.
+const APART: Duration = Duration::from_millis(500);
+
 /// Opens a session for every new [`BrowseLobbies`], and asks.
 pub(crate) fn browse(world: &mut World) {
     let mut new = world.query_filtered::<(Entity, &BrowseLobbies), Without<Browsing>>();
@@ -127,6 +130,7 @@ fn ask(world: &mut World, entity: Entity) {
     let browsing = browsing.bypass_change_detection();
     browsing.due |= changed || browsing.asked.is_some_and(|asked| now >= asked + every);
     if browsing.due
+        && browsing.asked.is_none_or(|asked| now >= asked + APART)
         && let Some(session) = &browsing.session
         && session.search(search).is_ok()
     {

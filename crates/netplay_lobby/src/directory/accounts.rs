@@ -7,22 +7,20 @@ use netplay_protocol::{AccountId, GameId, LobbyCode, Now, PeerId};
 use rand_core::Rng;
 
 use super::{Directory, Refusal};
+use crate::config::Config;
 use crate::io::{ConnectionId, TicketFor};
-use crate::rate::{Bucket, Verdict};
+use crate::rate::{Buckets, Verdict};
 use crate::token::Ticket;
 
 /// Accounts that have sessions, and those that are banned.
-#[derive(Default)]
 pub(super) struct Accounts {
-    here: BTreeMap<AccountId, Account>,
+    /// How many sessions each has.
+    here: BTreeMap<AccountId, u32>,
+    /// Beyond its sessions: to end one and to begin another makes nobody faster.
+    messages: Buckets<AccountId>,
     /// Until when, in seconds of Unix time.
     banned: BTreeMap<AccountId, u64>,
     used: BTreeSet<UsedTicket>,
-}
-
-struct Account {
-    sessions: u32,
-    messages: Bucket,
 }
 
 /// What a login has shown.
@@ -46,15 +44,25 @@ impl Shown {
 }
 
 impl Accounts {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            here: BTreeMap::new(),
+            // Who has ended its sessions is remembered for a few seconds more.
+            messages: Buckets::new(config.account_messages, config.max_sessions.saturating_mul(2)),
+            banned: BTreeMap::new(),
+            used: BTreeSet::new(),
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.here.len()
     }
 
     /// A session ended.
     pub(super) fn left(&mut self, account: &AccountId) {
-        if let Some(here) = self.here.get_mut(account) {
-            here.sessions -= 1;
-            if here.sessions == 0 {
+        if let Some(sessions) = self.here.get_mut(account) {
+            *sessions -= 1;
+            if *sessions == 0 {
                 self.here.remove(account);
             }
         }
@@ -138,13 +146,11 @@ impl Directory {
     /// Whether another session may be this account. Then it is.
     fn admit_account(&mut self, account: &AccountId) -> Result<(), Refusal> {
         self.check_ban(account)?;
-        let (now, config) = (self.now, &self.config);
-        let new = || Account { sessions: 0, messages: Bucket::new(config.account_messages, now) };
-        let here = self.accounts.here.entry(account.clone()).or_insert_with(new);
-        if here.sessions >= config.sessions_per_account.max(1) {
+        let sessions = self.accounts.here.entry(account.clone()).or_default();
+        if *sessions >= self.config.sessions_per_account.max(1) {
             return Err(Refusal::plain(ErrorCode::AccountInUse));
         }
-        here.sessions += 1;
+        *sessions += 1;
         Ok(())
     }
 
@@ -165,8 +171,8 @@ impl Directory {
     /// Takes a message of the account of this player, if it has one.
     pub(super) fn account_message(&mut self, peer: PeerId) -> Verdict {
         let account = self.sessions.get(&peer).and_then(|session| session.account.as_ref());
-        let here = account.and_then(|account| self.accounts.here.get_mut(account));
-        here.map_or(Verdict::Go, |here| here.messages.take(self.config.account_messages, self.now))
+        let Some(account) = account else { return Verdict::Go };
+        self.accounts.messages.take(account, self.now).map_or_else(Verdict::Wait, |()| Verdict::Go)
     }
 
     /// Beyond what is kept, the ban that is over first is forgotten.

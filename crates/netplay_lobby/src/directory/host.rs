@@ -14,6 +14,18 @@ use crate::lobby::{Lobby, PutOut};
 use crate::rate::Bucket;
 use crate::token::Invitation;
 
+/// Lobbies that were closed and that no token brings back, at most: the oldest is forgotten. An operator
+/// closes few, and lifetimes are in the tokens.
+const CLOSED_MAX: usize = 1024;
+
+/// As what somebody leaves who is put out.
+pub(super) const fn reason_of(rejoin: Rejoin) -> LeaveReason {
+    match rejoin {
+        Rejoin::Never => LeaveReason::Banned,
+        Rejoin::Free | Rejoin::Invited => LeaveReason::Kicked,
+    }
+}
+
 impl Directory {
     pub(super) fn member_command(
         &mut self,
@@ -54,6 +66,7 @@ impl Directory {
                 host()?;
                 let out = self.out(whom, Rejoin::Free);
                 self.change(code, |lobby| lobby.put_out(out));
+                self.renew_tokens(code);
                 request
             }
             ClientMessage::Promote { request, peer: whom } => {
@@ -269,15 +282,19 @@ impl Directory {
         let out = self.out(whom, rejoin);
         self.change(code, |lobby| lobby.put_out(out));
         if self.member_of(code, whom).is_ok() {
-            let banned = rejoin == Rejoin::Never;
-            let reason = if banned { LeaveReason::Banned } else { LeaveReason::Kicked };
-            self.put_out(code, whom, reason);
+            self.put_out(code, whom, reason_of(rejoin));
         }
+        self.renew_tokens(code);
     }
 
     pub(super) fn close_lobby(&mut self, code: LobbyCode) {
         let Some(lobby) = self.lobbies.get(code) else { return };
         let members: Vec<_> = lobby.members().iter().map(|member| member.peer).collect();
+        // A member of before a restart may not be back yet, and would bring it back.
+        if self.closed.len() == CLOSED_MAX {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(lobby.id);
         members.into_iter().for_each(|peer| self.put_out(code, peer, LeaveReason::Closed));
     }
 
@@ -312,6 +329,7 @@ impl Directory {
         }
         let until = self.now + Duration::from_secs(secs.into());
         self.change(code, |lobby| lobby.reserve(&peers, until));
+        self.renew_tokens(code);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use netplay_protocol::lobby::{
 use netplay_protocol::{BuildId, LobbyCode, PeerId};
 use rand_core::Rng;
 
+use super::host::reason_of;
 use super::sessions::Presence;
 use super::{Directory, Refusal, Timer, malformed};
 use crate::lobby::{Lobby, NewLobby, Newcomer, Returning};
@@ -196,7 +197,14 @@ impl Directory {
         code: LobbyCode,
         with: JoinWith,
     ) -> Result<(), Refusal> {
-        self.admit_to(peer, code, &with)?;
+        let admitted = self.admit_to(peer, code, &with);
+        if let Err(Refusal { code: ErrorCode::NoSuchLobby, .. }) = &admitted
+            && let Some(Presence::Online(connection)) = self.presence(peer)
+            && let Some(address) = self.connections.get(&connection).and_then(|state| state.address)
+        {
+            self.addresses.guessed(address, self.now);
+        }
+        admitted?;
         let Some(session) = self.sessions.get_mut(&peer) else {
             return Ok(());
         };
@@ -297,23 +305,28 @@ impl Directory {
         let session = self.sessions.get(&peer)?;
         let returning = Returning { epoch: session.epoch, account: session.account.clone() };
         let code = seat.code;
+        let moment = self.moment();
         // Its token may be older than that.
         let account = session.account.as_ref();
-        if self.lobbies.get(code).is_some_and(|lobby| lobby.was_put_out(peer, account).is_some()) {
+        if self.lobbies.get(code).is_some_and(|lobby| lobby.was_put_out(peer, account).is_some())
+            || self.closed.contains(&seat.lobby)
+            || seat.closes.is_some_and(|closes| closes <= moment.unix_secs)
+        {
             return None;
         }
         let host_before = match self.lobbies.get(code) {
             None if self.lobbies.len() < self.config.max_lobbies => {
                 let until = self.now + self.config.returning;
                 let closes = self.now + self.config.lobby_lifetime;
-                let realm = session.realm.clone();
-                self.lobbies.bring_back(seat, realm, (peer, returning), (until, closes));
+                let closes = seat.closes.map_or(closes, |at| closes.min(moment.at_unix(at)));
+                let (realm, times) = (session.realm.clone(), (until, closes));
+                self.lobbies.bring_back(seat, realm, (peer, returning), times, moment);
                 self.arm(code);
                 None
             }
             Some(lobby) if lobby.id == seat.lobby && has_room(lobby, seat) => {
                 let host = lobby.host;
-                self.change(code, |lobby| lobby.put_back(peer, returning, seat));
+                self.change(code, |lobby| lobby.put_back(peer, returning, seat, moment));
                 Some(host)
             }
             _ => return None,
@@ -326,6 +339,11 @@ impl Directory {
     pub(super) fn tell_seated(&mut self, peer: PeerId, seated: Seated) {
         let Seated { code, host_before } = seated;
         self.tell_newcomer(code, peer);
+        // Its token may be newer than those of others.
+        let out = self.lobbies.get(code).map(Lobby::members_put_out).unwrap_or_default();
+        for (member, rejoin) in out {
+            self.put_out(code, member, reason_of(rejoin));
+        }
         let host = self.lobbies.get(code).map(|lobby| lobby.host);
         if let Some(host) = host.filter(|host| host_before.is_some_and(|before| before != *host)) {
             self.tell_host(code, peer, host);

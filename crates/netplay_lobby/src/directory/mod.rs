@@ -17,10 +17,12 @@
 mod accounts;
 mod host;
 mod lobbies;
+mod rates;
 mod sessions;
 mod signals;
 mod start;
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::lobby::{Lobbies, Realm};
 use crate::rate::{Bucket, Verdict};
 use crate::token::Key;
 use accounts::Accounts;
+use rates::{Addresses, Kind, Rates};
 use sessions::{Greeting, Session};
 
 /// All sessions and lobbies of one node. See the crate's page for what it guarantees.
@@ -52,7 +55,10 @@ pub struct Directory {
     connections: BTreeMap<ConnectionId, Connection>,
     sessions: BTreeMap<PeerId, Session>,
     lobbies: Lobbies,
+    /// Lobbies that were closed, by their ids, the newest last.
+    closed: VecDeque<u64>,
     accounts: Accounts,
+    addresses: Addresses,
     new_sessions: Bucket,
     /// One entry for each connection, each offline session and each lobby.
     timers: BTreeSet<(Now, Timer)>,
@@ -76,11 +82,8 @@ enum Phase {
 
 struct Connection {
     phase: Phase,
-    messages: Bucket,
-    signals: Bucket,
-    joins: Bucket,
-    chat: Bucket,
-    invites: Bucket,
+    address: Option<IpAddr>,
+    rates: Rates,
     /// What is known of the JWT that comes.
     logged_in: Option<Result<AccountId, String>>,
     heard: Now,
@@ -132,7 +135,8 @@ impl Directory {
         let mut key = [0; 32];
         rng.fill_bytes(&mut key);
         Self {
-            accounts: Accounts::default(),
+            accounts: Accounts::new(&config),
+            addresses: Addresses::new(&config),
             new_sessions: Bucket::new(config.new_sessions, Now::ZERO),
             config,
             key: Key(key),
@@ -143,6 +147,7 @@ impl Directory {
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
             lobbies: Lobbies::default(),
+            closed: VecDeque::new(),
             timers: BTreeSet::new(),
             log_bytes: 0,
             outputs: VecDeque::new(),
@@ -162,7 +167,9 @@ impl Directory {
     pub fn handle(&mut self, now: Now, input: Input) {
         self.now = now;
         match input {
-            Input::Connected { connection } => self.connected(now, connection),
+            Input::Connected { connection, address } => {
+                self.connected(now, connection, address);
+            }
             Input::Message { connection, message } => self.message(now, connection, message),
             Input::Malformed { connection, error } => {
                 if self.admit(now, connection, Kind::Message, None) {
@@ -225,7 +232,7 @@ impl Directory {
             || self.sessions.len() >= self.config.max_sessions
     }
 
-    fn connected(&mut self, now: Now, connection: ConnectionId) {
+    fn connected(&mut self, now: Now, connection: ConnectionId, address: Option<IpAddr>) {
         // A number that is used twice is the shell's mistake; the older connection is gone then.
         if let Some(Phase::Open(peer)) = self.forget(connection) {
             self.offline(now, peer);
@@ -234,11 +241,8 @@ impl Directory {
         let timer = now + self.config.hello_timeout;
         let state = Connection {
             phase: Phase::Greeting,
-            messages: Bucket::new(self.config.messages, now),
-            signals: Bucket::new(self.config.signals, now),
-            joins: Bucket::new(self.config.joins, now),
-            chat: Bucket::new(self.config.chat, now),
-            invites: Bucket::new(self.config.invites, now),
+            address,
+            rates: Rates::new(&self.config, now),
             logged_in: None,
             heard: now,
             timer,
@@ -298,14 +302,15 @@ impl Directory {
         };
         let config = &self.config;
         let phase = state.phase;
-        let mut verdict = match state.messages_of(kind, config, now) {
-            Verdict::Go => state.particular(kind, config, now),
-            verdict => verdict,
-        };
+        let address = state.address;
+        let mut verdict = state.rates.take(kind, config, now);
         if let (Verdict::Go, Phase::Open(peer)) = (verdict, phase)
             && kind != Kind::Signal
         {
             verdict = self.account_message(peer);
+        }
+        if let (Verdict::Go, Some(address)) = (verdict, address) {
+            verdict = self.addresses.check(kind, address, now);
         }
         match verdict {
             Verdict::Go => return true,
@@ -314,6 +319,7 @@ impl Directory {
                     Kind::Signal => "too many signals",
                     Kind::Message => "too many messages",
                     Kind::Join => "too many joins by code",
+                    Kind::Search => "too many searches",
                     Kind::Chat => "too much chat",
                     Kind::Invite => "too many invitations",
                 };
@@ -360,6 +366,11 @@ impl Directory {
     fn forget(&mut self, connection: ConnectionId) -> Option<Phase> {
         let state = self.connections.remove(&connection)?;
         self.timers.remove(&(state.timer, Timer::Connection(connection)));
+        if let Phase::Open(peer) = state.phase
+            && let Some(session) = self.sessions.get_mut(&peer)
+        {
+            session.rates = Some(state.rates);
+        }
         Some(state.phase)
     }
 
@@ -408,48 +419,6 @@ impl Directory {
             }
         };
         self.fail(now, connection, refusal);
-    }
-}
-
-/// Which rate a message counts against.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Message,
-    Signal,
-    Join,
-    Chat,
-    Invite,
-}
-
-impl Connection {
-    /// Signals do not count as messages: there are many of them, and at once.
-    fn messages_of(&mut self, kind: Kind, config: &Config, now: Now) -> Verdict {
-        match kind {
-            Kind::Signal => Verdict::Go,
-            _ => self.messages.take(config.messages, now),
-        }
-    }
-
-    fn particular(&mut self, kind: Kind, config: &Config, now: Now) -> Verdict {
-        match kind {
-            Kind::Message => Verdict::Go,
-            Kind::Signal => self.signals.take(config.signals, now),
-            Kind::Join => self.joins.take(config.joins, now),
-            Kind::Chat => self.chat.take(config.chat, now),
-            Kind::Invite => self.invites.take(config.invites, now),
-        }
-    }
-}
-
-impl Kind {
-    fn of(message: &ClientMessage) -> Self {
-        match message {
-            ClientMessage::Signal { .. } => Self::Signal,
-            ClientMessage::Join { .. } => Self::Join,
-            ClientMessage::Chat { .. } => Self::Chat,
-            ClientMessage::Invite { .. } => Self::Invite,
-            _ => Self::Message,
-        }
     }
 }
 

@@ -10,12 +10,13 @@ use netplay_protocol::{AccountId, LobbyCode, Now, PROTOCOL_VERSION, PeerId};
 use rand_core::Rng;
 
 use super::accounts::Shown;
+use super::rates::Rates;
 use super::{Directory, Output, Phase, Refusal, Timer};
 use crate::config::millis;
 use crate::io::ConnectionId;
 use crate::lobby::Realm;
 use crate::log::FrameLog;
-use crate::token::Statement;
+use crate::token::{Moment, Statement};
 
 /// One player, with or without a connection.
 pub(super) struct Session {
@@ -29,6 +30,8 @@ pub(super) struct Session {
     pub(super) presence: Presence,
     pub(super) lobby: Option<LobbyCode>,
     pub(super) log: FrameLog,
+    /// How fast it has been on the connection before.
+    pub(super) rates: Option<Rates>,
     /// Names the count of the frames in the log.
     count: u64,
 }
@@ -85,6 +88,10 @@ impl Directory {
     /// Whether a session of before says who it is, where it has to.
     fn is_known(&self, statement: &Statement) -> bool {
         statement.account.is_some() || !self.config.login_required
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        Moment { now: self.now, unix_secs: self.unix_secs() }
     }
 
     pub(super) fn unix_secs(&self) -> u64 {
@@ -162,7 +169,8 @@ impl Directory {
         let (log, count) = (FrameLog::default(), self.rng.next_u64());
         let opens = opens.map(|code| (code, self.now));
         let lobby = None;
-        let session = Session { realm, account, opens, epoch, presence, lobby, log, count };
+        let session =
+            Session { realm, account, opens, epoch, presence, lobby, log, rates: None, count };
         self.sessions.insert(peer, session);
         Ok(())
     }
@@ -248,7 +256,8 @@ impl Directory {
     /// What a player needs to be taken up again.
     fn token(&self, peer: PeerId) -> Option<ResumeToken> {
         let session = self.sessions.get(&peer)?;
-        let seat = session.lobby.and_then(|code| self.lobbies.get(code)?.seat(code, peer));
+        let seat =
+            session.lobby.and_then(|code| self.lobbies.get(code)?.seat(code, peer, self.moment()));
         Some(self.key.sign(&Statement {
             peer,
             realm: session.realm.clone(),
@@ -294,6 +303,10 @@ impl Directory {
     fn welcome(&mut self, now: Now, connection: ConnectionId, peer: PeerId, session: SessionKind) {
         if let Some(state) = self.connections.get_mut(&connection) {
             state.phase = Phase::Open(peer);
+            let before = self.sessions.get_mut(&peer).and_then(|session| session.rates.take());
+            if let Some(before) = before {
+                state.rates = before;
+            }
             self.timers.remove(&(state.timer, Timer::Connection(connection)));
             state.timer = now + self.config.silence();
             self.timers.insert((state.timer, Timer::Connection(connection)));

@@ -11,7 +11,7 @@ use netplay_protocol::lobby::{
 use netplay_protocol::{AccountId, DataKey, LobbyCode, Now, PeerId};
 
 use super::{Lobby, Newcomer, Realm, Returning};
-use crate::token::Seat;
+use crate::token::{Moment, Seat};
 
 /// Order of open lobbies: without a password, by capacity, then fullest, then oldest.
 type Place = (bool, u8, Reverse<u8>, u64);
@@ -172,13 +172,14 @@ impl Lobbies {
         realm: Realm,
         (peer, returning): (PeerId, Returning),
         (until, closes): (Now, Now),
+        moment: Moment,
     ) {
         let (options, password) = (seat.options.clone(), seat.password.clone());
         let new = NewLobby { id: seat.lobby, realm, options, password, closes };
         let mut lobby = self.empty(new, seat.host);
-        (lobby.term, lobby.settings, lobby.playing) = (seat.term, seat.settings, seat.playing);
-        lobby.returning = Some(until);
-        lobby.put_back(peer, returning, seat);
+        lobby.take_settings(seat, moment);
+        (lobby.term, lobby.returning) = (seat.term, Some(until));
+        lobby.put_back(peer, returning, seat, moment);
         self.put(seat.code, lobby);
     }
 

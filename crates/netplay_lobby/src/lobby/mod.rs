@@ -16,13 +16,17 @@ use serde::{Deserialize, Serialize};
 use crate::config::millis;
 use crate::io::LobbyView;
 use crate::rate::Bucket;
-use crate::token::Seat;
+use crate::token::{Moment, Outcast, Seat};
 
 pub(crate) use all::{Lobbies, NewLobby};
 pub(crate) use start::Ended;
 
 /// Who is put out and how it may come back, at most: the oldest is forgotten. A host clicks.
 const PUT_OUT_MAX: usize = 64;
+
+/// What the newest of them take of a token at most, in bytes, about: with the most that a lobby and a member
+/// may say of themselves, and with a login, it still fits into `hello`.
+const PUT_OUT_BYTES: usize = 1024;
 
 /// Players see only lobbies of their own game and build.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,7 +73,8 @@ pub(crate) struct Lobby {
     pub(crate) closes: Now,
     /// Its host says that a match runs.
     pub(crate) playing: bool,
-    /// How often its options, its password and whether it plays have changed.
+    /// How often what follows has changed: its options, its password, whether it plays, for whom seats are kept
+    /// and who was put out.
     settings: u32,
     /// How often its values have changed.
     pub(crate) revision: u64,
@@ -167,9 +172,18 @@ impl Lobby {
     }
 
     /// Takes what a newer token says of the lobby. Who sits where no seat is any more has a free one, or none.
-    fn take_settings(&mut self, seat: &Seat) {
+    fn take_settings(&mut self, seat: &Seat, moment: Moment) {
         (self.options, self.password) = (seat.options.clone(), seat.password.clone());
         (self.playing, self.settings) = (seat.playing, seat.settings);
+        let reserved = seat.reserved.iter().map(|(peer, until)| (*peer, moment.at_unix(*until)));
+        self.reserved = reserved.collect();
+        // Invitations of before the restart count as made when the server started: none of them counts.
+        let at = moment.now.max(Now::from_micros(1));
+        let out = |outcast: &Outcast| {
+            let Outcast { peer, account, rejoin } = outcast.clone();
+            PutOut { peer, account, rejoin, at }
+        };
+        self.put_out = seat.put_out.iter().take(PUT_OUT_MAX).map(out).collect();
         for place in 0..self.members.len() {
             if self.members[place].slot.is_some_and(|slot| slot >= self.options.capacity) {
                 self.members[place].slot = self.free_slot();
@@ -178,9 +192,15 @@ impl Lobby {
     }
 
     /// Puts a member where it was before, if that seat is still there and free.
-    pub(crate) fn put_back(&mut self, peer: PeerId, returning: Returning, seat: &Seat) {
+    pub(crate) fn put_back(
+        &mut self,
+        peer: PeerId,
+        returning: Returning,
+        seat: &Seat,
+        moment: Moment,
+    ) {
         if seat.settings > self.settings {
-            self.take_settings(seat);
+            self.take_settings(seat, moment);
         }
         let Returning { epoch, account } = returning;
         let slot = seat
@@ -216,7 +236,7 @@ impl Lobby {
     }
 
     /// What a member's token says of its place.
-    pub(crate) fn seat(&self, code: LobbyCode, peer: PeerId) -> Option<Seat> {
+    pub(crate) fn seat(&self, code: LobbyCode, peer: PeerId, moment: Moment) -> Option<Seat> {
         let place = self.members.iter().position(|member| member.peer == peer)?;
         let member = &self.members[place];
         // One that knows all of them is enough, and its token is renewed when they change.
@@ -227,7 +247,14 @@ impl Lobby {
             options: self.options.clone(),
             password: self.password.clone(),
             playing: self.playing,
+            put_out: self.newest_outcasts(),
+            reserved: self
+                .reserved
+                .iter()
+                .map(|(peer, until)| (*peer, moment.unix_of(*until)))
+                .collect(),
             settings: self.settings,
+            closes: Some(moment.unix_of(self.closes)),
             number: self.numbers[place],
             slot: member.slot,
             team: member.team,
@@ -238,6 +265,31 @@ impl Lobby {
             revision: if is_host { self.revision } else { 0 },
             lobby_data: if is_host { self.data.clone() } else { LobbyData::new() },
         })
+    }
+
+    /// Of those who were put out, as many as a token has room for, the oldest of them first.
+    fn newest_outcasts(&self) -> Vec<Outcast> {
+        let mut bytes = 0;
+        let fits = |out: &&PutOut| {
+            // In a token a byte may take two.
+            bytes += 80 + 2 * out.account.as_ref().map_or(0, |account| account.as_str().len());
+            bytes <= PUT_OUT_BYTES
+        };
+        let newest = self.put_out.iter().rev().take_while(fits).count();
+        let outcast = |out: &PutOut| {
+            let PutOut { peer, account, rejoin, .. } = out.clone();
+            Outcast { peer, account, rejoin }
+        };
+        self.put_out[self.put_out.len() - newest..].iter().map(outcast).collect()
+    }
+
+    /// Members who were put out, as a newer token says.
+    pub(crate) fn members_put_out(&self) -> Vec<(PeerId, Rejoin)> {
+        let out = |member: &Member| {
+            let out = self.was_put_out(member.peer, member.account.as_ref())?;
+            Some((member.peer, out.rejoin))
+        };
+        self.members.iter().filter_map(out).collect()
     }
 
     /// The lobby is back as far as it will be. Gives the new host if the old one is missing.
@@ -309,6 +361,7 @@ impl Lobby {
     /// Keeps seats for these, and no others, until then.
     pub(crate) fn reserve(&mut self, peers: &BTreeSet<PeerId>, until: Now) {
         self.reserved = peers.iter().map(|peer| (*peer, until)).collect();
+        self.settings += 1;
     }
 
     pub(crate) fn is_reserved(&self, peer: PeerId) -> bool {
@@ -323,6 +376,7 @@ impl Lobby {
     /// Remembers how somebody who was put out may come back.
     pub(crate) fn put_out(&mut self, out: PutOut) {
         let PutOut { peer, account, rejoin, .. } = &out;
+        self.settings += 1;
         self.put_out.retain(|other| !other.is(*peer, account.as_ref()));
         if *rejoin == Rejoin::Free {
             return;

@@ -331,7 +331,7 @@ impl World {
             }
             Item::Open(socket) => {
                 self.push(Lane::ToPlayer(player), HOP, Item::Opened(socket));
-                netplay_lobby::Input::Connected { connection: SocketId(socket) }
+                netplay_lobby::Input::Connected { connection: SocketId(socket), address: None }
             }
             Item::Text(socket, text) => {
                 let message = ClientMessage::from_json(&text).expect("players send messages");

@@ -1,5 +1,6 @@
 //! Limits: what is refused, and when a client is closed.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use netplay_protocol::limits::SDP_MAX;
@@ -169,4 +170,84 @@ fn a_full_node_refuses_connections_sessions_and_lobbies() {
         panic!("one error");
     };
     assert_eq!((*code, *retry_after_ms), (ErrorCode::ServerFull, Some(5000)));
+}
+
+fn guess(number: u64) -> ClientMessage {
+    ClientMessage::join(1, netplay_protocol::LobbyCode::from_random(number))
+}
+
+#[test]
+fn new_connections_and_new_sessions_guess_no_faster() {
+    let mut node = Node::with(|config| {
+        config.address_guesses = RateLimit { burst: 4, per_second: 1 };
+    });
+    let code = {
+        node.hello(1);
+        node.create(1, options(8)).code
+    };
+    let [here, there] = [1, 2].map(|last| Some(IpAddr::from([192, 0, 2, last])));
+    let come = |node: &mut Node, connection, address| {
+        node.connect_from(connection, address);
+        node.say_hello(connection, None);
+        node.welcomed(connection);
+    };
+    for connection in 10..14 {
+        come(&mut node, connection, here);
+        assert_eq!(node.refused(connection, guess(connection)), ErrorCode::NoSuchLobby);
+        node.say(connection, ClientMessage::Goodbye);
+    }
+    come(&mut node, 14, here);
+    assert_eq!(node.refused(14, guess(14)), ErrorCode::RateLimited);
+    come(&mut node, 15, there);
+    assert_eq!(node.refused(15, guess(15)), ErrorCode::NoSuchLobby, "another address");
+    node.wait(Duration::from_secs(1));
+    // A code that a lobby has costs nothing.
+    for connection in 20..24 {
+        come(&mut node, connection, here);
+        node.join(connection, code);
+    }
+    assert_eq!(node.refused(14, guess(16)), ErrorCode::NoSuchLobby);
+    assert_eq!(node.refused(14, guess(17)), ErrorCode::RateLimited);
+}
+
+#[test]
+fn searches_have_limits_of_their_own_by_connection_and_by_address() {
+    let mut node = Node::with(|config| {
+        config.searches = RateLimit { burst: 2, per_second: 1 };
+        config.address_searches = RateLimit { burst: 3, per_second: 1 };
+    });
+    let here = Some(IpAddr::from([192, 0, 2, 1]));
+    for connection in [1, 2] {
+        node.connect_from(connection, here);
+        node.say_hello(connection, None);
+        node.welcomed(connection);
+    }
+    node.list(1);
+    node.list(1);
+    assert_eq!(node.refused(1, ClientMessage::search(1)), ErrorCode::RateLimited);
+    node.list(2);
+    assert_eq!(node.refused(2, ClientMessage::search(1)), ErrorCode::RateLimited, "the address");
+    let quick = ClientMessage::quick_join(1, options(2));
+    assert_eq!(node.refused(2, quick), ErrorCode::RateLimited);
+    node.hello(3);
+    node.list(3);
+    node.create(1, options(2));
+}
+
+#[test]
+fn who_takes_its_session_up_again_has_spent_what_it_has_spent() {
+    let mut node = Node::with(|config| config.chat = RateLimit { burst: 2, per_second: 1 });
+    node.hello(1);
+    node.create(1, options(2));
+    let chat = || ClientMessage::Chat { request: 1, text: "buy this".into() };
+    node.done(1, chat());
+    node.done(1, chat());
+    node.disconnect(1);
+    node.resume_over(1, 2, 0);
+    node.take(2);
+    assert_eq!(node.refused(2, chat()), ErrorCode::RateLimited);
+    // The older connection is still there.
+    node.resume_over(2, 3, 0);
+    node.take(3);
+    assert_eq!(node.refused(3, chat()), ErrorCode::RateLimited);
 }

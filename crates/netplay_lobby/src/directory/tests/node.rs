@@ -1,5 +1,6 @@
 //! A directory with clients that are scripted by hand.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -132,7 +133,11 @@ impl Node {
     }
 
     pub(super) fn connect(&mut self, connection: u64) {
-        self.input(Input::Connected { connection: ConnectionId(connection) });
+        self.connect_from(connection, None);
+    }
+
+    pub(super) fn connect_from(&mut self, connection: u64, address: Option<IpAddr>) {
+        self.input(Input::Connected { connection: ConnectionId(connection), address });
     }
 
     pub(super) fn disconnect(&mut self, connection: u64) {

@@ -167,7 +167,7 @@ impl World {
         self.clients[who].in_flight.clear();
         // The old connection is still open at the server: this one supersedes it.
         self.clients[who].connection = Some(connection);
-        self.input(Input::Connected { connection });
+        self.input(Input::Connected { connection, address: None });
         let game = GameId::new("game").unwrap();
         self.say(who, ClientMessage::hello(game, resume));
     }

@@ -2,11 +2,17 @@
 
 use core::time::Duration;
 
+use std::collections::BTreeMap;
+
+use netplay_protocol::limits::{ACCOUNT_MAX, LOBBY_MESSAGE_MAX, LOBBY_NAME_MAX, LOGIN_MAX};
 use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, LeaveReason, Resume, ServerMessage, SessionKind,
+    ClientMessage, Entry, ErrorCode, InviteToken, JoinWith, Jwt, LeaveReason, LobbyOptions, Login,
+    MemberData, Rejoin, Resume, ServerMessage, SessionKind, Visibility,
 };
+use netplay_protocol::{AccountId, BuildId, DataKey, GameId, PROTOCOL_VERSION, PeerId};
 
 use super::node::{Node, joins, members, options, signal};
+use crate::{ConnectionId, Input};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -190,4 +196,163 @@ fn another_lobby_with_the_code_of_a_lobby_of_before_is_not_mistaken_for_it() {
     node.say_hello(11, Some(Resume { peer, token, seen: 0, restart: false }));
     assert_eq!(node.welcomed(11).1, SessionKind::Restored);
     assert!(node.lobby(11).is_none(), "its lobby is not there any more");
+}
+
+fn kick(peer: PeerId, rejoin: Rejoin) -> ClientMessage {
+    ClientMessage::Kick { request: 9, peer, rejoin }
+}
+
+fn by_invitation(invite: InviteToken) -> JoinWith {
+    JoinWith { invite: Some(invite), ..JoinWith::default() }
+}
+
+#[test]
+fn who_was_put_out_stays_out_after_a_restart_of_the_server_whoever_returns_first() {
+    for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+        let mut node = Node::new();
+        let (code, peers) = node.lobby_of(3, options(4));
+        // It keeps what it had before that.
+        node.say(1, kick(peers[2], Rejoin::Never));
+        node.take(1);
+        node.take(2);
+        node.restart_server();
+        for of in order {
+            assert_eq!(resume(&mut node, of, 10 + of, false), SessionKind::Restored);
+        }
+        node.wait(11 * SECOND);
+        let seen = node.directory.lobby(code).expect("it is back").state;
+        let there: Vec<_> = seen.members.iter().map(|member| member.peer).collect();
+        assert_eq!(there, peers[..2], "{order:?}");
+        let mut told = node.take(13);
+        told.retain(|message| matches!(message, ServerMessage::Removed { .. }));
+        let was_let_in = node.lobby(13).is_some();
+        let removed = ServerMessage::Removed { reason: LeaveReason::Banned };
+        assert_eq!(told, Vec::from_iter(was_let_in.then_some(removed)), "{order:?}");
+        let join = ClientMessage::join(1, code);
+        assert_eq!(node.refused(13, join), ErrorCode::Banned);
+    }
+}
+
+#[test]
+fn an_invitation_of_before_a_restart_is_none_for_who_was_put_out() {
+    let mut node = Node::new();
+    let (code, peers) = node.lobby_of(2, options(3));
+    let old = node.invite(1, None);
+    node.done(1, kick(peers[1], Rejoin::Invited));
+    node.take(2);
+    node.restart_server();
+    resume(&mut node, 1, 11, false);
+    resume(&mut node, 2, 12, false);
+    node.wait(11 * SECOND);
+    let join = |invite| ClientMessage::Join { request: 1, code, with: by_invitation(invite) };
+    assert_eq!(node.refused(12, join(old)), ErrorCode::NotInvited);
+    node.take(11);
+    let new = node.invite(11, Some(peers[1]));
+    node.take(12);
+    assert_eq!(node.join_with(12, code, by_invitation(new)).members.len(), 2);
+}
+
+#[test]
+fn seats_are_kept_over_a_restart_of_the_server_for_as_long_as_was_said() {
+    let mut node = Node::new();
+    let (code, _) = node.lobby_of(1, LobbyOptions { locked: true, ..options(2) });
+    let friend = node.hello(3);
+    node.take(3);
+    node.done(1, ClientMessage::Reserve { request: 2, peers: vec![friend], secs: 60 });
+    node.restart_server();
+    resume(&mut node, 3, 13, false);
+    resume(&mut node, 1, 11, false);
+    node.wait(11 * SECOND);
+    node.hello(20);
+    assert_eq!(node.refused(20, ClientMessage::join(1, code)), ErrorCode::Locked);
+    assert_eq!(node.join(13, code).members.len(), 2);
+}
+
+#[test]
+fn a_lobby_that_its_operator_closed_is_brought_back_by_nobody() {
+    let mut node = Node::new();
+    let (code, _) = node.lobby_of(2, options(3));
+    node.restart_server();
+    resume(&mut node, 1, 11, false);
+    node.input(Input::Close { code });
+    assert_eq!(node.directory.stats().lobbies, 0);
+    assert_eq!(resume(&mut node, 2, 12, false), SessionKind::Restored);
+    assert_eq!((node.lobby(12), node.directory.stats().lobbies), (None, 0));
+}
+
+#[test]
+fn a_lobby_lives_no_longer_for_a_restart_of_the_server() {
+    let mut node = Node::with(|config| config.lobby_lifetime = 100 * SECOND);
+    let (code, _) = node.lobby_of(2, options(3).keep_seats(600));
+    node.wait(10 * SECOND);
+    node.restart_server();
+    node.wait(60 * SECOND);
+    resume(&mut node, 1, 11, false);
+    node.wait(29 * SECOND);
+    assert!(node.directory.lobby(code).is_some());
+    node.wait(2 * SECOND);
+    assert!(node.directory.lobby(code).is_none());
+    assert_eq!(resume(&mut node, 2, 12, false), SessionKind::Restored);
+    assert_eq!(node.lobby(12), None, "its time is over");
+}
+
+/// The largest that everything may be: what the server gives must be short enough to be brought back.
+#[test]
+fn the_largest_token_fits_into_hello_with_the_largest_login() {
+    let mut node = Node::new();
+    let key = |number: usize| DataKey::new(format!("{number:02}{}", "k".repeat(30))).unwrap();
+    let text = "\"".repeat(256);
+    let long = |number: usize| AccountId::new(format!("{number:0>ACCOUNT_MAX$}")).unwrap();
+    node.directory.handle(node.now, Input::Tick);
+    node.connect(1);
+    let connection = ConnectionId(1);
+    node.input(Input::LoggedIn {
+        connection,
+        account: Ok(AccountId::new("\"".repeat(ACCOUNT_MAX)).unwrap()),
+    });
+    let hello = |resume, login| ClientMessage::Hello {
+        protocol: PROTOCOL_VERSION,
+        game: GameId::new("g".repeat(64)).unwrap(),
+        build: Some(BuildId::new("b".repeat(64)).unwrap()),
+        resume,
+        login,
+    };
+    node.say(1, hello(None, Some(Login::Jwt(Jwt("a.b.c".into())))));
+    node.welcomed(1);
+    let options = LobbyOptions {
+        name: "\"".repeat(LOBBY_NAME_MAX),
+        visibility: Visibility::Private,
+        ..options(16)
+    };
+    node.create(1, options);
+    let mut data = BTreeMap::new();
+    for number in 0..7 {
+        data.insert(key(number), Some(Entry::members(text.as_str())));
+    }
+    node.done(1, ClientMessage::SetData { request: 1, revision: None, changes: data });
+    let member = MemberData::from([
+        (key(0), text.as_str().into()),
+        (key(1), "\"".repeat(190).as_str().into()),
+    ]);
+    let changes = member.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    node.done(1, ClientMessage::SetMemberData { request: 1, changes });
+    let peers = (0..15).map(PeerId::from_u128).collect();
+    node.done(1, ClientMessage::Reserve { request: 1, peers, secs: 60 });
+    for number in 0..64 {
+        node.wait(SECOND);
+        let connection = ConnectionId(100);
+        node.connect(100);
+        node.input(Input::LoggedIn { connection, account: Ok(long(number)) });
+        node.say(100, hello(None, Some(Login::Jwt(Jwt("a.b.c".into())))));
+        let (peer, _) = node.welcomed(100);
+        node.say(1, kick(peer, Rejoin::Never));
+        node.say(100, ClientMessage::Goodbye);
+    }
+    node.take(1);
+    let (peer, token) = node.session(1);
+    let login = Login::Jwt(Jwt("x".repeat(LOGIN_MAX)));
+    let resume = Resume { peer, token, seen: u64::MAX, restart: true };
+    let bytes = hello(Some(resume), Some(login)).to_json().len();
+    assert!(bytes <= LOBBY_MESSAGE_MAX, "{bytes} bytes");
+    assert!(bytes > LOBBY_MESSAGE_MAX / 2, "{bytes} bytes: this is not the largest");
 }

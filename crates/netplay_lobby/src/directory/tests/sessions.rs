@@ -214,7 +214,7 @@ fn goodbye_is_heard_from_a_client_that_is_over_its_rate() {
     let mut node = Node::new();
     node.hello(1);
     for request in 0..70 {
-        node.say(1, ClientMessage::search(request));
+        node.say(1, ClientMessage::Leave { request });
     }
     node.say(1, ClientMessage::Goodbye);
     assert_eq!(node.directory.stats(), Stats::default());
