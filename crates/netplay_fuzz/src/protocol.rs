@@ -12,10 +12,10 @@ use netplay_protocol::cursor::Reader;
 use netplay_protocol::datagram::{CLOCK_NOTE_LEN, ClockNote, HEADER_LEN, Header};
 use netplay_protocol::frame::{Body, Frame, Frames, MessageId};
 use netplay_protocol::limits::{CONTROL_MAX, STREAM_PACKET_MAX};
-use netplay_protocol::lobby::{ClientMessage, ServerFrame};
+use netplay_protocol::lobby::{ClientMessage, RawSignal, ServerFrame, ServerMessage};
 use netplay_protocol::schema::Schema;
 use netplay_protocol::stream::{self, StreamPacket};
-use netplay_protocol::{BuildId, GameId, Lane, LobbyCode};
+use netplay_protocol::{BuildId, GameId, Lane, LobbyCode, PeerId};
 use serde::{Deserialize, Serialize};
 
 /// A datagram: header, clock note, and the blocks behind them.
@@ -195,6 +195,17 @@ pub fn client_message(data: &[u8]) {
     if let Ok(message) = ClientMessage::from_json(text) {
         let written = message.to_json();
         same(&written, &message, ClientMessage::from_json(&written));
+    }
+    // What is passed on as it came is read as what was sent.
+    if let Some((to, raw)) = RawSignal::read(text) {
+        let from = PeerId::from_u128(9);
+        let relayed = ServerFrame { seq: 1, message: ServerMessage::Relayed { from, signal: raw } };
+        let read = ServerFrame::from_json(&relayed.to_json()).map(|frame| frame.message);
+        let Ok(ClientMessage::Signal { to: sent_to, signal }) = ClientMessage::from_json(text)
+        else {
+            panic!("{text} is passed on and is no signal")
+        };
+        assert_eq!((sent_to, read), (to, Ok(ServerMessage::Signal { from, signal })), "{text}");
     }
 }
 

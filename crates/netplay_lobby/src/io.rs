@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, LobbyState, MessageError, Rejoin, ServerFrame,
+    ClientMessage, ErrorCode, LobbyState, MessageError, RawSignal, Rejoin, ServerFrame,
 };
 use netplay_protocol::{AccountId, BuildId, GameId, LobbyCode, PeerId};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,15 @@ pub enum Input {
         connection: ConnectionId,
         /// What.
         message: ClientMessage,
+    },
+    /// A client said this to another, and nobody has made a value of it: the same as the message.
+    Signal {
+        /// On which socket.
+        connection: ConnectionId,
+        /// To whom.
+        to: PeerId,
+        /// What.
+        signal: RawSignal,
     },
     /// A client said something that is no message.
     Malformed {

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use netplay_protocol::lobby::{Member, MemberData, ServerFrame, ServerMessage, SignalBody, Value};
 
+/// Frames whose room is kept: to make it anew for every signal takes longer than to log one.
+const KEPT: usize = 8;
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FrameLog {
@@ -40,7 +43,7 @@ impl FrameLog {
             self.drop_oldest();
         }
         // An idle session must be small: give back what a burst of signals needed.
-        if self.frames.is_empty() {
+        if self.frames.is_empty() && self.frames.capacity() > KEPT {
             self.frames = VecDeque::new();
         }
     }
@@ -74,6 +77,7 @@ fn weight(frame: &ServerFrame) -> usize {
             }
             SignalBody::Bye | SignalBody::Lost | SignalBody::Withdraw => 0,
         },
+        ServerMessage::Relayed { signal, .. } => signal.json().len(),
         ServerMessage::Joined { lobby, .. } => {
             let members = lobby.members.iter().map(|member| 64 + member_bytes(member));
             members.sum::<usize>() + lobby.options.name.len() + lobby.data.len() * 64

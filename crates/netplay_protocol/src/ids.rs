@@ -28,6 +28,11 @@ impl PeerId {
         self.0.as_u128()
     }
 
+    /// Reads what [`Display`](fmt::Display) writes: 36 characters.
+    pub(crate) fn from_hyphenated(text: &str) -> Option<Self> {
+        (text.len() == 36).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
+    }
+
     /// The first eight hex digits: enough to tell players of one lobby apart in a log or a HUD.
     pub fn short(self) -> String {
         format!("{:08x}", self.as_u128() >> 96)

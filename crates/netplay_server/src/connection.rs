@@ -46,6 +46,8 @@ pub(crate) trait Client: Send + Sync {
 /// Serves a connection to its end.
 pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrier: Carrier) {
     let mut pings = 0;
+    // What came until now was the request.
+    carrier.line.finished();
     let over = {
         // One for the connection's whole life: to wait anew for each message takes longer than to relay it.
         let mut stopped = pin!(carrier.alive.stopped());
@@ -168,28 +170,11 @@ async fn write(
 }
 
 fn too_slow() -> Over {
-    Over::Close(close_code(ErrorCode::TooSlow), "the client reads too slowly".into())
+    Over::Close(ErrorCode::TooSlow.close_code(), "the client reads too slowly".into())
 }
 
 fn closed(End { code, text }: End) -> Over {
-    Over::Close(close_code(code), text)
-}
-
-/// The WebSocket close code for an error: RFC 6455's where it has one, else 4000 and up.
-fn close_code(code: ErrorCode) -> u16 {
-    match code {
-        ErrorCode::SessionGone => 1000,
-        ErrorCode::Order => 1002,
-        ErrorCode::RateLimited | ErrorCode::Malformed => 1008,
-        ErrorCode::ServerFull | ErrorCode::LobbyFull => 1013,
-        ErrorCode::Version => 4001,
-        ErrorCode::Superseded => 4002,
-        ErrorCode::TooSlow => 4003,
-        ErrorCode::Unauthorized => 4004,
-        ErrorCode::AccountInUse => 4005,
-        ErrorCode::Banned => 4006,
-        _ => 4000,
-    }
+    Over::Close(code.close_code(), text)
 }
 
 async fn say_last(socket: &mut WebSocket, code: u16, reason: &str) {

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use netplay_lobby::{ConnectionId, Directory, Input, Output, Stats, TicketFor};
 use netplay_protocol::Now;
-use netplay_protocol::lobby::{ClientMessage, JoinTicket, Login, MessageError, ServerMessage};
+use netplay_protocol::lobby::{
+    ClientMessage, JoinTicket, Login, MessageError, RawSignal, ServerMessage,
+};
 use tokio::sync::Notify;
 
 use crate::connection::Client;
@@ -109,7 +111,9 @@ impl Hub {
         let core = &mut *core;
         match &input {
             Input::Connected { .. } => core.counts.opened += 1,
-            Input::Message { .. } | Input::Malformed { .. } => core.counts.received += 1,
+            Input::Message { .. } | Input::Signal { .. } | Input::Malformed { .. } => {
+                core.counts.received += 1;
+            }
             _ => {}
         }
         core.directory.handle(self.clock.now(), input);
@@ -181,6 +185,10 @@ impl Client for Attached {
     }
 
     fn text(&self, text: &str) {
+        let connection = self.connection;
+        if let Some((to, signal)) = RawSignal::read(text) {
+            return self.hub.input(Input::Signal { connection, to, signal });
+        }
         match ClientMessage::from_json(text) {
             Ok(message) => {
                 // A signature takes its time, and no lock is held meanwhile.
@@ -188,9 +196,9 @@ impl Client for Attached {
                     && let Some(logins) = &self.hub.logins
                 {
                     let account = logins.account(jwt);
-                    self.hub.input(Input::LoggedIn { connection: self.connection, account });
+                    self.hub.input(Input::LoggedIn { connection, account });
                 }
-                self.hub.input(Input::Message { connection: self.connection, message });
+                self.hub.input(Input::Message { connection, message });
             }
             Err(error) => self.malformed(error),
         }

@@ -5,7 +5,7 @@
 
 use core::future::poll_fn;
 use core::task::Poll;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 /// One for each connection of a hub, which is numbered by it.
 pub(crate) struct Outboxes {
-    open: BTreeMap<ConnectionId, Arc<Outbox>>,
+    open: HashMap<ConnectionId, Arc<Outbox>>,
     next: u64,
     max_frames: usize,
     max_bytes: usize,
@@ -31,7 +31,7 @@ const SCRATCH: usize = 64 * 1024;
 impl Outboxes {
     /// Each takes so many frames and bytes.
     pub(crate) fn new(max_frames: usize, max_bytes: usize) -> Self {
-        Self { open: BTreeMap::new(), next: 0, max_frames, max_bytes, scratch: Vec::new() }
+        Self { open: HashMap::new(), next: 0, max_frames, max_bytes, scratch: Vec::new() }
     }
 
     /// One for a new connection.
@@ -70,6 +70,9 @@ impl Outboxes {
         self.open.remove(&connection);
     }
 }
+
+/// Frames whose room is kept: to make it anew for every one takes longer than to hand it on.
+const KEPT: usize = 4;
 
 /// See the module.
 pub(crate) struct Outbox {
@@ -171,7 +174,9 @@ impl Outbox {
             return Next::Send(text);
         }
         // An idle connection must be small: a burst's queue is given back.
-        state.queue = VecDeque::new();
+        if state.queue.capacity() > KEPT {
+            state.queue = VecDeque::new();
+        }
         state.end.take().map_or(Next::Nothing, Next::End)
     }
 

@@ -206,6 +206,8 @@ mod tests {
             line.read(1, at(30)).unwrap();
             assert!(line.read(1, at(31)).is_err());
             line.finished();
+            line.read(1, at(99)).expect("nothing had begun");
+            line.finished();
         }
     }
 

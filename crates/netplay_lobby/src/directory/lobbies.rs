@@ -61,7 +61,6 @@ impl Directory {
                 self.leave(code, peer, LeaveReason::Left);
                 Ok(())
             }
-            ClientMessage::Signal { to, signal } => self.signal(peer, to, signal),
             ClientMessage::ReportLost { peer: lost } => {
                 let code = self.lobby_of(peer)?;
                 // A member that is gone meanwhile needs no answer: the reporter is being told.
@@ -77,7 +76,9 @@ impl Directory {
                 Ok(())
             }
             // Handled before it comes here: they depend on the connection.
-            ClientMessage::Hello { .. } | ClientMessage::Goodbye => Ok(()),
+            ClientMessage::Hello { .. } | ClientMessage::Signal { .. } | ClientMessage::Goodbye => {
+                Ok(())
+            }
             message => self.member_command(peer, message),
         }
     }

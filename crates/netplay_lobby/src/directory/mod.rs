@@ -40,6 +40,7 @@ use crate::token::Key;
 use accounts::Accounts;
 use rates::{Addresses, Kind, Rates};
 use sessions::{Greeting, Session};
+use signals::fitting;
 
 /// All sessions and lobbies of one node. See the crate's page for what it guarantees.
 pub struct Directory {
@@ -171,8 +172,12 @@ impl Directory {
                 self.connected(now, connection, address);
             }
             Input::Message { connection, message } => self.message(now, connection, message),
+            Input::Signal { connection, to, signal } => {
+                let relayed = |from| Ok(ServerMessage::Relayed { from, signal });
+                self.relay(now, connection, to, relayed);
+            }
             Input::Malformed { connection, error } => {
-                if self.admit(now, connection, Kind::Message, None) {
+                if self.admit(now, connection, Kind::Message, None).is_some() {
                     self.refuse(connection, None, &malformed(error));
                 }
             }
@@ -255,28 +260,23 @@ impl Directory {
     }
 
     fn message(&mut self, now: Now, connection: ConnectionId, message: ClientMessage) {
-        let Some(state) = self.connections.get_mut(&connection) else {
-            return;
-        };
-        state.heard = now;
-        let phase = state.phase;
         // Whoever wants to go is never held up.
         if message == ClientMessage::Goodbye {
-            return self.goodbye(connection, phase);
+            return self.goodbye(connection);
+        }
+        if let ClientMessage::Signal { to, signal } = message {
+            return self.relay(now, connection, to, |from| fitting(from, signal));
         }
         let request = message.request();
-        if !self.admit(now, connection, Kind::of(&message), request) {
+        let Some(phase) = self.admit(now, connection, Kind::of(&message), request) else {
             return;
-        }
+        };
         match (phase, message) {
             (Phase::Greeting, ClientMessage::Hello { protocol, game, build, resume, login }) => {
                 let realm = Realm { game, build };
                 self.hello(now, connection, protocol, Greeting { realm, resume, login });
             }
-            (Phase::Greeting, _) => {
-                let refusal = Refusal::new(ErrorCode::Order, "the first message must be hello");
-                self.fail(now, connection, refusal);
-            }
+            (Phase::Greeting, _) => self.too_early(now, connection),
             (Phase::Open(_), ClientMessage::Hello { .. }) => {
                 let refusal = Refusal::new(ErrorCode::Order, "hello was said already");
                 self.fail(now, connection, refusal);
@@ -289,17 +289,22 @@ impl Directory {
         }
     }
 
-    /// Whether the client is within its rates. If not, it has been told, or closed.
+    fn too_early(&mut self, now: Now, connection: ConnectionId) {
+        let refusal = Refusal::new(ErrorCode::Order, "the first message must be hello");
+        self.fail(now, connection, refusal);
+    }
+
+    /// The client has said something. Gives its phase if it is within its rates. If not, it has been told, or
+    /// closed.
     fn admit(
         &mut self,
         now: Now,
         connection: ConnectionId,
         kind: Kind,
         request: Option<u32>,
-    ) -> bool {
-        let Some(state) = self.connections.get_mut(&connection) else {
-            return false;
-        };
+    ) -> Option<Phase> {
+        let state = self.connections.get_mut(&connection)?;
+        state.heard = now;
         let config = &self.config;
         let phase = state.phase;
         let address = state.address;
@@ -313,7 +318,7 @@ impl Directory {
             verdict = self.addresses.check(kind, address, now);
         }
         match verdict {
-            Verdict::Go => return true,
+            Verdict::Go => return Some(phase),
             Verdict::Wait(wait) => {
                 let text = match kind {
                     Kind::Signal => "too many signals",
@@ -331,7 +336,7 @@ impl Directory {
                 self.fail(now, connection, Refusal::new(ErrorCode::RateLimited, text));
             }
         }
-        false
+        None
     }
 
     /// Tells a client why not. Within a session the answer is one of its frames.

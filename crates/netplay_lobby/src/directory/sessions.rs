@@ -327,8 +327,8 @@ impl Directory {
         self.send(connection, ServerFrame { seq: 0, message });
     }
 
-    pub(super) fn goodbye(&mut self, connection: ConnectionId, phase: Phase) {
-        self.forget(connection);
+    pub(super) fn goodbye(&mut self, connection: ConnectionId) {
+        let Some(phase) = self.forget(connection) else { return };
         if let Phase::Open(peer) = phase {
             self.end(peer, LeaveReason::Left);
         }

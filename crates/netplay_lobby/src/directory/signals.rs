@@ -1,34 +1,53 @@
 //! Signals from member to member.
 
-use netplay_protocol::PeerId;
 use netplay_protocol::limits::LOBBY_MESSAGE_MAX;
 use netplay_protocol::lobby::{
     ErrorCode, MessageError, ServerFrame, ServerMessage, Signal, SignalBody,
 };
+use netplay_protocol::{Now, PeerId};
 
-use super::{Directory, Refusal, malformed};
+use super::rates::Kind;
+use super::{Directory, Phase, Refusal, malformed};
+use crate::io::ConnectionId;
 
 impl Directory {
-    pub(super) fn signal(
+    /// Hands a signal on. `message` is what its receiver is told, if that can be.
+    pub(super) fn relay(
         &mut self,
-        from: PeerId,
+        now: Now,
+        connection: ConnectionId,
         to: PeerId,
-        signal: Signal,
-    ) -> Result<(), Refusal> {
+        message: impl FnOnce(PeerId) -> Result<ServerMessage, Refusal>,
+    ) {
+        match self.admit(now, connection, Kind::Signal, None) {
+            None => {}
+            Some(Phase::Greeting) => self.too_early(now, connection),
+            Some(Phase::Open(from)) => {
+                let message = self.check_partner(from, to).and_then(|()| message(from));
+                match message {
+                    Ok(message) => self.tell(to, message),
+                    Err(refusal) => self.refuse(connection, None, &refusal),
+                }
+            }
+        }
+    }
+
+    fn check_partner(&self, from: PeerId, to: PeerId) -> Result<(), Refusal> {
         let code = self.lobby_of(from)?;
         let known = self.lobbies.get(code).is_some_and(|lobby| lobby.has(to));
         if !known || to == from {
             let text = format!("{to} is no other member of this lobby");
             return Err(Refusal::new(ErrorCode::NoSuchMember, text));
         }
-        self.tell(to, fitting(from, signal)?);
         Ok(())
     }
 }
 
 /// The message that hands on a signal. What the server adds must not push it over the receiver's
 /// limit: the receiver would close its connection, resume, and be sent the same frame again.
-fn fitting(from: PeerId, signal: Signal) -> Result<ServerMessage, Refusal> {
+pub(super) fn fitting(from: PeerId, signal: Signal) -> Result<ServerMessage, Refusal> {
+    // Who drives us may have made it without reading it.
+    signal.check().map_err(malformed)?;
     // JSON makes of a byte six at most, and about 300 bytes are not text of the client.
     const SURELY: usize = (LOBBY_MESSAGE_MAX - 300) / 6;
     let text = match &signal.body {

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::signal::read_plain;
 use super::{
     Changes, Entry, Filter, LobbyData, LobbyOptions, MemberData, MessageError, OptionsChange,
     PlaceChange, Search, Signal, Value, check_filters, check_lobby_data, check_member_data,
@@ -416,10 +415,7 @@ impl ClientMessage {
     /// # Errors
     /// [`MessageError`]: too large, malformed, or a field out of its range.
     pub fn from_json(text: &str) -> Result<Self, MessageError> {
-        let message = match read_plain(text) {
-            Some((to, signal)) => Self::Signal { to, signal },
-            None => parse(text, LOBBY_MESSAGE_MAX)?,
-        };
+        let message: Self = parse(text, LOBBY_MESSAGE_MAX)?;
         message.check()?;
         Ok(message)
     }

@@ -92,6 +92,26 @@ pub enum ErrorCode {
     Other,
 }
 
+impl ErrorCode {
+    /// With which code a WebSocket is closed for this reason: RFC 6455's where it has one, else 4000 and up.
+    pub const fn close_code(self) -> u16 {
+        match self {
+            Self::SessionGone => 1000,
+            Self::Order => 1002,
+            Self::RateLimited | Self::Malformed => 1008,
+            Self::ServerFull | Self::LobbyFull => 1013,
+            Self::Version => 4001,
+            Self::Superseded => 4002,
+            Self::TooSlow => 4003,
+            Self::Unauthorized => 4004,
+            Self::AccountInUse => 4005,
+            Self::Banned => 4006,
+            // No connection ends for these.
+            _ => 4000,
+        }
+    }
+}
+
 /// Why a JSON message was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

@@ -27,7 +27,7 @@ pub use error::{ErrorCode, MessageError};
 use search::check_filters;
 pub use search::{Compare, Field, Filter, Order, Search, Sort};
 pub use server::{LeaveReason, ServerFrame, ServerMessage, SessionKind};
-pub use signal::{Signal, SignalBody};
+pub use signal::{RawSignal, Signal, SignalBody};
 pub use state::{
     LobbyOptions, LobbyState, LobbySummary, Member, OptionsChange, PlaceChange, Visibility,
     check_password,

@@ -1,10 +1,15 @@
 //! What two players tell each other to connect.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::MessageError;
 use crate::ids::PeerId;
 use crate::limits::{CANDIDATE_MAX, LOBBY_MESSAGE_MAX, SDP_MAX};
+
+/// Bytes of a media section's name: browsers and libraries number them.
+const MID_MAX: usize = 64;
 
 /// What two peers tell each other through the server to connect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +65,7 @@ impl Signal {
             }
             SignalBody::Candidate { candidate, mid, .. }
                 if candidate.len() > CANDIDATE_MAX
-                    || mid.as_ref().is_some_and(|mid| mid.len() > 64) =>
+                    || mid.as_ref().is_some_and(|mid| mid.len() > MID_MAX) =>
             {
                 Err(MessageError::Range { field: "candidate" })
             }
@@ -69,37 +74,50 @@ impl Signal {
     }
 }
 
-/// What a message must begin with to be read in the short way.
-const BEGIN: &str = r#"{"type":"signal""#;
+/// A signal that a server passes on as it came. Nearly all that players say are signals, and to make values of
+/// them and text of those again takes most of what relaying one costs.
+///
+/// Guaranteed: its JSON is that of a [`Signal`] within its limits, and the receiver's frame with it is not too
+/// long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawSignal(Box<str>);
 
-/// A signal's message as it is written, field by field. The type is one of them, so that two are refused.
-#[derive(Deserialize)]
-struct Plain {
-    #[serde(rename = "type")]
-    _type: Type,
-    to: PeerId,
-    signal: PlainSignal,
+impl Serialize for RawSignal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json: &RawValue = serde_json::from_str(&self.0).map_err(S::Error::custom)?;
+        json.serialize(serializer)
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Type {
-    Signal,
-}
+/// How clients write a signal's message: around the id of the receiver, 36 characters, and the signal.
+const BEGIN: &str = r#"{"type":"signal","to":""#;
+const TO: usize = 36;
+const MIDDLE: &str = r#"","signal":"#;
+const END: &str = "}";
+
+/// Bytes of the receiver's frame around a signal, at most.
+const AROUND: usize = 128;
 
 #[derive(Deserialize)]
-struct PlainSignal {
-    attempt: u32,
-    body: PlainBody,
+#[serde(deny_unknown_fields)]
+struct Fields<'a> {
+    #[serde(rename = "attempt")]
+    _attempt: u32,
+    #[serde(borrow)]
+    body: Body<'a>,
 }
 
 /// All fields of all bodies.
 #[derive(Deserialize)]
-struct PlainBody {
+#[serde(deny_unknown_fields)]
+struct Body<'a> {
     kind: Kind,
-    sdp: Option<String>,
-    candidate: Option<String>,
-    mid: Option<String>,
+    #[serde(borrow)]
+    sdp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    candidate: Option<&'a RawValue>,
+    #[serde(borrow)]
+    mid: Option<&'a RawValue>,
     mline: Option<u16>,
 }
 
@@ -114,23 +132,44 @@ enum Kind {
     Withdraw,
 }
 
-/// Reads the message of a signal: nearly all that players say are signals, and the general way, which looks
-/// for the type first and keeps everything else until it has it, takes three times as long. Gives nothing if
-/// the general way has to say what it is.
-pub(super) fn read_plain(text: &str) -> Option<(PeerId, Signal)> {
-    if text.len() > LOBBY_MESSAGE_MAX || !text.starts_with(BEGIN) {
-        return None;
+impl RawSignal {
+    /// Reads the message of a signal, and for whom it is. Gives nothing if it is not written as our clients write
+    /// it, or is none: [`ClientMessage::from_json`](super::ClientMessage::from_json) says what it is then.
+    pub fn read(text: &str) -> Option<(PeerId, Self)> {
+        let (to, rest) = text.strip_prefix(BEGIN)?.split_at_checked(TO)?;
+        let to = PeerId::from_hyphenated(to)?;
+        let json = rest.strip_prefix(MIDDLE)?.strip_suffix(END)?;
+        // Half a character may be written as a number, and nobody who reads that would take it.
+        if json.len() + AROUND > LOBBY_MESSAGE_MAX || json.contains("\\u") {
+            return None;
+        }
+        let Fields { body, .. } = serde_json::from_str(json).ok()?;
+        body.fits().then(|| (to, Self(json.into())))
     }
-    let Plain { to, signal: PlainSignal { attempt, body }, .. } =
-        serde_json::from_str(text).ok()?;
-    let PlainBody { kind, sdp, candidate, mid, mline } = body;
-    let body = match kind {
-        Kind::Offer => SignalBody::Offer { sdp: sdp? },
-        Kind::Answer => SignalBody::Answer { sdp: sdp? },
-        Kind::Candidate => SignalBody::Candidate { candidate: candidate?, mid, mline },
-        Kind::Bye => SignalBody::Bye,
-        Kind::Lost => SignalBody::Lost,
-        Kind::Withdraw => SignalBody::Withdraw,
-    };
-    Some((to, Signal { attempt, body }))
+
+    /// Its JSON, as it came.
+    pub fn json(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Body<'_> {
+    /// Whether it has what its kind has, and nothing is too long.
+    fn fits(&self) -> bool {
+        let text =
+            |raw: &RawValue, max: usize| raw.get().starts_with('"') && raw.get().len() <= max + 2;
+        let Self { kind, sdp, candidate, mid, mline } = self;
+        match (kind, sdp, candidate) {
+            (Kind::Offer | Kind::Answer, Some(sdp), None) => {
+                text(sdp, SDP_MAX) && mid.is_none() && mline.is_none()
+            }
+            (Kind::Candidate, None, Some(candidate)) => {
+                text(candidate, CANDIDATE_MAX) && mid.is_none_or(|mid| text(mid, MID_MAX))
+            }
+            (Kind::Bye | Kind::Lost | Kind::Withdraw, None, None) => {
+                mid.is_none() && mline.is_none()
+            }
+            _ => false,
+        }
+    }
 }

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::ids::{DataKey, PeerId};
 use crate::limits::{
-    DATA_BYTES_MAX, DATA_KEYS_MAX, DATA_NUMBER_MAX, LOBBY_FRAME_MAX, LOBBY_MEMBERS_MAX,
-    LOBBY_MESSAGE_MAX, LOBBY_SPECTATORS_MAX, SDP_MAX,
+    CANDIDATE_MAX, DATA_BYTES_MAX, DATA_KEYS_MAX, DATA_NUMBER_MAX, LOBBY_FRAME_MAX,
+    LOBBY_MEMBERS_MAX, LOBBY_MESSAGE_MAX, LOBBY_SPECTATORS_MAX, SDP_MAX,
 };
 
 fn peer(n: u128) -> PeerId {
@@ -79,18 +79,38 @@ fn out_of_range_fields_are_refused_by_name() {
     );
 }
 
-/// The short way of reading signals must not read what the general one does not, or something else.
+/// What is passed on as it came must be what the general way reads, and who receives it must read the same.
+/// Gives whether it is passed on.
+fn relayed_is_what_was_sent(text: &str) -> bool {
+    let Some((to, raw)) = RawSignal::read(text) else { return false };
+    let Ok(ClientMessage::Signal { to: read, signal }) = ClientMessage::from_json(text) else {
+        panic!("{text} is no signal")
+    };
+    assert_eq!(to, read);
+    let from = peer(9);
+    let relayed =
+        ServerFrame { seq: u64::MAX, message: ServerMessage::Relayed { from, signal: raw } };
+    let json = relayed.to_json();
+    assert!(json.len() <= LOBBY_MESSAGE_MAX, "{} bytes", json.len());
+    let mut written = Vec::new();
+    relayed.write_json(&mut written);
+    assert_eq!(written, json.as_bytes());
+    let message = ServerMessage::Signal { from, signal };
+    assert_eq!(ServerFrame::from_json(&json), Ok(ServerFrame { seq: u64::MAX, message }), "{text}");
+    true
+}
+
 #[test]
-fn signals_are_read_as_the_general_way_reads_them() {
-    let values = ["\"x\"", "null", "7", "\"\\u0041\"", "{}", "-1", "70000"];
+fn signals_are_passed_on_as_the_general_way_reads_them() {
+    let values =
+        ["\"x\"", "null", "7", "\"\\u0041\"", "\"\\ud800\"", "{}", "[[[1]]]", "-1", "70000"];
     let fields = ["sdp", "candidate", "mid", "mline", "kind", "extra"];
     let kinds = ["offer", "answer", "candidate", "bye", "lost", "withdraw", "warp"];
     let to = peer(7);
-    let (mut read, mut refused) = (0, 0);
-    let mut check = |text: &str| {
-        let general: Option<ClientMessage> = serde_json::from_str(text).ok();
-        assert_eq!(ClientMessage::from_json(text).ok(), general, "{text}");
-        if general.is_some() { read += 1 } else { refused += 1 }
+    let (mut relayed, mut others) = (0, 0);
+    let mut check = |text: &str| match relayed_is_what_was_sent(text) {
+        true => relayed += 1,
+        false => others += 1,
     };
     for kind in kinds {
         for first in fields {
@@ -117,7 +137,26 @@ fn signals_are_read_as_the_general_way_reads_them() {
     ] {
         check(&text);
     }
-    assert!(read > 100 && refused > 100, "{read} {refused}");
+    assert!(relayed > 50 && others > 100, "{relayed} {others}");
+}
+
+#[test]
+fn a_signal_that_is_too_long_anywhere_is_not_passed_on_as_it_came() {
+    let sent = |body| {
+        let message = ClientMessage::Signal { to: peer(7), signal: Signal { attempt: 1, body } };
+        relayed_is_what_was_sent(&message.to_json())
+    };
+    let offer = |bytes: usize| SignalBody::Offer { sdp: "x".repeat(bytes) };
+    assert!(sent(offer(SDP_MAX)) && !sent(offer(SDP_MAX + 1)));
+    let quotes = |bytes: usize| SignalBody::Answer { sdp: "\"".repeat(bytes) };
+    assert!(sent(quotes(SDP_MAX / 2)) && !sent(quotes(LOBBY_MESSAGE_MAX / 2 - 80)));
+    let candidate = |bytes: usize, mid: usize| SignalBody::Candidate {
+        candidate: "x".repeat(bytes),
+        mid: Some("m".repeat(mid)),
+        mline: Some(u16::MAX),
+    };
+    assert!(sent(candidate(CANDIDATE_MAX, 64)));
+    assert!(!sent(candidate(CANDIDATE_MAX + 1, 0)) && !sent(candidate(0, 65)));
 }
 
 fn of_keys(count: usize, value: &str) -> LobbyData {
@@ -197,6 +236,33 @@ fn foreign_json_and_oversize_are_errors() {
 }
 
 #[test]
+fn the_protocols_page_says_what_each_code_means_and_what_it_closes_with() {
+    let rows = include_str!("protocol.md").lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut names = Vec::new();
+    for row in rows {
+        let [name, closes, meaning] =
+            row.trim_end_matches(" |").split(" | ").collect::<Vec<_>>()[..]
+        else {
+            panic!("{row}: three columns")
+        };
+        let name = name.trim_end_matches('`');
+        let code: ErrorCode = serde_json::from_str(&format!("{name:?}")).unwrap();
+        assert!(code != ErrorCode::Other || name == "other", "{name} is no code");
+        let expected = match closes {
+            "–" => 4000,
+            number => number.parse().unwrap(),
+        };
+        assert_eq!((code.close_code(), code.to_string()), (expected, meaning.to_owned()), "{name}");
+        names.push(name);
+    }
+    // Each variant has one `#[error("…")]`, and those of `MessageError` are three.
+    let variants = include_str!("error.rs").matches("#[error(").count() - 3;
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), variants, "all of them: {names:?}");
+}
+
+#[test]
 fn an_unknown_error_code_of_a_newer_server_is_readable() {
     let json = r#"{"seq":1,"message":{"type":"error","code":"brand_new","text":"?"}}"#;
     let frame = ServerFrame::from_json(json).unwrap();
@@ -209,6 +275,13 @@ fn a_resume_token_is_not_shown_in_logs() {
 }
 
 proptest! {
+    #[test]
+    fn what_clients_write_is_passed_on_as_it_came(sdp in "[^\\p{Cc}]{0,200}", attempt: u32) {
+        let signal = Signal { attempt, body: SignalBody::Offer { sdp: format!("v=0\r\n{sdp}") } };
+        let message = ClientMessage::Signal { to: peer(7), signal };
+        prop_assert!(relayed_is_what_was_sent(&message.to_json()) || sdp.contains('\\'));
+    }
+
     #[test]
     fn any_text_is_a_message_or_an_error(text in ".{0,200}") {
         drop(ClientMessage::from_json(&text));

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use netplay_protocol::limits::SDP_MAX;
 use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, MessageError, ServerFrame, ServerMessage, SignalBody,
+    ClientMessage, ErrorCode, MessageError, RawSignal, ServerFrame, ServerMessage, SignalBody,
 };
 
 use super::node::{Node, options, signal};
@@ -250,4 +250,37 @@ fn who_takes_its_session_up_again_has_spent_what_it_has_spent() {
     node.resume_over(2, 3, 0);
     node.take(3);
     assert_eq!(node.refused(3, chat()), ErrorCode::RateLimited);
+}
+
+#[test]
+fn a_signal_that_is_passed_on_as_it_came_has_the_rules_of_the_message() {
+    let mut node = Node::with(|config| {
+        config.signals = RateLimit { burst: 3, per_second: 1 };
+    });
+    let (a, b, stranger) = (node.hello(1), node.hello(2), node.hello(3));
+    let lobby = node.create(1, options(2));
+    node.join(2, lobby.code);
+    node.take(1);
+    let send = |node: &mut Node, connection, to| {
+        let message = ClientMessage::Signal { to, signal: signal(1) };
+        let (to, signal) = RawSignal::read(&message.to_json()).expect("as clients write it");
+        node.input(Input::Signal { connection: ConnectionId(connection), to, signal });
+    };
+    send(&mut node, 1, b);
+    let relayed = &node.take_frames(2)[0];
+    let read = ServerFrame::from_json(&relayed.to_json()).unwrap();
+    let message = ServerMessage::Signal { from: a, signal: signal(1) };
+    assert_eq!(read, ServerFrame { seq: relayed.seq, message });
+    send(&mut node, 1, stranger);
+    assert_eq!(node.error(1), (None, ErrorCode::NoSuchMember));
+    send(&mut node, 1, a);
+    assert_eq!(node.error(1), (None, ErrorCode::NoSuchMember));
+    send(&mut node, 1, b);
+    assert_eq!(node.error(1), (None, ErrorCode::RateLimited));
+    send(&mut node, 3, a);
+    assert_eq!(node.error(3), (None, ErrorCode::NotInLobby));
+    node.connect(4);
+    send(&mut node, 4, a);
+    assert_eq!(node.closed(4), Some(ErrorCode::Order));
+    assert!(node.take(2).is_empty() && node.take(3).is_empty());
 }
