@@ -63,14 +63,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         with.add(&reply);
         add(&mut attacks, team.ask(&Command::Peace, plan.time)?.reply.attacks);
     }
-    let sides = [("without", without, 0.0), ("with", with, acts)];
-    let rows = sides.map(|(side, values, acts)| {
+    // Rounds are compared each for itself: this machine is another one in the next.
+    let worse = with.p99_ms.iter().zip(&without.p99_ms).map(|(with, without)| with / without);
+    let worse = median(worse);
+    let sides = [("without", without, 0.0, None), ("with", with, acts, worse)];
+    let rows = sides.map(|(side, values, acts, worse)| {
         vec![
             ("attackers", name(side)),
             ("honest_per_s", number(Some(per_second))),
             ("attacks_per_s", number(Some(acts))),
             ("p50_ms", number(median(values.p50_ms))),
             ("p99_ms", number(median(values.p99_ms))),
+            ("x_without", number(worse)),
             ("late_p99_ms", number(values.late.percentile_ms(99.0))),
             ("refused", count(values.refused)),
             ("lost", count(values.lost)),

@@ -82,9 +82,10 @@ fn attackers_come_do_their_harm_and_get_nothing() {
     let rows = result["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
     rows.iter().for_each(|row| positive(row, &["honest_per_s", "p99_ms"]));
+    positive(&rows[1], &["x_without"]);
     // How many honest players a server loses that gets no processor is the machine's doing.
     let attacks = result["attacks"].as_array().unwrap();
-    assert_eq!(attacks.len(), 7);
+    assert_eq!(attacks.len(), 8);
     for attack in attacks {
         positive(attack, &["connections"]);
         assert_eq!(attack["harmed"], 0, "{attack}");

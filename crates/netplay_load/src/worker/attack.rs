@@ -45,9 +45,11 @@ enum Harm {
     ForgedSignals,
     /// Joins by codes that were never given.
     CodeGuessing,
+    /// Searches for a text that no lobby has, so that all of them are looked at.
+    Searches,
 }
 
-const HARMS: [(Harm, &str); 7] = [
+const HARMS: [(Harm, &str); 8] = [
     (Harm::Flood, "flood"),
     (Harm::HalfOpen, "half_open"),
     (Harm::NeverReads, "never_reads"),
@@ -55,6 +57,7 @@ const HARMS: [(Harm, &str); 7] = [
     (Harm::WrongProtocol, "wrong_protocol"),
     (Harm::ForgedSignals, "forged_signals"),
     (Harm::CodeGuessing, "code_guessing"),
+    (Harm::Searches, "searches"),
 ];
 
 /// What was done in one way.
@@ -168,6 +171,7 @@ impl Attackers {
                 let code = LobbyCode::from_random(self.random());
                 world.say(who, ClientMessage::join(1, code).to_json().as_bytes());
             }
+            Harm::Searches => world.say(who, search::for_nothing().as_bytes()),
             // They are never open.
             Harm::HalfOpen | Harm::WrongProtocol => {}
         }

@@ -117,6 +117,13 @@ impl Phase for Searches {
     }
 }
 
+/// That looks at every lobby, and finds none.
+pub(crate) fn for_nothing() -> String {
+    let search = Search::all().with(Field::Name, Compare::Contains, "no lobby has this");
+    ClientMessage::Search { request: 1, search: search.by(Field::Free, Order::Descending) }
+        .to_json()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
