@@ -30,8 +30,7 @@ fn main() -> ExitCode {
 
 /// Each player is an open file: says so if the system lets us have fewer than there may be.
 fn raise_file_limit(config: &ServerConfig) {
-    let lobby = &config.lobby;
-    let wanted = lobby.max_connections.saturating_add(lobby.rooms.max_peers) as u64;
+    let wanted = config.lobby.max_connections as u64;
     match netplay_server::files::raise_limit() {
         Some(limit) if limit < wanted => tracing::warn!(
             limit,

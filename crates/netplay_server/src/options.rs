@@ -5,6 +5,7 @@
 
 mod file;
 mod print;
+mod rates;
 
 use core::net::SocketAddr;
 use core::str::FromStr;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub(crate) use print::commented;
+use rates::Rates;
 
 /// Introduces the players of Netplay games to each other. After that, they talk directly. Games with
 /// matchbox_socket 0.15 can use it too: ws://ADDRESS:PORT/room?next=2.
@@ -31,7 +33,7 @@ pub(crate) use print::commented;
 /// certificate and the keys for JWTs again. Each option can be in the environment or in a file too: flags count over
 /// the environment, that over the file, and that over the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Parser, Serialize, Deserialize)]
-#[command(name = "netplay-server", version)]
+#[command(name = "netplay-server", version, allow_negative_numbers = true)]
 #[serde(default, rename_all = "kebab-case")]
 pub(crate) struct Options {
     /// A file with options, in TOML; --print-config shows how it looks. Paths in it are as if they were given as
@@ -150,6 +152,10 @@ pub(crate) struct Options {
     /// Players in one of these rooms at most: a full mesh of 64 is beyond any home's uplink.
     #[arg(long, value_name = "N", env = "NETPLAY_MATCHBOX_ROOM_PEERS")]
     pub(crate) matchbox_room_peers: Option<usize>,
+    // Read by itself: what serde flattens has lost its line.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) rates: Rates,
 }
 
 /// Why options cannot be used.
@@ -240,6 +246,7 @@ impl Options {
                 Self {
                     config: self.config,
                     print_config: self.print_config,
+                    rates: self.rates.over(others.rates),
                     $($option: self.$option.or(others.$option)),*
                 }
             };
@@ -281,6 +288,7 @@ impl Options {
         let config = ServerConfig::at(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)));
         let lobby = &config.lobby;
         Self {
+            rates: Rates::of(&config),
             bind: Some(config.bind),
             origin: Some(config.origins),
             trust_proxy: Some(config.trusted_proxies),
@@ -333,6 +341,7 @@ impl Options {
         set(&mut lobby.rooms.max_peers, options.matchbox_peers);
         set(&mut lobby.rooms.max_rooms, options.matchbox_rooms);
         set(&mut lobby.rooms.max_room_peers, options.matchbox_room_peers);
+        options.rates.put(&mut config);
         Ok(config)
     }
 

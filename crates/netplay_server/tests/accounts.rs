@@ -3,12 +3,9 @@
 
 mod support;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use netplay_protocol::GameId;
 use netplay_protocol::lobby::{ClientMessage, JoinTicket, Jwt, Login};
 use netplay_server::{AdminConfig, JwtConfig, JwtKeys, ServerConfig, ServerHandle};
-use ring::hmac;
 use serde_json::{Value, json};
 use support::{Client, Ended, ask, ended, open, start};
 
@@ -65,10 +62,7 @@ async fn a_ticket_of_the_admin_address_lets_one_player_in_once() {
 }
 
 fn jwt(claims: &Value) -> Login {
-    let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
-    let message = format!("{}.{}", part(&json!({"alg": "HS256"})), part(claims));
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message.as_bytes());
-    Login::Jwt(Jwt(format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))))
+    Login::Jwt(Jwt(support::jwt(claims, SECRET)))
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 use core::time::Duration;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -84,39 +84,4 @@ async fn a_key_file_is_made_and_one_that_is_none_is_one_clear_line() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains(key) && said.contains("delete it"), "{said}");
     std::fs::remove_dir_all(&directory).unwrap();
-}
-
-/// Sockets that nobody serves are closed by the system when this many are open.
-#[tokio::test]
-async fn without_file_descriptors_it_waits_and_serves_again_when_there_are_some() {
-    const FILES: &str = "ulimit -n 40; exec \"$0\" \"$@\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", FILES, env!("CARGO_BIN_EXE_netplay-server")]);
-    command.args(["--bind", "127.0.0.1:0", "--key", "none"]).kill_on_drop(true);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line =
-        timeout(DEADLINE, lines.next_line()).await.expect("a line in time").unwrap().unwrap();
-    let address = line.strip_prefix("listening on ws://").unwrap().to_owned();
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut idle = Vec::new();
-    for _ in 0..60 {
-        idle.push(TcpStream::connect(&address).await.unwrap());
-    }
-    let warned = async {
-        while let Some(line) = said.next_line().await.unwrap() {
-            if line.contains("accepting failed") {
-                return;
-            }
-        }
-        panic!("it ended");
-    };
-    timeout(DEADLINE, warned).await.expect("it says so");
-    drop(idle);
-    let mut health = TcpStream::connect(&address).await.unwrap();
-    health.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    let read = timeout(DEADLINE, health.read_to_string(&mut answer)).await;
-    read.expect("an answer in time").unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

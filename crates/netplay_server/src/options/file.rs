@@ -12,7 +12,7 @@ pub(super) fn read(path: &Path) -> Result<Options, OptionsError> {
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Options, OptionsError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<Options, OptionsError> {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
     let malformed = |error: toml::de::Error| OptionsError::Malformed {
         path: path.to_owned(),
@@ -29,7 +29,8 @@ fn parse(path: &Path, text: &str) -> Result<Options, OptionsError> {
             return Err(OptionsError::Unknown { path, line, name: name.to_owned(), advice });
         }
     }
-    toml::from_str(text).map_err(malformed)
+    let rates = toml::from_str(text).map_err(malformed)?;
+    Ok(Options { rates, ..toml::from_str(text).map_err(malformed)? })
 }
 
 /// What somebody may have meant.
@@ -55,12 +56,13 @@ mod tests {
     #[test]
     fn options_have_the_names_of_the_flags() {
         let text = "bind = \"127.0.0.1:0\"\norigin = [\"https://a.example\"]\nkeep-alive = 2\n\
-                    trust-proxy = [\"10.0.0.0/8\"]\ngrace = 0.5\n";
+                    trust-proxy = [\"10.0.0.0/8\"]\ngrace = 0.5\naddress-searches = \"9:8\"\n";
         let options = parse(Path::new("x"), text).unwrap();
         assert_eq!(options.origin.unwrap()[0].to_string(), "https://a.example");
         assert_eq!(options.trust_proxy.unwrap()[0].to_string(), "10.0.0.0/8");
         assert_eq!(options.keep_alive, Some("2".parse().unwrap()));
         assert_eq!(options.grace, Some("0.5".parse().unwrap()));
+        assert_eq!(options.rates.address_searches, Some("9:8".parse().unwrap()));
         assert_eq!(options.bind, Some("127.0.0.1:0".parse().unwrap()));
     }
 
@@ -88,6 +90,8 @@ mod tests {
             ("grace = 0", "seconds"),
             ("origin = [\"game.example\"]", "https://game.example"),
             ("trust-proxy = [\"10.0.0.0/33\"]", "10.0.0.0/8"),
+            ("chat = 5", "a string"),
+            ("chat = \"5:0\"", "60:10"),
             ("bind = ", ""),
         ] {
             let error = error(&format!("\n{line}\n"));

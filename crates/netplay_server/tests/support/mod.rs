@@ -7,6 +7,8 @@ pub mod tls;
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, LobbyOptions, LobbyState, PATH, Resume, ResumeToken, ServerFrame,
@@ -14,6 +16,8 @@ use netplay_protocol::lobby::{
 };
 use netplay_protocol::{GameId, LobbyCode, PeerId};
 use netplay_server::{Server, ServerConfig, ServerHandle};
+use ring::hmac;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -33,6 +37,14 @@ pub fn start(change: impl FnOnce(&mut ServerConfig)) -> ServerHandle {
 
 pub fn signal(sdp: &str) -> Signal {
     Signal { attempt: 1, body: SignalBody::Offer { sdp: sdp.into() } }
+}
+
+/// A JWT with these claims, signed with this secret.
+pub fn jwt(claims: &Value, secret: &[u8]) -> String {
+    let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let message = format!("{}.{}", part(&json!({"alg": "HS256"})), part(claims));
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
 pub struct Client {
@@ -78,7 +90,12 @@ pub async fn open_at(
 
 /// The status and the body of what the admin address answers; a body follows the request's first line.
 pub async fn ask(server: &ServerHandle, request: &str, token: Option<&str>) -> (u16, String) {
-    let mut stream = TcpStream::connect(server.admin_addr().unwrap()).await.unwrap();
+    ask_at(server.admin_addr().unwrap(), request, token).await
+}
+
+/// The same of a server whose admin address is this.
+pub async fn ask_at(address: SocketAddr, request: &str, token: Option<&str>) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
     let token = token.unwrap_or_default();
     let (request, body) = request.split_once('\n').unwrap_or((request, ""));
