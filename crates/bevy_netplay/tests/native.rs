@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use bevy_netplay::LobbyError;
 use bevy_netplay::prelude::*;
+use bevy_netplay::{LobbyError, RoomId};
 use netplay_server::{AdminConfig, ServerConfig, ServerThread};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,11 @@ static ALONE: Mutex<()> = Mutex::new(());
 struct Shout(String);
 
 fn app(server: &str) -> App {
+    app_with(server, || JoinLobby::quick(2))
+}
+
+/// Joins by this.
+fn app_with(server: &str, join: impl Fn() -> JoinLobby + Send + Sync + 'static) -> App {
     let mut app = App::new();
     app.add_plugins((
         bevy_time::TimePlugin,
@@ -28,8 +33,8 @@ fn app(server: &str) -> App {
     .add_net_message::<Shout>(Lane::Reliable)
     .init_resource::<Heard>()
     .add_systems(bevy_app::Update, hear)
-    .add_systems(bevy_app::Startup, |mut commands: Commands| {
-        commands.spawn(JoinLobby::quick(2));
+    .add_systems(bevy_app::Startup, move |mut commands: Commands| {
+        commands.spawn(join());
     })
     .add_observer(|_: On<PeerConnected>, mut out: NetWriter<Shout>| {
         out.to_all(Shout("hello".into()));
@@ -69,6 +74,37 @@ fn two_apps_meet_over_webrtc_and_leave_no_thread_behind() {
     drop((a, b));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(network_threads(), 0);
+}
+
+#[test]
+fn two_apps_meet_in_a_room_of_a_matchbox_server_and_it_is_a_lobby() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = ServerThread::start(ServerConfig::default()).unwrap();
+    let url = server.url();
+    let app = || {
+        let url = url.clone();
+        // The lobby server is none: nobody asks it.
+        app_with("ws://127.0.0.1:1", move || {
+            let room = RoomId::new("a_room").expect("a name");
+            JoinLobby::matchbox_room(url.clone(), room).next(2)
+        })
+    };
+    let mut apps = [app(), app()];
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while apps.iter().any(|app| heard(app) == 0) {
+        assert!(Instant::now() < deadline, "the apps did not meet");
+        apps.iter_mut().for_each(App::update);
+        std::thread::yield_now();
+    }
+    let hosts = apps.each_mut().map(|app| {
+        let world = app.world_mut();
+        let mut lobbies = world.query::<(&Lobby, &LobbyDetails)>();
+        let (lobby, details) = lobbies.single(world).expect("one lobby");
+        assert_eq!(details.members.len(), 2);
+        (details.host, lobby.is_host())
+    });
+    assert_eq!(hosts[0].0, hosts[1].0, "both know the same host");
+    assert_eq!(hosts.iter().filter(|(_, is_host)| *is_host).count(), 1);
 }
 
 #[test]

@@ -229,6 +229,10 @@ impl Belief {
                 assert_eq!(Some(state.host), self.me);
                 assert!(self.members.is_empty(), "the members of before are not gone");
             }
+            LobbyEvent::Changed(state) => {
+                let is_there = |peer| state.members.iter().any(|member| member.peer == peer);
+                assert!(self.me.is_some_and(is_there) && is_there(state.host), "not there");
+            }
             LobbyEvent::MemberJoined(peer, _) => {
                 assert!(self.me != Some(peer) && self.members.insert(peer), "it is there already");
             }

@@ -219,8 +219,7 @@ impl RoomClient {
 
     fn remove(&mut self, peer: PeerId, reason: LeaveReason) {
         self.members.retain(|member| member.peer != peer);
-        self.event(LobbyEvent::MemberLeft(peer, reason));
-        self.choose_host();
+        self.changed(LobbyEvent::MemberLeft(peer, reason));
     }
 
     /// Somebody is met.
@@ -230,18 +229,39 @@ impl RoomClient {
             return;
         }
         self.members.push(Member { peer, newcomer, here: true, linked: false });
-        self.event(LobbyEvent::MemberJoined(peer, 0));
-        self.choose_host();
+        self.changed(LobbyEvent::MemberJoined(peer, 0));
     }
 
-    fn choose_host(&mut self) {
+    /// Members are others now, because of this; and so may the host be.
+    fn changed(&mut self, by: LobbyEvent) {
         let lowest = self.members.iter().map(|member| member.peer).chain(self.me).min();
-        if self.host != lowest
-            && let Some(host) = lowest
-        {
-            self.host = lowest;
+        let new = lowest.filter(|_| self.host != lowest);
+        self.host = lowest;
+        if let Some(lobby) = self.lobby() {
+            self.event(LobbyEvent::Changed(lobby));
+        }
+        self.event(by);
+        if let Some(host) = new {
             self.event(LobbyEvent::HostChanged(host));
         }
+    }
+
+    /// The room as a lobby. Its members are in the order in which they came: those who were there before us, and
+    /// those who came after.
+    fn lobby(&self) -> Option<LobbyState> {
+        let (room, me) = (self.room.as_ref()?, self.me?);
+        let capacity = room.next.map_or(LOBBY_MEMBERS_MAX, |next| next.get());
+        let options =
+            LobbyOptions { name: room.name.to_string(), ..LobbyOptions::private(capacity) };
+        let others = |newcomer| {
+            let those = self.members.iter().filter(move |member| member.newcomer == newcomer);
+            those.map(|member| LobbyMember {
+                online: member.here,
+                ..LobbyMember::new(member.peer, 0)
+            })
+        };
+        let members = others(false).chain([LobbyMember::new(me, 0)]).chain(others(true)).collect();
+        Some(LobbyState::new(LobbyCode::NONE, options, self.host?, members))
     }
 
     fn closed(&mut self, now: Now, why: String) {
@@ -266,6 +286,9 @@ impl RoomClient {
         let unlinked = self.members.iter().filter(|member| !member.linked);
         for peer in unlinked.map(|member| member.peer).collect::<Vec<_>>() {
             self.remove(peer, LeaveReason::Lost);
+        }
+        if let Some(lobby) = self.lobby().filter(|_| self.has_links()) {
+            self.event(LobbyEvent::Changed(lobby));
         }
     }
 
@@ -331,13 +354,9 @@ impl RoomClient {
         self.backoff.reset();
         (self.me, self.host) = (Some(me), Some(me));
         self.event(LobbyEvent::Online { me });
-        let Some(room) = &self.room else { return };
-        let capacity = room.next.map_or(LOBBY_MEMBERS_MAX, |next| next.get());
-        let name = room.name.to_string();
-        let options = LobbyOptions { name, ..LobbyOptions::private(capacity) };
-        let members = vec![LobbyMember::new(me, 0)];
-        let state = LobbyState::new(LobbyCode::NONE, options, me, members);
-        self.event(LobbyEvent::Joined(state));
+        if let Some(lobby) = self.lobby() {
+            self.event(LobbyEvent::Joined(lobby));
+        }
     }
 
     fn heard(&mut self, event: Event) {
@@ -350,7 +369,7 @@ impl RoomClient {
                 match member {
                     Some(member) if member.linked => {
                         member.here = false;
-                        self.event(LobbyEvent::MemberOffline(peer));
+                        self.changed(LobbyEvent::MemberOffline(peer));
                     }
                     Some(_) => self.remove(peer, LeaveReason::Left),
                     None => {}

@@ -109,18 +109,23 @@ impl Plugin for MenuPlugin {
     fn build(&self, app: &mut App) {
         let Self { seats, name } = self;
         app.insert_resource(Menu { seats: *seats, name: name.clone(), ..default() })
-            .add_message::<Chosen>()
-            .add_plugins((rows::plugin, input::plugin))
-            .add_systems(Startup, browse)
-            .add_systems(Update, (look_around, count_down, act).chain())
-            .add_observer(joined)
-            .add_observer(changed)
-            .add_observer(failed)
-            .add_observer(chat)
-            .add_observer(start)
-            .add_observer(refused)
-            .add_observer(begins);
+            .add_plugins((rows::plugin, input::plugin));
+        what_it_does(app);
     }
+}
+
+/// All but what is on the screen.
+fn what_it_does(app: &mut App) {
+    app.add_message::<Chosen>()
+        .add_systems(Startup, browse)
+        .add_systems(Update, (look_around, count_down, act).chain())
+        .add_observer(joined)
+        .add_observer(changed)
+        .add_observer(failed)
+        .add_observer(chat)
+        .add_observer(start)
+        .add_observer(refused)
+        .add_observer(begins);
 }
 
 /// A row was chosen.
@@ -311,3 +316,6 @@ fn visible(visibility: LobbyVisibility) -> &'static str {
         LobbyVisibility::Hidden => "by invitation only",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,10 @@ fn drain(client: &mut RoomClient) -> Vec<LobbyOutput> {
     core::iter::from_fn(|| client.poll_output()).collect()
 }
 
+/// All but what the lobby is like then.
 fn events(client: &mut RoomClient) -> Vec<LobbyEvent> {
     let event = |output| match output {
+        LobbyOutput::Event(LobbyEvent::Changed(_)) => None,
         LobbyOutput::Event(event) => Some(event),
         _ => None,
     };
@@ -102,6 +104,31 @@ fn of_two_players_the_one_who_was_there_makes_the_offer() {
     assert!(!c.came_after_us(A));
     assert_eq!(hear(&mut c, &from(A, &offer())), [heard], "met once");
     assert_eq!(hear(&mut c, &Event::NewPeer(A)), []);
+}
+
+#[test]
+fn the_lobby_has_who_is_there_in_the_order_in_which_they_came() {
+    let mut c = inside();
+    let mut seen = Vec::new();
+    let mut see = |c: &mut RoomClient| {
+        for output in drain(c) {
+            if let LobbyOutput::Event(LobbyEvent::Changed(lobby)) = output {
+                let members = lobby.members.iter().map(|member| (member.peer, member.online));
+                seen.push((members.collect::<Vec<_>>(), lobby.host));
+            }
+        }
+    };
+    for event in [Event::NewPeer(B), from(A, &offer()), Event::PeerLeft(A)] {
+        c.handle(at(1), LobbyInput::SocketText(event.to_json()));
+        see(&mut c);
+    }
+    c.handle(at(1), LobbyInput::Linked { peer: B, linked: true });
+    c.handle(at(1), LobbyInput::SocketText(Event::PeerLeft(B).to_json()));
+    see(&mut c);
+    let [me, a, b] = [(ME, true), (A, true), (B, true)];
+    let expected =
+        [(vec![me, b], ME), (vec![a, me, b], A), (vec![me, b], ME), (vec![me, (B, false)], ME)];
+    assert_eq!(seen, expected);
 }
 
 #[test]
@@ -294,6 +321,7 @@ proptest! {
         let mut c = RoomClient::new(7);
         let (mut now, mut me) = (at(0), None);
         let mut there = std::collections::BTreeSet::new();
+        let mut shown = None;
         for input in inputs {
             let leaves = matches!(input, LobbyInput::Leave);
             now = if input == LobbyInput::Tick { c.next_deadline().unwrap_or(now) } else { now };
@@ -303,6 +331,9 @@ proptest! {
                     LobbyOutput::Event(LobbyEvent::Online { me: id }) => {
                         prop_assert!(there.is_empty(), "nobody of an earlier time in the room");
                         me = Some(id);
+                    }
+                    LobbyOutput::Event(LobbyEvent::Joined(lobby) | LobbyEvent::Changed(lobby)) => {
+                        shown = Some(lobby);
                     }
                     LobbyOutput::Event(LobbyEvent::MemberJoined(peer, _)) => {
                         prop_assert!(Some(peer) != me && there.insert(peer));
@@ -324,6 +355,9 @@ proptest! {
                 there.clear();
             }
             prop_assert_eq!(there.len(), c.members.len());
+            if c.me.is_some() {
+                prop_assert_eq!(shown.clone(), c.lobby(), "who looks at it knows all");
+            }
             let waits = !matches!(c.state, State::Idle | State::Cut);
             prop_assert_eq!(c.next_deadline().is_some(), waits);
             prop_assert!(c.state != State::Cut || c.has_links(), "a cut room comes back");
