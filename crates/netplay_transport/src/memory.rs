@@ -440,13 +440,11 @@ impl World {
         self.close_socket(id);
         self.next_socket += 1;
         let socket = SocketId(self.next_socket);
-        let Some(node) = self.nodes.get_mut(&id) else {
-            return;
-        };
+        let Some(node) = self.nodes.get_mut(&id) else { return };
         if up {
             node.socket = Some(socket);
-            self.directory
-                .handle(now, netplay_lobby::Input::Connected { connection: socket, address: None });
+            let connected = netplay_lobby::Input::Connected { connection: socket, address: None };
+            self.directory.handle(now, connected);
             node.core.handle(now, MeshInput::SocketOpened);
         } else {
             node.core.handle(now, MeshInput::SocketClosed("the server is down".into()));

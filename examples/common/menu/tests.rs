@@ -1,7 +1,5 @@
 //! The menu without a screen: what is chosen, and where that leads.
 
-#![expect(clippy::print_stdout, reason = "a failing test shows its seed")]
-
 use bevy_netplay::test_kit::TestNet;
 
 use super::*;
