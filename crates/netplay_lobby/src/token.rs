@@ -69,9 +69,9 @@ pub(crate) struct Seat {
     /// For whom seats are kept, and until when, in seconds of Unix time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) reserved: BTreeMap<PeerId, u64>,
-    /// How often these five had changed: the newest statement counts.
+    /// When these five were decided, in microseconds of Unix time: the newest statement counts.
     #[serde(default)]
-    pub(crate) settings: u32,
+    pub(crate) settings: u64,
     /// When the lobby is closed, in seconds of Unix time.
     #[serde(default)]
     pub(crate) closes: Option<u64>,
@@ -102,19 +102,31 @@ pub(crate) struct Outcast {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) now: Now,
-    /// In seconds of Unix time.
-    pub(crate) unix_secs: u64,
+    /// When the server's clock began, in seconds of Unix time.
+    pub(crate) epoch_unix: u64,
 }
 
 impl Moment {
-    /// What is not past, in seconds of Unix time.
+    /// In seconds of Unix time.
+    pub(crate) fn unix_secs(self) -> u64 {
+        self.unix_of(self.now)
+    }
+
+    /// The same of another time.
     pub(crate) fn unix_of(self, at: Now) -> u64 {
-        self.unix_secs.saturating_add(at.since(self.now).as_secs())
+        self.epoch_unix.saturating_add(at.since(Now::ZERO).as_secs())
     }
 
     /// By the server's clock; what is past is now.
     pub(crate) fn at_unix(self, secs: u64) -> Now {
-        self.now + Duration::from_secs(secs.saturating_sub(self.unix_secs))
+        let since = Duration::from_secs(secs.saturating_sub(self.epoch_unix));
+        self.now.max(Now::ZERO + since)
+    }
+
+    /// In microseconds of Unix time: later on a server that was started later.
+    pub(crate) fn unix_micros(self) -> u64 {
+        let since = self.now.since(Now::ZERO).as_micros() as u64;
+        self.epoch_unix.saturating_mul(1_000_000).saturating_add(since)
     }
 }
 

@@ -14,18 +14,6 @@ use crate::lobby::{Lobby, PutOut};
 use crate::rate::Bucket;
 use crate::token::Invitation;
 
-/// Lobbies that were closed and that no token brings back, at most: the oldest is forgotten. An operator
-/// closes few, and lifetimes are in the tokens.
-const CLOSED_MAX: usize = 1024;
-
-/// As what somebody leaves who is put out.
-pub(super) const fn reason_of(rejoin: Rejoin) -> LeaveReason {
-    match rejoin {
-        Rejoin::Never => LeaveReason::Banned,
-        Rejoin::Free | Rejoin::Invited => LeaveReason::Kicked,
-    }
-}
-
 impl Directory {
     pub(super) fn member_command(
         &mut self,
@@ -65,7 +53,7 @@ impl Directory {
             ClientMessage::Unban { request, peer: whom } => {
                 host()?;
                 let out = self.out(whom, Rejoin::Free);
-                self.change(code, |lobby| lobby.put_out(out));
+                self.decide(code, |lobby| lobby.put_out(out));
                 self.renew_tokens(code);
                 request
             }
@@ -129,7 +117,7 @@ impl Directory {
             options: options.clone(),
             password: password.is_some(),
         };
-        self.change(code, |lobby| lobby.set_options(options, password));
+        self.decide(code, |lobby| (lobby.options, lobby.password) = (options, password));
         self.tell_all(code, &message);
         // Each may be the first to come back after a restart.
         self.renew_tokens(code);
@@ -280,9 +268,11 @@ impl Directory {
     /// Who is gone already can still be kept from coming back.
     pub(super) fn put_out_as(&mut self, code: LobbyCode, whom: PeerId, rejoin: Rejoin) {
         let out = self.out(whom, rejoin);
-        self.change(code, |lobby| lobby.put_out(out));
+        self.decide(code, |lobby| lobby.put_out(out));
         if self.member_of(code, whom).is_ok() {
-            self.put_out(code, whom, reason_of(rejoin));
+            let banned = rejoin == Rejoin::Never;
+            let reason = if banned { LeaveReason::Banned } else { LeaveReason::Kicked };
+            self.put_out(code, whom, reason);
         }
         self.renew_tokens(code);
     }
@@ -290,11 +280,6 @@ impl Directory {
     pub(super) fn close_lobby(&mut self, code: LobbyCode) {
         let Some(lobby) = self.lobbies.get(code) else { return };
         let members: Vec<_> = lobby.members().iter().map(|member| member.peer).collect();
-        // A member of before a restart may not be back yet, and would bring it back.
-        if self.closed.len() == CLOSED_MAX {
-            self.closed.pop_front();
-        }
-        self.closed.push_back(lobby.id);
         members.into_iter().for_each(|peer| self.put_out(code, peer, LeaveReason::Closed));
     }
 
@@ -328,7 +313,7 @@ impl Directory {
             return Err(Refusal::new(ErrorCode::LobbyFull, "so many seats are not free"));
         }
         let until = self.now + Duration::from_secs(secs.into());
-        self.change(code, |lobby| lobby.reserve(&peers, until));
+        self.decide(code, |lobby| lobby.reserve(&peers, until));
         self.renew_tokens(code);
         Ok(())
     }

@@ -4,13 +4,12 @@ use core::time::Duration;
 
 use netplay_protocol::limits::{LOBBY_FRAME_MAX, LOBBY_LIST_MAX};
 use netplay_protocol::lobby::{
-    ClientMessage, CreateWith, ErrorCode, Filter, JoinWith, LeaveReason, LobbyOptions, Password,
-    Rejoin, Search, ServerFrame, ServerMessage, Visibility,
+    ClientMessage, CreateWith, ErrorCode, Filter, JoinWith, LeaveReason, LobbyData, LobbyOptions,
+    Password, Rejoin, Search, ServerFrame, ServerMessage, Visibility,
 };
 use netplay_protocol::{BuildId, LobbyCode, PeerId};
 use rand_core::Rng;
 
-use super::host::reason_of;
 use super::sessions::Presence;
 use super::{Directory, Refusal, Timer, malformed};
 use crate::lobby::{Lobby, NewLobby, Newcomer, Returning};
@@ -22,6 +21,10 @@ pub(super) struct Seated {
     code: LobbyCode,
     /// Who led the lobby before, if it was there.
     host_before: Option<PeerId>,
+    /// Its token says what was decided last.
+    news: bool,
+    /// The lobby's values before, if its token has newer ones.
+    values_before: Option<LobbyData>,
 }
 
 /// When who wants to enter a lobby that is coming back may try again.
@@ -110,6 +113,15 @@ impl Directory {
             self.timers.extend(after.map(|at| (at, Timer::Lobby(code))));
         }
         result
+    }
+
+    /// Changes what all members have in their tokens, which the caller renews.
+    pub(super) fn decide(&mut self, code: LobbyCode, change: impl FnOnce(&mut Lobby)) {
+        let moment = self.moment();
+        self.change(code, |lobby| {
+            lobby.decided(moment);
+            change(lobby);
+        });
     }
 
     pub(super) fn arm(&mut self, code: LobbyCode) {
@@ -211,10 +223,21 @@ impl Directory {
         };
         session.lobby = Some(code);
         let (epoch, account) = (session.epoch, session.account.clone());
+        // Others have in their tokens that it was put out, or that a seat is kept for it: that is over.
+        let is_known = |lobby: &Lobby| {
+            lobby.is_reserved(peer) || lobby.was_put_out(peer, account.as_ref()).is_some()
+        };
+        let is_known = self.lobbies.get(code).is_some_and(is_known);
+        if is_known {
+            self.decide(code, |lobby| lobby.pardon(peer, account.as_ref()));
+        }
         let newcomer = Newcomer { epoch, account, spectates: with.spectate, data: with.member };
         self.change(code, |lobby| lobby.add(peer, newcomer));
         self.tell_joined(peer, request, code);
         self.tell_newcomer(code, peer);
+        if is_known {
+            self.renew_tokens(code);
+        }
         Ok(())
     }
 
@@ -310,11 +333,12 @@ impl Directory {
         // Its token may be older than that.
         let account = session.account.as_ref();
         if self.lobbies.get(code).is_some_and(|lobby| lobby.was_put_out(peer, account).is_some())
-            || self.closed.contains(&seat.lobby)
-            || seat.closes.is_some_and(|closes| closes <= moment.unix_secs)
+            || self.lobbies.has_ended(seat.lobby)
+            || seat.closes.is_some_and(|closes| closes <= moment.unix_secs())
         {
             return None;
         }
+        let (mut news, mut values_before) = (false, None);
         let host_before = match self.lobbies.get(code) {
             None if self.lobbies.len() < self.config.max_lobbies => {
                 let until = self.now + self.config.returning;
@@ -325,30 +349,69 @@ impl Directory {
                 self.arm(code);
                 None
             }
-            Some(lobby) if lobby.id == seat.lobby && has_room(lobby, seat) => {
+            Some(lobby)
+                if lobby.id == seat.lobby && !lobby.has_left(peer) && has_room(lobby, seat) =>
+            {
                 let host = lobby.host;
-                self.change(code, |lobby| lobby.put_back(peer, returning, seat, moment));
+                news = lobby.is_news(seat);
+                values_before = self.change(code, |lobby| {
+                    let (revision, values) = (lobby.revision, lobby.data.clone());
+                    lobby.put_back(peer, returning, seat, moment);
+                    (lobby.revision != revision).then_some(values)
+                });
                 Some(host)
             }
             _ => return None,
         };
         self.sessions.get_mut(&peer)?.lobby = Some(code);
-        Some(Seated { code, host_before })
+        let values_before = values_before.flatten();
+        Some(Seated { code, host_before, news, values_before })
     }
 
     /// Tells the others of it.
     pub(super) fn tell_seated(&mut self, peer: PeerId, seated: Seated) {
-        let Seated { code, host_before } = seated;
+        let Seated { code, host_before, news, values_before } = seated;
         self.tell_newcomer(code, peer);
-        // Its token may be newer than those of others.
-        let out = self.lobbies.get(code).map(Lobby::members_put_out).unwrap_or_default();
-        for (member, rejoin) in out {
-            self.put_out(code, member, reason_of(rejoin));
+        if news {
+            self.tell_news(code);
         }
         let host = self.lobbies.get(code).map(|lobby| lobby.host);
         if let Some(host) = host.filter(|host| host_before.is_some_and(|before| before != *host)) {
             self.tell_host(code, peer, host);
         }
+        if let Some(before) = values_before {
+            self.tell_values(code, peer, &before);
+        }
+    }
+
+    /// The others have the values that this member has brought.
+    fn tell_values(&mut self, code: LobbyCode, by: PeerId, before: &LobbyData) {
+        let Some(lobby) = self.lobbies.get(code) else { return };
+        let others = lobby.members().iter().map(|member| member.peer).filter(|peer| *peer != by);
+        let told = |peer| {
+            let (revision, changes) = (lobby.revision, lobby.changes_since(before, peer));
+            (peer, ServerMessage::DataChanged { revision, changes })
+        };
+        let told: Vec<_> = others.map(told).collect();
+        told.into_iter().for_each(|(peer, message)| self.tell(peer, message));
+    }
+
+    /// Members have what was decided last, and who is none by that is out.
+    fn tell_news(&mut self, code: LobbyCode) {
+        let Some(lobby) = self.lobbies.get(code) else { return };
+        let (options, password) = (lobby.options.clone(), lobby.password.is_some());
+        let (playing, out) = (lobby.playing, lobby.no_members());
+        let members = lobby.members().to_vec();
+        self.tell_all(code, &ServerMessage::OptionsChanged { options, password });
+        self.tell_all(code, &ServerMessage::Playing { playing });
+        // Some may have another seat.
+        for member in members {
+            self.tell_all(code, &ServerMessage::MemberChanged { member });
+        }
+        for (member, reason) in out {
+            self.put_out(code, member, reason);
+        }
+        self.renew_tokens(code);
     }
 
     fn tell_newcomer(&mut self, code: LobbyCode, peer: PeerId) {
@@ -435,6 +498,8 @@ impl Directory {
 /// Whether a member of before can come back: who was put in its place since stays.
 fn has_room(lobby: &Lobby, seat: &Seat) -> bool {
     match seat.slot {
+        // Who is there may be none of it.
+        _ if lobby.is_news(seat) => true,
         Some(_) => lobby.len() < lobby.options.capacity,
         None => lobby.spectators() < lobby.options.spectators,
     }

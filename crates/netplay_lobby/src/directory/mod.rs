@@ -56,8 +56,6 @@ pub struct Directory {
     connections: BTreeMap<ConnectionId, Connection>,
     sessions: BTreeMap<PeerId, Session>,
     lobbies: Lobbies,
-    /// Lobbies that were closed, by their ids, the newest last.
-    closed: VecDeque<u64>,
     accounts: Accounts,
     addresses: Addresses,
     new_sessions: Bucket,
@@ -148,7 +146,6 @@ impl Directory {
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
             lobbies: Lobbies::default(),
-            closed: VecDeque::new(),
             timers: BTreeSet::new(),
             log_bytes: 0,
             outputs: VecDeque::new(),

@@ -91,11 +91,11 @@ impl Directory {
     }
 
     pub(super) fn moment(&self) -> Moment {
-        Moment { now: self.now, unix_secs: self.unix_secs() }
+        Moment { now: self.now, epoch_unix: self.epoch_unix }
     }
 
     pub(super) fn unix_secs(&self) -> u64 {
-        self.epoch_unix.saturating_add(self.now.since(Now::ZERO).as_secs())
+        self.moment().unix_secs()
     }
 
     fn resume(

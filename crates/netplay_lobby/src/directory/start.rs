@@ -52,7 +52,7 @@ impl Directory {
                 if self.lobbies.get(code).is_some_and(Lobby::has_countdown) {
                     return Err(Refusal::new(ErrorCode::NotNow, "a countdown runs"));
                 }
-                self.change(code, |lobby| lobby.set_playing(*playing));
+                self.decide(code, |lobby| lobby.playing = *playing);
                 self.tell_all(code, &ServerMessage::Playing { playing: *playing });
                 self.renew_tokens(code);
                 Ok(Some(*request))
@@ -96,6 +96,7 @@ impl Directory {
         };
         self.tell_all(code, &message);
         if begins {
+            self.decide(code, |_| {});
             self.renew_tokens(code);
         }
     }

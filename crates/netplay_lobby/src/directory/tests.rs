@@ -1,6 +1,7 @@
 //! One test a rule; limits, sessions and random runs are in their own files.
 
 mod accounts;
+mod admission;
 mod hosting;
 mod limits;
 mod node;

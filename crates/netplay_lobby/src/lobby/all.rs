@@ -43,7 +43,13 @@ pub(crate) struct Lobbies {
     all: BTreeMap<LobbyCode, Lobby>,
     open: BTreeMap<Realm, Open>,
     created: u64,
+    /// Those of before that ended since, by their ids: no token brings them back.
+    ended: BTreeSet<u64>,
 }
+
+/// Lobbies of before that ended, at most, any of them being forgotten beyond that: each had a player of before, and
+/// comes back once.
+const ENDED_MAX: usize = 65_536;
 
 /// What the indexes have of a lobby.
 #[derive(Clone, Debug, Default)]
@@ -138,6 +144,11 @@ impl Lobbies {
         self.all.len()
     }
 
+    /// Whether the lobby with this id came back, and ended.
+    pub(crate) fn has_ended(&self, id: u64) -> bool {
+        self.ended.contains(&id)
+    }
+
     pub(crate) fn get(&self, code: LobbyCode) -> Option<&Lobby> {
         self.all.get(&code)
     }
@@ -177,8 +188,9 @@ impl Lobbies {
         let (options, password) = (seat.options.clone(), seat.password.clone());
         let new = NewLobby { id: seat.lobby, realm, options, password, closes };
         let mut lobby = self.empty(new, seat.host);
+        // Nobody is there yet who would lose a seat.
         lobby.take_settings(seat, moment);
-        (lobby.term, lobby.returning) = (seat.term, Some(until));
+        (lobby.term, lobby.returning, lobby.came_back) = (seat.term, Some(until), true);
         lobby.put_back(peer, returning, seat, moment);
         self.put(seat.code, lobby);
     }
@@ -195,6 +207,8 @@ impl Lobbies {
             closes,
             term: 0,
             returning: None,
+            came_back: false,
+            left: BTreeSet::new(),
             playing: false,
             settings: 0,
             revision: 0,
@@ -224,7 +238,11 @@ impl Lobbies {
         let result = change(lobby);
         Self::list(&mut self.open, code, lobby);
         if lobby.members.is_empty() {
+            self.ended.extend(lobby.came_back.then_some(lobby.id));
             self.all.remove(&code);
+        }
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_first();
         }
         Some(result)
     }

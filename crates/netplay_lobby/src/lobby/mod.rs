@@ -7,10 +7,10 @@ mod start;
 use std::collections::{BTreeMap, BTreeSet};
 
 use netplay_protocol::lobby::{
-    Changes, Entry, LobbyData, LobbyOptions, LobbyState, LobbySummary, Member, MemberData, Rejoin,
-    Tier, Visibility, apply,
+    Changes, Entry, LeaveReason, LobbyData, LobbyOptions, LobbyState, LobbySummary, Member,
+    MemberData, Rejoin, Tier, Visibility, apply,
 };
-use netplay_protocol::{AccountId, BuildId, GameId, LobbyCode, Now, PeerId};
+use netplay_protocol::{AccountId, BuildId, DataKey, GameId, LobbyCode, Now, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::config::millis;
@@ -23,6 +23,9 @@ pub(crate) use start::Ended;
 
 /// Who is put out and how it may come back, at most: the oldest is forgotten. A host clicks.
 const PUT_OUT_MAX: usize = 64;
+
+/// Who is remembered to have left a lobby that came back, at most. Tokens of before are few.
+const LEFT_MAX: usize = 256;
 
 /// What the newest of them take of a token at most, in bytes, about: with the most that a lobby and a member
 /// may say of themselves, and with a login, it still fits into `hello`.
@@ -69,13 +72,17 @@ pub(crate) struct Lobby {
     /// It is coming back after a restart of the server, until then: only those may enter who were in it,
     /// and the host may not be back.
     pub(crate) returning: Option<Now>,
+    /// The server had it before it was restarted.
+    pub(crate) came_back: bool,
     /// When it is closed.
     pub(crate) closes: Now,
     /// Its host says that a match runs.
     pub(crate) playing: bool,
-    /// How often what follows has changed: its options, its password, whether it plays, for whom seats are kept
-    /// and who was put out.
-    settings: u32,
+    /// When it was decided what follows, in microseconds of Unix time: its options, its password, whether it
+    /// plays, for whom seats are kept and who was put out.
+    settings: u64,
+    /// Who left since it came back: its token of before does not bring it back.
+    left: BTreeSet<PeerId>,
     /// How often its values have changed.
     pub(crate) revision: u64,
     pub(crate) data: LobbyData,
@@ -159,20 +166,19 @@ impl Lobby {
         self.put(member, self.next_number);
     }
 
-    /// All members have it in their tokens, as what follows.
-    pub(crate) fn set_options(&mut self, options: LobbyOptions, password: Option<String>) {
-        (self.options, self.password) = (options, password);
-        self.settings += 1;
+    /// Something is decided that all members have in their tokens.
+    pub(crate) fn decided(&mut self, moment: Moment) {
+        self.settings = moment.unix_micros().max(self.settings.saturating_add(1));
     }
 
-    /// Whether a match runs.
-    pub(crate) const fn set_playing(&mut self, playing: bool) {
-        self.playing = playing;
-        self.settings += 1;
+    /// Whether a token says what was decided after all that is known here.
+    pub(crate) const fn is_news(&self, seat: &Seat) -> bool {
+        seat.settings > self.settings
     }
 
-    /// Takes what a newer token says of the lobby. Who sits where no seat is any more has a free one, or none.
-    fn take_settings(&mut self, seat: &Seat, moment: Moment) {
+    /// Takes what a newer token says of the lobby. Who sits where its bearer sat, or where no seat is any more, has
+    /// none for now: these are given back. Who was put out has none for good.
+    fn take_settings(&mut self, seat: &Seat, moment: Moment) -> Vec<PeerId> {
         (self.options, self.password) = (seat.options.clone(), seat.password.clone());
         (self.playing, self.settings) = (seat.playing, seat.settings);
         let reserved = seat.reserved.iter().map(|(peer, until)| (*peer, moment.at_unix(*until)));
@@ -184,11 +190,18 @@ impl Lobby {
             PutOut { peer, account, rejoin, at }
         };
         self.put_out = seat.put_out.iter().take(PUT_OUT_MAX).map(out).collect();
-        for place in 0..self.members.len() {
-            if self.members[place].slot.is_some_and(|slot| slot >= self.options.capacity) {
-                self.members[place].slot = self.free_slot();
+        let mut displaced = Vec::new();
+        for member in &mut self.members {
+            let is_out =
+                self.put_out.iter().any(|out| out.is(member.peer, member.account.as_ref()));
+            let taken = member.slot.is_some()
+                && (member.slot >= Some(self.options.capacity) || member.slot == seat.slot);
+            if is_out || taken {
+                member.slot = None;
+                displaced.extend((!is_out).then_some(member.peer));
             }
         }
+        displaced
     }
 
     /// Puts a member where it was before, if that seat is still there and free.
@@ -199,9 +212,10 @@ impl Lobby {
         seat: &Seat,
         moment: Moment,
     ) {
-        if seat.settings > self.settings {
-            self.take_settings(seat, moment);
-        }
+        let displaced = match self.is_news(seat) {
+            true => self.take_settings(seat, moment),
+            false => Vec::new(),
+        };
         let Returning { epoch, account } = returning;
         let slot = seat
             .slot
@@ -209,10 +223,16 @@ impl Lobby {
         let Seat { team, role, data, .. } = seat.clone();
         let member = Member { slot, account, team, role, data, ..Member::new(peer, epoch) };
         self.put(member, seat.number);
-        if seat.term > self.term {
+        for peer in displaced {
+            let slot = self.free_slot();
+            self.member_mut(peer).into_iter().for_each(|member| member.slot = slot);
+        }
+        // Who comes later finds another host, and what that has said.
+        let returns = self.returning.is_some();
+        if returns && seat.term > self.term {
             (self.term, self.host) = (seat.term, seat.host);
         }
-        if seat.revision > self.revision {
+        if returns && seat.revision > self.revision {
             self.revision = seat.revision;
             self.data = seat.lobby_data.clone();
         }
@@ -283,13 +303,32 @@ impl Lobby {
         self.put_out[self.put_out.len() - newest..].iter().map(outcast).collect()
     }
 
-    /// Members who were put out, as a newer token says.
-    pub(crate) fn members_put_out(&self) -> Vec<(PeerId, Rejoin)> {
-        let out = |member: &Member| {
-            let out = self.was_put_out(member.peer, member.account.as_ref())?;
-            Some((member.peer, out.rejoin))
+    /// Members who are none, as a newer token says: they were put out, or there is no seat for them any more.
+    pub(crate) fn no_members(&self) -> Vec<(PeerId, LeaveReason)> {
+        let mut watch = 0;
+        let why = |member: &Member| {
+            watch += u8::from(member.slot.is_none());
+            let out = self.was_put_out(member.peer, member.account.as_ref());
+            match out.map(|out| out.rejoin) {
+                Some(Rejoin::Never) => Some((member.peer, LeaveReason::Banned)),
+                Some(_) => Some((member.peer, LeaveReason::Kicked)),
+                None if member.slot.is_none() && watch > self.options.spectators => {
+                    Some((member.peer, LeaveReason::Left))
+                }
+                None => None,
+            }
         };
-        self.members.iter().filter_map(out).collect()
+        self.members.iter().filter_map(why).collect()
+    }
+
+    /// Whether this player left since the lobby came back.
+    pub(crate) fn has_left(&self, peer: PeerId) -> bool {
+        self.left.contains(&peer)
+    }
+
+    /// Who was put out has been let in again.
+    pub(crate) fn pardon(&mut self, peer: PeerId, account: Option<&AccountId>) {
+        self.put_out.retain(|other| !other.is(peer, account));
     }
 
     /// The lobby is back as far as it will be. Gives the new host if the old one is missing.
@@ -323,6 +362,9 @@ impl Lobby {
         if let Some(place) = self.members.iter().position(|member| member.peer == peer) {
             self.members.remove(place);
             self.numbers.remove(place);
+            if self.came_back && self.left.len() < LEFT_MAX {
+                self.left.insert(peer);
+            }
         }
         self.reports.retain(|(lost, by)| *lost != peer && *by != peer);
         if self.host == peer { self.elect() } else { None }
@@ -361,7 +403,6 @@ impl Lobby {
     /// Keeps seats for these, and no others, until then.
     pub(crate) fn reserve(&mut self, peers: &BTreeSet<PeerId>, until: Now) {
         self.reserved = peers.iter().map(|peer| (*peer, until)).collect();
-        self.settings += 1;
     }
 
     pub(crate) fn is_reserved(&self, peer: PeerId) -> bool {
@@ -376,7 +417,6 @@ impl Lobby {
     /// Remembers how somebody who was put out may come back.
     pub(crate) fn put_out(&mut self, out: PutOut) {
         let PutOut { peer, account, rejoin, .. } = &out;
-        self.settings += 1;
         self.put_out.retain(|other| !other.is(*peer, account.as_ref()));
         if *rejoin == Rejoin::Free {
             return;
@@ -399,15 +439,29 @@ impl Lobby {
         let old = self.data.clone();
         apply(&mut self.data, changes);
         self.revision = self.revision.saturating_add(1);
-        let seen = |most: Tier| {
-            let change = |(key, entry): (&_, &Option<Entry>)| {
-                let new = entry.clone().filter(|entry| entry.tier <= most);
-                let was = old.get(key).is_some_and(|entry| entry.tier <= most);
-                (new.is_some() || was).then(|| (Clone::clone(key), new))
-            };
-            changes.iter().filter_map(change).collect()
-        };
+        let seen = |most| self.changes(changes.keys(), &old, most);
         (seen(Tier::Members), seen(Tier::Host))
+    }
+
+    /// How these values changed for who sees so much.
+    fn changes<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k DataKey>,
+        old: &LobbyData,
+        most: Tier,
+    ) -> Changes<Entry> {
+        let change = |key: &DataKey| {
+            let new = self.data.get(key).filter(|entry| entry.tier <= most).cloned();
+            let was = old.get(key).is_some_and(|entry| entry.tier <= most);
+            (new.is_some() || was).then(|| (key.clone(), new))
+        };
+        keys.filter_map(change).collect()
+    }
+
+    /// How all values changed since they were these, for this member.
+    pub(crate) fn changes_since(&self, old: &LobbyData, of: PeerId) -> Changes<Entry> {
+        let most = if of == self.host { Tier::Host } else { Tier::Members };
+        self.changes(old.keys().chain(self.data.keys()), old, most)
     }
 
     /// The values that only the host sees.

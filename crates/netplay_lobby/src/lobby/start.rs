@@ -88,7 +88,7 @@ impl Lobby {
         }
         if self.countdown.is_some_and(|until| until <= now) {
             self.countdown = None;
-            self.set_playing(true);
+            self.playing = true;
             return Some(Ended::Countdown);
         }
         None
