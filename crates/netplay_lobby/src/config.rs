@@ -38,6 +38,9 @@ pub struct Config {
     pub max_connections: usize,
     /// Sessions at most. More than connections, because a session outlives its connection.
     pub max_sessions: usize,
+    /// Sessions without a connection that are kept for one address; of more, the one ends that has been offline
+    /// longest. Whoever opens connections and drops them would fill the node.
+    pub offline_per_address: usize,
     /// Lobbies at most. Each has a session, so more than sessions is no limit at all.
     pub max_lobbies: usize,
     /// Frames that one session's log keeps. Joining a full lobby of 16 is about 15 × 22 signals.
@@ -140,6 +143,7 @@ impl Default for Config {
             token_lifetime: Duration::from_secs(24 * 3600),
             max_connections: 20_000,
             max_sessions: 40_000,
+            offline_per_address: 512,
             max_lobbies: 40_000,
             log_frames: 1024,
             log_bytes: 256 * 1024,

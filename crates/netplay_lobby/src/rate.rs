@@ -109,37 +109,57 @@ impl<K: Ord + Clone> Buckets<K> {
     /// # Errors
     /// There is none; how long until there is one.
     pub fn take(&mut self, key: &K, now: Now) -> Result<(), Duration> {
+        self.forget(now);
+        if let Some(wait) = self.wait(key, now) {
+            return Err(wait);
+        }
+        self.change(key, 1, now);
+        Ok(())
+    }
+
+    /// Takes so many tokens, whether there are as many or not. Gives how long it takes until nothing is owed, if
+    /// something is.
+    pub fn spend(&mut self, key: &K, tokens: u32, now: Now) -> Option<Duration> {
+        self.forget(now);
+        let missing = self.change(key, tokens, now)?;
+        missing.checked_sub(self.whole).filter(|owed| !owed.is_zero())
+    }
+
+    /// Forgets those that are full.
+    fn forget(&mut self, now: Now) {
         while let Some((full, first)) = self.order.first()
             && *full <= now
         {
             self.full.remove(first);
             self.order.pop_first();
         }
+    }
+
+    /// Gives how long the bucket takes to be full, if it is remembered.
+    fn change(&mut self, key: &K, tokens: u32, now: Now) -> Option<Duration> {
         let known = self.full.get(key).copied();
-        let missing = self.missing(known, now);
-        if missing > self.whole {
-            return Err(missing - self.whole);
-        }
         match known {
             Some(known) => drop(self.order.remove(&(known, key.clone()))),
-            None if self.full.len() >= self.max => return Ok(()),
+            None if self.full.len() >= self.max => return None,
             None => {}
         }
+        let missing = self.missing(known, tokens, now);
         let full = now + missing;
         self.full.insert(key.clone(), full);
         self.order.insert((full, key.clone()));
-        Ok(())
+        Some(missing)
     }
 
     /// How long until there is a token, if there is none.
     pub fn wait(&self, key: &K, now: Now) -> Option<Duration> {
-        let missing = self.missing(self.full.get(key).copied(), now);
+        let missing = self.missing(self.full.get(key).copied(), 1, now);
         missing.checked_sub(self.whole).filter(|wait| !wait.is_zero())
     }
 
-    /// How long it takes to be full when a token is taken.
-    fn missing(&self, known: Option<Now>, now: Now) -> Duration {
-        known.map_or(Duration::ZERO, |full| full.since(now)).saturating_add(self.token)
+    /// How long it takes to be full when so many tokens are taken.
+    fn missing(&self, known: Option<Now>, tokens: u32, now: Now) -> Duration {
+        let known = known.map_or(Duration::ZERO, |full| full.since(now));
+        known.saturating_add(self.token.saturating_mul(tokens))
     }
 
     /// How many are remembered.
@@ -194,6 +214,17 @@ mod tests {
         assert_eq!(buckets.len(), 2, "7 has another 50 ms");
         assert_eq!(buckets.take(&2000, Now::from_micros(u64::MAX)), Ok(()));
         assert_eq!((buckets.len(), buckets.order.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_spent_is_owed_and_paid_off() {
+        let (mut buckets, now) = (buckets(10), Now::from_millis(500));
+        assert_eq!(buckets.spend(&1, 3, now), None);
+        assert_eq!(buckets.spend(&1, 20, now), Some(Duration::from_secs(2)));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(buckets.spend(&1, 1, later), Some(Duration::from_millis(1100)));
+        assert_eq!(buckets.spend(&2, 1, later), None);
+        assert_eq!(buckets.spend(&1, 1, later + Duration::from_millis(1100 + 100)), None);
     }
 
     const LIMIT: RateLimit = RateLimit { burst: 2, per_second: 10 };

@@ -82,7 +82,7 @@ pub(crate) struct Seat {
     pub(crate) role: Option<RoleId>,
     pub(crate) data: MemberData,
     pub(crate) host: PeerId,
-    /// How often the lobby has had another host: the newest statement counts.
+    /// Greater with every other host: the newest statement counts.
     pub(crate) term: u32,
     /// The host's: how often the lobby's values had changed, and the values.
     pub(crate) revision: u64,

@@ -351,13 +351,27 @@ impl Directory {
         Ok(())
     }
 
-    /// When the invitation was made with which a player comes, if it counts. One of the server before was
-    /// made when this one started.
-    pub(super) fn invited_at(&self, peer: PeerId, lobby: &Lobby, with: &JoinWith) -> Option<Now> {
+    /// The invitation with which a player comes, if it counts.
+    pub(super) fn invited(&self, peer: PeerId, lobby: &Lobby, with: &JoinWith) -> Option<Invited> {
         let invitation = self.key.read_invite(with.invite.as_ref()?)?;
         let Invitation { lobby: of, to, made, boot, expires } = invitation;
-        let counts = of == lobby.id && to.is_none_or(|to| to == peer) && expires > self.unix_secs();
-        let made = if boot == self.boot { made } else { 0 };
-        counts.then(|| Now::from_micros(made))
+        // One of the server before was made when this one started.
+        let made = Now::from_micros(if boot == self.boot { made } else { 0 });
+        let stands_for = to.unwrap_or(peer);
+        let counts = of == lobby.id
+            && expires > self.unix_secs()
+            && (stands_for == peer || !lobby.is_claimed(stands_for, made, self.unix_secs()));
+        counts.then_some(Invited { made, stands_for, expires })
     }
+}
+
+/// With an invitation a player gets in.
+#[derive(Clone, Copy)]
+pub(super) struct Invited {
+    pub(super) made: Now,
+    /// Whom it is for: the player itself, or what it was in the session before. A game that goes from one lobby to
+    /// another may begin a session for each; one of them may stand for who was invited.
+    pub(super) stands_for: PeerId,
+    /// In seconds of Unix time.
+    pub(super) expires: u64,
 }

@@ -10,6 +10,7 @@ use netplay_protocol::lobby::{
 use netplay_protocol::{BuildId, LobbyCode, PeerId};
 use rand_core::Rng;
 
+use super::host::Invited;
 use super::sessions::Presence;
 use super::{Directory, Refusal, Timer, malformed};
 use crate::lobby::{Lobby, NewLobby, Newcomer, Returning};
@@ -19,8 +20,8 @@ use crate::token::Seat;
 /// Where a member has taken its place again.
 pub(super) struct Seated {
     code: LobbyCode,
-    /// Who led the lobby before, if it was there.
-    host_before: Option<PeerId>,
+    /// The term of its host before, if it was there.
+    term_before: Option<u32>,
     /// Its token says what was decided last.
     news: bool,
     /// The lobby's values before, if its token has newer ones.
@@ -217,22 +218,30 @@ impl Directory {
         {
             self.addresses.guessed(address, self.now);
         }
-        admitted?;
+        let invited = admitted?;
+        let unix_secs = self.unix_secs();
         let Some(session) = self.sessions.get_mut(&peer) else {
             return Ok(());
         };
         session.lobby = Some(code);
         let (epoch, account) = (session.epoch, session.account.clone());
+        let stands_for = invited.map_or(peer, |invited| invited.stands_for);
         // Others have in their tokens that it was put out, or that a seat is kept for it: that is over.
         let is_known = |lobby: &Lobby| {
-            lobby.is_reserved(peer) || lobby.was_put_out(peer, account.as_ref()).is_some()
+            [peer, stands_for].iter().any(|of| lobby.is_reserved(*of))
+                || lobby.was_put_out(peer, account.as_ref()).is_some()
         };
         let is_known = self.lobbies.get(code).is_some_and(is_known);
         if is_known {
             self.decide(code, |lobby| lobby.pardon(peer, account.as_ref()));
         }
         let newcomer = Newcomer { epoch, account, spectates: with.spectate, data: with.member };
-        self.change(code, |lobby| lobby.add(peer, newcomer));
+        self.change(code, |lobby| {
+            if let Some(invited) = invited.filter(|invited| invited.stands_for != peer) {
+                lobby.claim(stands_for, invited.made, invited.expires, unix_secs);
+            }
+            lobby.add(peer, newcomer);
+        });
         self.tell_joined(peer, request, code);
         self.tell_newcomer(code, peer);
         if is_known {
@@ -241,8 +250,13 @@ impl Directory {
         Ok(())
     }
 
-    /// Whether the lobby lets this player in.
-    fn admit_to(&mut self, peer: PeerId, code: LobbyCode, with: &JoinWith) -> Result<(), Refusal> {
+    /// Whether the lobby lets this player in, and by which invitation.
+    fn admit_to(
+        &mut self,
+        peer: PeerId,
+        code: LobbyCode,
+        with: &JoinWith,
+    ) -> Result<Option<Invited>, Refusal> {
         // A lobby of another game is as good as none, so that codes of other games say nothing.
         let realm = self.sessions.get(&peer).map(|session| session.realm.clone());
         let lobby = self.lobbies.get(code);
@@ -264,13 +278,17 @@ impl Directory {
         if lobby.returning.is_some() {
             return Err(Refusal::plain(ErrorCode::NotYet).retry(NOT_YET));
         }
-        let reserved = lobby.is_reserved(peer);
+        let invitation = self.invited(peer, lobby, with);
+        let stands_for = invitation.map_or(peer, |invited| invited.stands_for);
+        let seat_of = if lobby.is_reserved(peer) { peer } else { stands_for };
+        let reserved = lobby.is_reserved(seat_of);
         let session = self.sessions.get(&peer);
         let opened = session.and_then(|session| session.opens).filter(|(opens, _)| *opens == code);
         let invited = opened.map(|(_, since)| since);
-        let invited = invited.max(self.invited_at(peer, lobby, with));
+        let invited = invited.max(invitation.map(|invited| invited.made));
         let account = session.and_then(|session| session.account.as_ref());
-        match lobby.was_put_out(peer, account) {
+        let put_out = lobby.was_put_out(peer, account);
+        match put_out.or_else(|| lobby.was_put_out(stands_for, None)) {
             Some(put_out) if put_out.rejoin == Rejoin::Never => {
                 return Err(Refusal::plain(ErrorCode::Banned));
             }
@@ -294,10 +312,13 @@ impl Directory {
             () if lobby.playing && options.no_late_join && !reserved => {
                 return refused(ErrorCode::Playing);
             }
-            () if lobby.free_for(Some(peer)) == 0 => return refused(ErrorCode::LobbyFull),
+            () if lobby.free_for(Some(seat_of)) == 0 => return refused(ErrorCode::LobbyFull),
             () => {}
         }
-        if known { Ok(()) } else { self.check_password(code, with.password.as_ref()) }
+        if !known {
+            self.check_password(code, with.password.as_ref())?;
+        }
+        Ok(invitation)
     }
 
     fn check_password(
@@ -339,7 +360,7 @@ impl Directory {
             return None;
         }
         let (mut news, mut values_before) = (false, None);
-        let host_before = match self.lobbies.get(code) {
+        let term_before = match self.lobbies.get(code) {
             None if self.lobbies.len() < self.config.max_lobbies => {
                 let until = self.now + self.config.returning;
                 let closes = self.now + self.config.lobby_lifetime;
@@ -352,31 +373,32 @@ impl Directory {
             Some(lobby)
                 if lobby.id == seat.lobby && !lobby.has_left(peer) && has_room(lobby, seat) =>
             {
-                let host = lobby.host;
+                let term = lobby.term;
                 news = lobby.is_news(seat);
                 values_before = self.change(code, |lobby| {
                     let (revision, values) = (lobby.revision, lobby.data.clone());
                     lobby.put_back(peer, returning, seat, moment);
                     (lobby.revision != revision).then_some(values)
                 });
-                Some(host)
+                Some(term)
             }
             _ => return None,
         };
         self.sessions.get_mut(&peer)?.lobby = Some(code);
         let values_before = values_before.flatten();
-        Some(Seated { code, host_before, news, values_before })
+        Some(Seated { code, term_before, news, values_before })
     }
 
     /// Tells the others of it.
     pub(super) fn tell_seated(&mut self, peer: PeerId, seated: Seated) {
-        let Seated { code, host_before, news, values_before } = seated;
+        let Seated { code, term_before, news, values_before } = seated;
         self.tell_newcomer(code, peer);
         if news {
             self.tell_news(code);
         }
-        let host = self.lobbies.get(code).map(|lobby| lobby.host);
-        if let Some(host) = host.filter(|host| host_before.is_some_and(|before| before != *host)) {
+        let led = self.lobbies.get(code).map(|lobby| (lobby.host, lobby.term));
+        let other = led.filter(|(_, term)| term_before.is_some_and(|before| before != *term));
+        if let Some((host, _)) = other {
             self.tell_host(code, peer, host);
         }
         if let Some(before) = values_before {

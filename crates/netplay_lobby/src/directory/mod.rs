@@ -2,7 +2,7 @@
 //!
 //! | a connection is | on `hello` | on another message | on silence |
 //! |---|---|---|---|
-//! | greeting | open, or closed if refused | closed | closed after `hello_timeout` |
+//! | greeting | open, or closed if refused | closed, also if it is none | closed after `hello_timeout` |
 //! | open | closed | handled | closed after three keep-alives; its session is offline |
 //!
 //! | a session is | its connection closes | it is resumed | time passes |
@@ -174,8 +174,11 @@ impl Directory {
                 self.relay(now, connection, to, relayed);
             }
             Input::Malformed { connection, error } => {
-                if self.admit(now, connection, Kind::Message, None).is_some() {
-                    self.refuse(connection, None, &malformed(error));
+                match self.admit(now, connection, Kind::Message, None) {
+                    // Whoever begins so is none of ours.
+                    Some(Phase::Greeting) => self.fail(now, connection, malformed(error)),
+                    Some(Phase::Open(_)) => self.refuse(connection, None, &malformed(error)),
+                    None => {}
                 }
             }
             Input::Disconnected { connection } => {
@@ -193,6 +196,14 @@ impl Directory {
             Input::Close { code } => self.close_lobby(code),
             Input::PutOut { code, peer, rejoin } => self.put_out_as(code, peer, rejoin),
             Input::Tick => self.expire(now),
+        }
+    }
+
+    /// In which lobby the player of this connection is.
+    pub fn lobby_of_connection(&self, connection: ConnectionId) -> Option<LobbyCode> {
+        match self.connections.get(&connection)?.phase {
+            Phase::Open(peer) => self.lobby_of(peer).ok(),
+            Phase::Greeting => None,
         }
     }
 

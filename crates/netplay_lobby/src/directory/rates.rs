@@ -1,9 +1,11 @@
-//! How fast a client may speak: by itself, and together with all others of its address.
+//! How fast a client may speak: by itself, and together with all others of its address. And how many sessions
+//! without a connection are kept for an address.
 
 use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 
-use netplay_protocol::Now;
 use netplay_protocol::lobby::ClientMessage;
+use netplay_protocol::{Now, PeerId};
 
 use crate::config::Config;
 use crate::rate::{Bucket, Buckets, Verdict};
@@ -82,6 +84,8 @@ impl Rates {
 pub(super) struct Addresses {
     guesses: Buckets<IpAddr>,
     searches: Buckets<IpAddr>,
+    /// Sessions that were connected from there and are offline, and since when.
+    offline: BTreeMap<IpAddr, BTreeSet<(Now, PeerId)>>,
 }
 
 impl Addresses {
@@ -89,7 +93,37 @@ impl Addresses {
         Self {
             guesses: Buckets::new(config.address_guesses, ADDRESSES_MAX),
             searches: Buckets::new(config.address_searches, ADDRESSES_MAX),
+            offline: BTreeMap::new(),
         }
+    }
+
+    /// A session is offline since then. Gives the one that ends, if there are too many.
+    pub(super) fn offline(
+        &mut self,
+        address: IpAddr,
+        since: (Now, PeerId),
+        config: &Config,
+    ) -> Option<PeerId> {
+        let here = self.offline.entry(address).or_default();
+        here.insert(since);
+        let first = here.first().filter(|_| here.len() > config.offline_per_address)?;
+        Some(first.1)
+    }
+
+    /// It is connected again, or ends.
+    pub(super) fn no_longer_offline(&mut self, address: IpAddr, since: (Now, PeerId)) {
+        if let Some(here) = self.offline.get_mut(&address) {
+            here.remove(&since);
+            if here.is_empty() {
+                self.offline.remove(&address);
+            }
+        }
+    }
+
+    /// Sessions that are offline, of all addresses.
+    #[cfg(test)]
+    pub(super) fn all_offline(&self) -> usize {
+        self.offline.values().map(BTreeSet::len).sum()
     }
 
     /// Whether one of them may say this. A join costs nothing yet: see [`Self::guessed`].

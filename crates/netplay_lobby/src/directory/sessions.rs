@@ -1,5 +1,6 @@
 //! Greeting, resuming and ending sessions.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ pub(super) struct Session {
     /// Which start of the player's game this is.
     pub(super) epoch: u32,
     pub(super) presence: Presence,
+    /// From where it was connected last, if limits hold for it.
+    pub(super) address: Option<IpAddr>,
     pub(super) lobby: Option<LobbyCode>,
     pub(super) log: FrameLog,
     /// How fast it has been on the connection before.
@@ -47,7 +50,7 @@ pub(super) struct Greeting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     Online(ConnectionId),
-    Offline { until: Now },
+    Offline { since: Now, until: Now },
 }
 
 impl Directory {
@@ -168,9 +171,9 @@ impl Directory {
         let presence = Presence::Online(connection);
         let (log, count) = (FrameLog::default(), self.rng.next_u64());
         let opens = opens.map(|code| (code, self.now));
-        let lobby = None;
+        let (lobby, address, rates) = (None, self.address(connection), None);
         let session =
-            Session { realm, account, opens, epoch, presence, lobby, log, rates: None, count };
+            Session { realm, account, opens, epoch, presence, address, lobby, log, rates, count };
         self.sessions.insert(peer, session);
         Ok(())
     }
@@ -179,10 +182,7 @@ impl Directory {
         let peer = resume.peer;
         let was_offline = !self.supersede(peer);
         self.confirm(peer, resume.seen);
-        let Some(session) = self.sessions.get_mut(&peer) else {
-            return;
-        };
-        session.presence = Presence::Online(connection);
+        self.connect(peer, connection);
         self.welcome(now, connection, peer, SessionKind::Continued);
         if let Some(session) = self.sessions.get(&peer)
             && let Some(missed) = session.log.after(resume.seen)
@@ -199,11 +199,11 @@ impl Directory {
     fn restore(&mut self, now: Now, connection: ConnectionId, peer: PeerId, restart: bool) {
         let was_offline = !self.supersede(peer);
         self.confirm(peer, u64::MAX);
+        self.connect(peer, connection);
         let count = self.rng.next_u64();
         let Some(session) = self.sessions.get_mut(&peer) else {
             return;
         };
-        session.presence = Presence::Online(connection);
         (session.log, session.count) = (FrameLog::default(), count);
         session.epoch = session.epoch.saturating_add(u32::from(restart));
         // The welcome comes first, and tells of the lobby as it is then.
@@ -290,14 +290,39 @@ impl Directory {
 
     /// Frees a session from its connection, or from its timer. Whether it had a connection.
     fn supersede(&mut self, peer: PeerId) -> bool {
-        match self.presence(peer) {
-            Some(Presence::Online(_)) => self.dismiss(peer, Refusal::plain(ErrorCode::Superseded)),
-            Some(Presence::Offline { until }) => {
-                self.timers.remove(&(until, Timer::Session(peer)));
+        let Some(session) = self.sessions.get(&peer) else { return false };
+        match session.presence {
+            Presence::Online(_) => self.dismiss(peer, Refusal::plain(ErrorCode::Superseded)),
+            Presence::Offline { since, until } => {
+                self.no_longer_offline(peer, session.address, (since, until));
                 false
             }
-            None => false,
         }
+    }
+
+    fn no_longer_offline(
+        &mut self,
+        peer: PeerId,
+        address: Option<IpAddr>,
+        (since, until): (Now, Now),
+    ) {
+        self.timers.remove(&(until, Timer::Session(peer)));
+        if let Some(address) = address {
+            self.addresses.no_longer_offline(address, (since, peer));
+        }
+    }
+
+    /// A session has this connection from now on, wherever that is from.
+    fn connect(&mut self, peer: PeerId, connection: ConnectionId) {
+        let address = self.address(connection);
+        if let Some(session) = self.sessions.get_mut(&peer) {
+            (session.presence, session.address) = (Presence::Online(connection), address);
+        }
+    }
+
+    /// From where a connection is, if limits hold for it.
+    fn address(&self, connection: ConnectionId) -> Option<IpAddr> {
+        self.connections.get(&connection)?.address
     }
 
     fn welcome(&mut self, now: Now, connection: ConnectionId, peer: PeerId, session: SessionKind) {
@@ -346,13 +371,20 @@ impl Directory {
         let seat = lobby.map_or(0, |lobby| lobby.options.seat_secs);
         let seat = Duration::from_secs(seat.into()).min(self.config.seat_max);
         let until = now + self.config.grace.max(seat);
-        session.presence = Presence::Offline { until };
+        session.presence = Presence::Offline { since: now, until };
         self.timers.insert((until, Timer::Session(peer)));
-        let epoch = session.epoch;
+        let (epoch, address) = (session.epoch, session.address);
         if let Some(code) = session.lobby {
             self.change(code, |lobby| lobby.set_online(peer, false, epoch));
             self.tell_others(code, peer, &ServerMessage::MemberOffline { peer });
             self.drop_lost(code);
+        }
+        // Unless that was its end.
+        if self.sessions.contains_key(&peer)
+            && let Some(address) = address
+            && let Some(first) = self.addresses.offline(address, (now, peer), &self.config)
+        {
+            self.end(first, LeaveReason::TimedOut);
         }
     }
 
@@ -371,8 +403,8 @@ impl Directory {
     pub(super) fn erase(&mut self, peer: PeerId) -> Option<LobbyCode> {
         let session = self.sessions.remove(&peer)?;
         self.log_bytes -= session.log.bytes();
-        if let Presence::Offline { until } = session.presence {
-            self.timers.remove(&(until, Timer::Session(peer)));
+        if let Presence::Offline { since, until } = session.presence {
+            self.no_longer_offline(peer, session.address, (since, until));
         }
         if let Some(account) = &session.account {
             self.accounts.left(account);

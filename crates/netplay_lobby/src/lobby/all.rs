@@ -191,6 +191,8 @@ impl Lobbies {
         // Nobody is there yet who would lose a seat.
         lobby.take_settings(seat, moment);
         (lobby.term, lobby.returning, lobby.came_back) = (seat.term, Some(until), true);
+        // Hosts do not change every second: no term of before is as large.
+        lobby.least_term = u32::try_from(moment.unix_secs()).unwrap_or(u32::MAX);
         lobby.put_back(peer, returning, seat, moment);
         self.put(seat.code, lobby);
     }
@@ -206,6 +208,7 @@ impl Lobbies {
             host,
             closes,
             term: 0,
+            least_term: 0,
             returning: None,
             came_back: false,
             left: BTreeSet::new(),
@@ -217,6 +220,7 @@ impl Lobbies {
             told: None,
             reserved: BTreeMap::new(),
             put_out: Vec::new(),
+            claimed: BTreeMap::new(),
             ready_check: None,
             countdown: None,
             members: Vec::new(),

@@ -27,6 +27,10 @@ const PUT_OUT_MAX: usize = 64;
 /// Who is remembered to have left a lobby that came back, at most. Tokens of before are few.
 const LEFT_MAX: usize = 256;
 
+/// Invitations that have brought somebody in, and are not over, at most: beyond them, each lets in only whom it is
+/// for.
+const CLAIMED_MAX: usize = 256;
+
 /// What the newest of them take of a token at most, in bytes, about: with the most that a lobby and a member
 /// may say of themselves, and with a login, it still fits into `hello`.
 const PUT_OUT_BYTES: usize = 1024;
@@ -67,8 +71,10 @@ pub(crate) struct Lobby {
     /// What its password comes to with the server's key.
     pub(crate) password: Option<String>,
     pub(crate) host: PeerId,
-    /// How often the host has changed.
+    /// Greater with every other host.
     pub(crate) term: u32,
+    /// Of a lobby that came back, the least term of the next host: nobody has seen it before.
+    least_term: u32,
     /// It is coming back after a restart of the server, until then: only those may enter who were in it,
     /// and the host may not be back.
     pub(crate) returning: Option<Now>,
@@ -93,6 +99,9 @@ pub(crate) struct Lobby {
     /// For whom seats are kept, and until when.
     reserved: BTreeMap<PeerId, Now>,
     put_out: Vec<PutOut>,
+    /// Invitations for somebody with which another session came in its place: for whom, when they were made, and
+    /// when they are over, in seconds of Unix time.
+    claimed: BTreeMap<(PeerId, Now), u64>,
     ready_check: Option<Now>,
     countdown: Option<Now>,
     /// In the order in which they joined.
@@ -229,8 +238,13 @@ impl Lobby {
         }
         // Who comes later finds another host, and what that has said.
         let returns = self.returning.is_some();
-        if returns && seat.term > self.term {
-            (self.term, self.host) = (seat.term, seat.host);
+        if seat.term > self.term {
+            if returns {
+                (self.term, self.host) = (seat.term, seat.host);
+            } else {
+                // It has seen this term, with another host.
+                self.promote(self.host);
+            }
         }
         if returns && seat.revision > self.revision {
             self.revision = seat.revision;
@@ -353,7 +367,7 @@ impl Lobby {
     /// Lets this member lead.
     pub(crate) fn promote(&mut self, peer: PeerId) -> PeerId {
         self.host = peer;
-        self.term = self.term.saturating_add(1);
+        self.term = self.term.saturating_add(1).max(self.least_term);
         peer
     }
 
@@ -403,6 +417,19 @@ impl Lobby {
     /// Keeps seats for these, and no others, until then.
     pub(crate) fn reserve(&mut self, peers: &BTreeSet<PeerId>, until: Now) {
         self.reserved = peers.iter().map(|peer| (*peer, until)).collect();
+    }
+
+    /// Whether an invitation has brought somebody in already who stands for this player.
+    pub(crate) fn is_claimed(&self, of: PeerId, made: Now, unix_secs: u64) -> bool {
+        let open = self.claimed.values().filter(|expires| **expires > unix_secs).count();
+        self.claimed.contains_key(&(of, made)) || open >= CLAIMED_MAX
+    }
+
+    /// Somebody has come who stands for this player: nobody else does, and the seat that was kept is its.
+    pub(crate) fn claim(&mut self, of: PeerId, made: Now, expires: u64, unix_secs: u64) {
+        self.claimed.retain(|_, expires| *expires > unix_secs);
+        self.claimed.insert((of, made), expires);
+        self.reserved.remove(&of);
     }
 
     pub(crate) fn is_reserved(&self, peer: PeerId) -> bool {

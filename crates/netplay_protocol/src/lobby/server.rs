@@ -128,7 +128,7 @@ pub enum ServerMessage {
     HostChanged {
         /// Who.
         host: PeerId,
-        /// How often the lobby has had another host: a larger number is newer.
+        /// Greater with every other host: a larger number is newer.
         term: u32,
     },
     /// A member is ready, or not any more.

@@ -146,7 +146,7 @@ pub struct LobbyState {
     pub password: bool,
     /// The member that leads it.
     pub host: PeerId,
-    /// How often it has had another host.
+    /// Greater with every other host, also after a restart of the server.
     #[serde(default, skip_serializing_if = "is_default")]
     pub term: u32,
     /// All members, the receiver included, in the order in which they joined.

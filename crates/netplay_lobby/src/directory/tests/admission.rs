@@ -245,14 +245,25 @@ impl World {
             (Way::Quick(_), Some(lobby)) => {
                 let public = lobby.options.visibility == Visibility::Public;
                 let found = if public { Ok("quick join") } else { Err("nobody finds the lobby") };
-                lobby.lets_in(peer, plays, (None, None), now).and(found)
+                lobby.lets_in((peer, peer), plays, (None, None), now).and(found)
             }
             (Way::Code(password, invite), Some(lobby)) => {
-                let invite = invite.as_ref().filter(|invite| invite.counts(id, peer, secs));
+                let is_claimed = |invite: &Invite| {
+                    let of = invite.to.filter(|to| *to != peer);
+                    of.is_some_and(|of| lobby.claimed.contains(&(of, invite.made)))
+                };
+                let invite = invite.as_ref().filter(|invite| invite.counts(id, secs));
+                let invite = invite.filter(|invite| !is_claimed(invite));
+                let stands_for = invite.and_then(|invite| invite.to).unwrap_or(peer);
                 let with = (*password, invite.map(|invite| invite.made));
-                let found = lobby.lets_in(peer, plays, with, now);
+                let mut found = lobby.lets_in((peer, stands_for), plays, with, now);
                 // It is used.
                 lobby.reserved.remove(&peer);
+                if stands_for != peer {
+                    lobby.reserved.remove(&stands_for);
+                    lobby.claimed.extend(invite.map(|invite| (stands_for, invite.made)));
+                    found = found.map(|_| "standing for somebody");
+                }
                 if lobby.out.remove(&peer).is_some() {
                     lobby.changed = self.inputs;
                     self.told = Some(id);
@@ -272,7 +283,8 @@ impl World {
                         return Err("it has left since");
                     }
                     Some(lobby) if known.changed > lobby.changed => {
-                        *lobby = Lobby { closes: lobby.closes, ..known.brought_back() };
+                        let (closes, claimed) = (lobby.closes, lobby.claimed.clone());
+                        *lobby = Lobby { closes, claimed, ..known.brought_back() };
                         self.told = Some(id);
                     }
                     Some(_) => {}
@@ -343,7 +355,7 @@ fn every_refusal_and_every_way_in_is_met() {
     }
     let refusals =
         "Banned NotInvited Locked Playing WrongPassword LobbyFull NoSuchLobby WrongBuild NotYet";
-    let ways = "password, invitation, reservation, quick join, resume, resume after a restart";
+    let ways = "password, invitation, standing for somebody, reservation, quick join, resume, resume after a restart";
     let all = refusals.split(' ').chain(ways.split(", "));
     let missed: Vec<_> = all.filter(|what| !seen.contains(*what)).collect();
     assert!(missed.is_empty(), "{missed:?} is not among {seen:?}");

@@ -177,7 +177,6 @@ fn a_hidden_lobby_is_entered_by_invitation_and_each_opens_what_it_says() {
     let told = node.take(2);
     let [ServerMessage::Invited { lobby, invite, .. }] = &told[..] else { panic!("{told:?}") };
     assert_eq!((lobby.code, invite), (code, &for_b));
-    assert_eq!(node.refused(3, join(code, by_invitation(&for_b))), ErrorCode::NotInvited);
     node.join_with(2, code, by_invitation(&for_b));
     let invite = ClientMessage::Invite { request: 1, to: Some(c), secs: 60 };
     assert_eq!(node.refused(2, invite), ErrorCode::NotHost, "the lobby is not public");
@@ -195,6 +194,35 @@ fn a_hidden_lobby_is_entered_by_invitation_and_each_opens_what_it_says() {
     node.take(3);
     let late = join(other.code, by_invitation(&elsewhere));
     assert_eq!(node.refused(3, late), ErrorCode::NotInvited);
+}
+
+#[test]
+fn one_session_stands_for_who_was_invited_and_has_the_seat_that_was_kept() {
+    let mut node = Node::new();
+    let (code, _) = node.lobby_of(1, LobbyOptions::hidden(3));
+    // As a game does it: a session for the lobby it is in, and another one for the next.
+    let b = node.hello(2);
+    node.create(2, options(2));
+    let reserve = ClientMessage::Reserve { request: 1, peers: vec![b], secs: 60 };
+    node.say(1, reserve);
+    node.update(1, OptionsChange { locked: Some(true), ..OptionsChange::default() });
+    let invite = node.invite(1, Some(b));
+    for of in 3..=5 {
+        node.hello(of);
+    }
+    node.join_with(3, code, by_invitation(&invite));
+    node.update(1, OptionsChange { locked: Some(false), ..OptionsChange::default() });
+    assert_eq!(node.refused(4, join(code, by_invitation(&invite))), ErrorCode::NotInvited);
+    // It itself may come all the same.
+    node.say(2, ClientMessage::Leave { request: 1 });
+    node.take(2);
+    node.join_with(2, code, by_invitation(&invite));
+    // What was made before somebody was put out lets nobody in who stands for it.
+    let old = node.invite(1, Some(b));
+    node.wait(SECOND);
+    let rejoin = Rejoin::Invited;
+    node.say(1, ClientMessage::Kick { request: 1, peer: b, rejoin });
+    assert_eq!(node.refused(5, join(code, by_invitation(&old))), ErrorCode::NotInvited);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use netplay_protocol::limits::SDP_MAX;
 use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, MessageError, RawSignal, ServerFrame, ServerMessage, SignalBody,
+    ClientMessage, ErrorCode, MessageError, RawSignal, Resume, ServerFrame, ServerMessage,
+    SessionKind, SignalBody,
 };
 
 use super::node::{Node, options, signal};
@@ -283,4 +284,46 @@ fn a_signal_that_is_passed_on_as_it_came_has_the_rules_of_the_message() {
     send(&mut node, 4, a);
     assert_eq!(node.closed(4), Some(ErrorCode::Order));
     assert!(node.take(2).is_empty() && node.take(3).is_empty());
+}
+
+#[test]
+fn an_address_keeps_so_many_sessions_without_a_connection_and_the_oldest_ends() {
+    let mut node = Node::with(|config| config.offline_per_address = 2);
+    let [here, there] = [1, 2].map(|number| Some(IpAddr::from([192, 0, 2, number])));
+    for (connection, address) in [(1, here), (2, here), (3, here), (4, there), (5, None)] {
+        node.connect_from(connection, address);
+        node.say_hello(connection, None);
+        node.welcomed(connection);
+        node.create(connection, options(1).keep_seats(3600));
+    }
+    for connection in 1..=5 {
+        node.disconnect(connection);
+        node.wait(Duration::from_millis(1));
+    }
+    let stats = node.directory.stats();
+    assert_eq!((stats.sessions, stats.lobbies), (4, 4), "the first of three has ended");
+    let back = |node: &mut Node, old, new| {
+        let (peer, token) = node.session(old);
+        node.connect_from(new, here);
+        let seen = 2;
+        node.say_hello(new, Some(Resume { peer, token, seen, restart: false }));
+        node.welcomed(new).1 == SessionKind::Continued
+    };
+    assert!(!back(&mut node, 1, 11));
+    // Who is back counts no more, and then as the newest.
+    assert!(back(&mut node, 2, 12));
+    node.wait(Duration::from_millis(1));
+    node.disconnect(12);
+    node.disconnect(11);
+    assert!(!back(&mut node, 3, 13), "the longest of three");
+    assert!(node.resume_over(4, 14, 2) && node.resume_over(5, 15, 2), "of other addresses");
+}
+
+#[test]
+fn whoever_begins_with_what_is_no_message_is_closed() {
+    let mut node = Node::new();
+    node.connect(1);
+    let error = MessageError::Json("no".into());
+    node.input(Input::Malformed { connection: ConnectionId(1), error });
+    assert_eq!(node.closed(1), Some(ErrorCode::Malformed));
 }

@@ -5,15 +5,16 @@
 
 mod steps;
 
+use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use netplay_protocol::lobby::{
     ClientMessage, Entry, InviteToken, JoinWith, LobbyOptions, LobbyState, Member, MessageError,
     OptionsChange, Password, PlaceChange, Rejoin, Resume, ServerFrame, ServerMessage, SessionKind,
     Tier, Value, Visibility,
 };
-use netplay_protocol::{DataKey, GameId, LobbyCode, Now};
+use netplay_protocol::{DataKey, GameId, LobbyCode, Now, PeerId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -121,6 +122,8 @@ struct World {
     trace: Vec<Output>,
     config: Config,
     boots: u8,
+    /// Who led a lobby in which term, by the lobby's number, also before a restart of the server.
+    led: BTreeMap<(u64, u32), PeerId>,
 }
 
 impl World {
@@ -133,6 +136,7 @@ impl World {
             next: 0,
             clients: vec![Client::default(); CLIENTS],
             trace: Vec::new(),
+            led: BTreeMap::new(),
         }
     }
 
@@ -167,7 +171,10 @@ impl World {
         self.clients[who].in_flight.clear();
         // The old connection is still open at the server: this one supersedes it.
         self.clients[who].connection = Some(connection);
-        self.input(Input::Connected { connection, address: None });
+        let number = u8::try_from(who).expect("few clients");
+        // Half of them have addresses, two of them the same one.
+        let address = (who < CLIENTS / 2).then(|| IpAddr::from([192, 0, 2, number / 2]));
+        self.input(Input::Connected { connection, address });
         let game = GameId::new("game").unwrap();
         self.say(who, ClientMessage::hello(game, resume));
     }
@@ -327,9 +334,11 @@ impl World {
         self.now = end;
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let directory = &self.directory;
         for (code, lobby) in directory.lobbies.iter() {
+            let host = *self.led.entry((lobby.id, lobby.term)).or_insert(lobby.host);
+            assert_eq!(host, lobby.host, "two hosts of {code} in term {}", lobby.term);
             assert!(!lobby.members().is_empty(), "{code} is empty");
             assert!(lobby.len() <= lobby.options.capacity, "{code} has too many players");
             assert!(lobby.spectators() <= lobby.options.spectators, "too many watch {code}");
@@ -348,7 +357,7 @@ impl World {
             }
         }
         assert!(directory.lobbies.index_is_right());
-        let mut offline = 0;
+        let (mut offline, mut offline_there) = (0, 0);
         for (peer, session) in &directory.sessions {
             if let Some(code) = session.lobby {
                 assert!(directory.lobbies.get(code).expect("it exists").has(*peer));
@@ -357,11 +366,15 @@ impl World {
                 Presence::Online(connection) => {
                     assert!(directory.connections.contains_key(&connection));
                 }
-                Presence::Offline { .. } => offline += 1,
+                Presence::Offline { .. } => {
+                    offline += 1;
+                    offline_there += usize::from(session.address.is_some());
+                }
             }
         }
         let expected = directory.connections.len() + offline + directory.lobbies.len();
         assert_eq!(directory.timers.len(), expected);
+        assert_eq!(directory.addresses.all_offline(), offline_there);
         let bytes: usize = directory.sessions.values().map(|session| session.log.bytes()).sum();
         assert_eq!(directory.stats().log_bytes, bytes);
         self.clients.iter().filter(|client| client.connection.is_some()).for_each(|client| {
@@ -454,6 +467,7 @@ proptest! {
             signals: limit,
             joins: limit,
             max_lobbies: 2,
+            offline_per_address: 1,
             ..Config::default()
         };
         run(config, &steps);

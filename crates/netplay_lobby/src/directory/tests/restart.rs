@@ -74,7 +74,8 @@ fn strangers_enter_a_lobby_that_comes_back_after_its_members() {
     node.say(5, ClientMessage::KeepAlive { seen: 0 });
     node.wait(2 * SECOND);
     let told = node.take(12);
-    assert!(told.contains(&ServerMessage::HostChanged { host: b, term: 1 }), "{told:?}");
+    let leads = |m: &_| matches!(m, ServerMessage::HostChanged { host, term: 1.. } if *host == b);
+    assert!(told.iter().any(leads), "{told:?}");
     assert_eq!(node.join(5, lobby.code).members.len(), 2);
     assert_eq!(resume(&mut node, 1, 11, false), SessionKind::Restored, "late, and there is room");
     assert_eq!(node.lobby(11).expect("there").host, b, "the newer host counts");
@@ -266,6 +267,50 @@ fn seats_are_kept_over_a_restart_of_the_server_for_as_long_as_was_said() {
     node.hello(20);
     assert_eq!(node.refused(20, ClientMessage::join(1, code)), ErrorCode::Locked);
     assert_eq!(node.join(13, code).members.len(), 2);
+}
+
+#[test]
+fn no_term_has_two_hosts_over_a_restart_whoever_returns_first() {
+    let mut node = Node::new();
+    let (code, peers) = node.lobby_of(3, options(4).keep_seats(600));
+    node.disconnect(2);
+    node.say(1, ClientMessage::Leave { request: 9 });
+    let led = node.directory.lobby(code).expect("it is there").state;
+    assert_eq!((led.host, led.term), (peers[2], 1));
+    node.take(3);
+    node.restart_server();
+    resume(&mut node, 2, 12, false);
+    node.wait(11 * SECOND);
+    let mut told = node.take(12);
+    let Some(ServerMessage::HostChanged { host, term }) = told.pop() else { panic!("{told:?}") };
+    assert!(host == peers[1] && term > led.term, "{term}");
+    resume(&mut node, 3, 13, false);
+    let late = node.lobby(13).expect("it is back");
+    assert_eq!((late.host, late.term), (host, term));
+}
+
+#[test]
+fn who_comes_back_late_from_a_later_term_finds_an_even_later_one() {
+    let mut node = Node::new();
+    let (code, peers) = node.lobby_of(2, options(4).keep_seats(600));
+    // The host's token is of before.
+    node.disconnect(1);
+    node.directory.change(code, |lobby| lobby.promote(peers[1]));
+    node.directory.tell_token(peers[1]);
+    node.say(2, ClientMessage::KeepAlive { seen: 0 });
+    node.take(2);
+    node.restart_server();
+    resume(&mut node, 1, 11, false);
+    node.wait(11 * SECOND);
+    node.say(11, ClientMessage::KeepAlive { seen: 0 });
+    node.take(11);
+    resume(&mut node, 2, 12, false);
+    let late = node.lobby(12).expect("it is back");
+    assert!(late.host == peers[0] && late.term > 1, "{late:?}");
+    let told = node.take(11);
+    let term = late.term;
+    let news = ServerMessage::HostChanged { host: peers[0], term };
+    assert!(told.contains(&news), "{told:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Who may be in a lobby, as simply as it can be said. What happened later has larger numbers.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netplay_protocol::lobby::{InviteToken, LobbyOptions, Rejoin, ResumeToken, Visibility};
 use netplay_protocol::{Now, PeerId};
@@ -21,6 +21,8 @@ pub(super) struct Lobby {
     pub(super) closes: Now,
     pub(super) out: BTreeMap<PeerId, (Rejoin, u64)>,
     pub(super) reserved: BTreeMap<PeerId, Now>,
+    /// Invitations for somebody with which another session came, by whom they are for and when they were made.
+    pub(super) claimed: BTreeSet<(PeerId, u64)>,
     pub(super) changed: u64,
 }
 
@@ -57,8 +59,8 @@ pub(super) enum Way {
 }
 
 impl Invite {
-    pub(super) fn counts(&self, lobby: u64, peer: PeerId, secs: u64) -> bool {
-        self.lobby == lobby && self.to.is_none_or(|to| to == peer) && self.expires > secs
+    pub(super) fn counts(&self, lobby: u64, secs: u64) -> bool {
+        self.lobby == lobby && self.expires > secs
     }
 }
 
@@ -66,7 +68,7 @@ impl Lobby {
     /// By what somebody gets in who has a code, or why it must not.
     pub(super) fn lets_in(
         &self,
-        peer: PeerId,
+        (peer, stands_for): (PeerId, PeerId),
         plays: bool,
         (password, invited): (Text, Option<u64>),
         now: Now,
@@ -74,7 +76,7 @@ impl Lobby {
         let hidden = self.options.visibility == Visibility::Hidden;
         let late = plays && self.is_late();
         let wrong = !self.password.is_empty() && password != Some(&*self.password);
-        let out = self.out.get(&peer);
+        let out = self.out.get(&peer).or_else(|| self.out.get(&stands_for));
         match out {
             Some((Rejoin::Never, _)) => return Err("it is banned"),
             Some((_, at)) if invited.is_none_or(|made| made < *at) => {
@@ -82,7 +84,8 @@ impl Lobby {
             }
             _ => {}
         }
-        if self.reserved.get(&peer).is_some_and(|until| *until > now) {
+        let mut kept = [peer, stands_for].into_iter().filter_map(|of| self.reserved.get(&of));
+        if kept.any(|until| *until > now) {
             let needed = self.options.locked || late || hidden || wrong;
             return Ok(if needed { "reservation" } else { "code" });
         }

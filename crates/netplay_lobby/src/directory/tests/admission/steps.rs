@@ -1,7 +1,7 @@
 //! What players do who want in, and what hosts do about them.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netplay_protocol::LobbyCode;
 use netplay_protocol::lobby::{
@@ -146,6 +146,7 @@ impl World {
             closes: self.node.now + LOBBY_LIFETIME,
             out: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            claimed: BTreeSet::new(),
             changed: 0,
         }
     }
