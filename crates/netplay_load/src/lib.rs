@@ -5,7 +5,7 @@
 //! - the *coordinator* plans, keeps the time, reads what the system says of the server, and prints;
 //! - a *server*, bound to the first processor: see [`Kind`];
 //! - a *worker*, bound to the second: thousands of clients in one thread, from addresses 127.x.y.z with at most
-//!   200 connections each.
+//!   50 connections each.
 //!
 //! The program that calls [`run`] gives its hidden subcommand [`ROLE`] to [`play`]. All processes end with the
 //! one that started them, and everything that waits has a deadline. Nothing leaves the loopback network.

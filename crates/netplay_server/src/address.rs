@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 
 use crate::arrivals::{Arrival, Arrivals};
 use crate::config::ServerConfig;
+use crate::files;
 use crate::hub::Clock;
 use crate::proxies::{self, AddressBlock};
 
@@ -66,8 +67,21 @@ pub(crate) enum Entry {
 }
 
 impl Admission {
+    /// For as many sockets as the config and the system allow.
+    pub(crate) fn of(config: &ServerConfig) -> Self {
+        /// Files that are left for what is no socket of a player: the listeners, the runtime, certificates, the
+        /// operator.
+        const OTHER_FILES: u64 = 64;
+        // Those without a WebSocket yet, and those that linger, need room beside the connections.
+        let room = config.lobby.max_connections.saturating_add(config.lobby.rooms.max_peers);
+        let max = room.saturating_add(room / 4).saturating_add(16);
+        // Beyond the files that the system lets us have, nobody could be accepted, not even to be refused.
+        let files = files::limit().map(|files| files - OTHER_FILES.min(files / 2));
+        Self::new(max.min(files.map_or(usize::MAX, |files| files as usize)), config)
+    }
+
     /// For so many sockets in all.
-    pub(crate) fn new(max: usize, config: &ServerConfig) -> Self {
+    fn new(max: usize, config: &ServerConfig) -> Self {
         let arrivals = Arrivals::new(config.new_per_address);
         let counts = Counts { all: 0, by_address: BTreeMap::new(), arrivals };
         Self {
@@ -78,6 +92,11 @@ impl Admission {
             max_per_address: config.max_per_address,
             limit_loopback: config.limit_loopback,
         }
+    }
+
+    /// Whether the next socket would be dropped.
+    pub(crate) fn is_full(&self) -> bool {
+        lock(&self.counts).all >= self.max
     }
 
     /// Counts a socket; `None` if it is to be dropped without an answer.

@@ -14,7 +14,7 @@
 //! | `PUT /bans/ACCOUNT?secs=3600` | the account is banned for so long, or for good; its sessions end |
 //! | `DELETE /bans/ACCOUNT` | it may come again |
 //!
-//! With a token, every request needs `Authorization: Bearer TOKEN`. Not guaranteed: anything against who
+//! With a token, every request needs `Authorization: Bearer TOKEN`. Requests of web pages are refused. Not guaranteed: anything against who
 //! reaches the address and has the token; connections are not limited.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use std::time::SystemTime;
 
 use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
@@ -67,11 +67,20 @@ pub(crate) fn router(asked: Asked, token: Option<String>) -> Router {
         .route("/tickets", post(ticket))
         .route("/bans", get(bans))
         .route("/bans/{account}", put(ban).delete(unban))
-        .with_state(asked);
+        .with_state(asked)
+        .layer(from_fn(no_pages));
     match token {
         Some(token) => router.layer(from_fn_with_state(Arc::new(token), check)),
         None => router,
     }
+}
+
+/// A browser on this machine sends what any web page asks for, and says that it does.
+async fn no_pages(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "this is not for web pages\n").into_response();
+    }
+    next.run(request).await
 }
 
 async fn check(State(token): State<Arc<String>>, request: Request, next: Next) -> Response {
@@ -86,7 +95,7 @@ async fn check(State(token): State<Arc<String>>, request: Request, next: Next) -
 }
 
 async fn ready(State(asked): State<Asked>) -> Response {
-    http::readiness(&asked.hubs.lobby, asked.stopping.has_begun())
+    http::readiness(&asked.hubs, asked.stopping.has_begun())
 }
 
 async fn drain(State(asked): State<Asked>) -> Response {
@@ -96,7 +105,8 @@ async fn drain(State(asked): State<Asked>) -> Response {
 }
 
 async fn metrics(State(hubs): State<Hubs>) -> Response {
-    let text = counts::text(hubs.lobby.stats(), hubs.rooms.stats(), &hubs.lobby.counts());
+    let (counts, tallied) = (hubs.lobby.counts(), hubs.common.tally.get());
+    let text = counts::text(hubs.lobby.stats(), hubs.rooms.stats(), &counts, tallied);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
@@ -124,7 +134,9 @@ async fn close(State(hubs): State<Hubs>, Path(code): Path<LobbyCode>) -> Respons
     if hubs.lobby.ask(|directory| directory.lobby(code)).is_none() {
         return no_such_lobby();
     }
-    tracing::info!(%code, "closed by an admin");
+    // By its code somebody gets into a lobby.
+    tracing::info!("a lobby is closed by an admin");
+    tracing::debug!(%code, "closed");
     hubs.lobby.input(Input::Close { code });
     StatusCode::NO_CONTENT.into_response()
 }
@@ -145,7 +157,8 @@ async fn put_out(
     if !how.ban && !lobby.state.members.iter().any(|member| member.peer == peer) {
         return (StatusCode::NOT_FOUND, "no such member\n").into_response();
     }
-    tracing::info!(%code, peer = %peer.short(), ban = how.ban, "put out by an admin");
+    tracing::info!(peer = %peer.short(), ban = how.ban, "put out by an admin");
+    tracing::debug!(%code, peer = %peer.short(), "put out");
     let rejoin = if how.ban { Rejoin::Never } else { Rejoin::Free };
     hubs.lobby.input(Input::PutOut { code, peer, rejoin });
     StatusCode::NO_CONTENT.into_response()

@@ -38,6 +38,9 @@ pub struct ServerConfig {
     /// a restart, and perhaps once more; one machine that opens and closes connections without end does not
     /// keep the server from others.
     pub new_per_address: RateLimit,
+    /// Bytes of messages of one address, IPv6 by /64: 250 players behind it who all connect to fifteen others send
+    /// 26 MB. Who goes over is read no faster.
+    pub address_bytes: RateLimit,
     /// Whether these limits hold for the loopback address too. Off, because tests, load generators
     /// and proxies on the same machine share it.
     pub limit_loopback: bool,
@@ -101,6 +104,7 @@ impl Default for ServerConfig {
             key: None,
             max_per_address: 256,
             new_per_address: RateLimit { burst: 512, per_second: 50 },
+            address_bytes: RateLimit { burst: 32 << 20, per_second: 4 << 20 },
             limit_loopback: false,
             handshake_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),

@@ -1,6 +1,7 @@
 //! One WebSocket: the only task that reads from it and writes to it.
 
 use core::future::poll_fn;
+use core::net::IpAddr;
 use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
@@ -9,10 +10,10 @@ use std::io;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::SinkExt;
 use netplay_protocol::lobby::ErrorCode;
-use tokio::time::timeout;
+use tokio::time::{Sleep, timeout};
 use tungstenite::error::{CapacityError, Error as WsError};
 
-use crate::http::Carrier;
+use crate::http::{Carrier, Common};
 use crate::outbox::{End, Next, Outbox};
 
 /// How long the last words may take.
@@ -37,6 +38,8 @@ enum Over {
 pub(crate) trait Client: Send + Sync {
     /// What waits.
     fn outbox(&self) -> &Outbox;
+    /// Clients of a group are closed together when the server stops.
+    fn group(&self) -> Option<u64>;
     /// A text frame came.
     fn text(&self, text: &str);
     /// A binary frame came, which nobody uses.
@@ -50,20 +53,24 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
     carrier.line.finished();
     let over = {
         // One for the connection's whole life: to wait anew for each message takes longer than to relay it.
-        let mut stopped = pin!(carrier.alive.stopped());
+        let mut stopped = pin!(carrier.alive.stopped_with(|| client.group()));
+        // Boxed: nearly all connections never have one.
+        let mut pause: Option<Pin<Box<Sleep>>> = None;
         loop {
             tokio::select! {
                 biased;
                 () = &mut stopped => break stops(),
                 () = client.outbox().ready() => {
                     let written =
-                        write(&mut socket, client.outbox(), stopped.as_mut(), carrier.write_timeout);
+                        write(&mut socket, client.outbox(), stopped.as_mut(), carrier.common.write_timeout);
                     if let Err(over) = written.await {
                         break over;
                     }
                 }
-                received = socket.recv() => {
+                () = over(&mut pause), if pause.is_some() => pause = None,
+                received = socket.recv(), if pause.is_none() => {
                     carrier.line.finished();
+                    pause = rest(&received, carrier.address, &carrier.common);
                     if let Err(over) = read(received, &client, &mut pings) {
                         break over;
                     }
@@ -75,6 +82,7 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
     drop(client);
     match over {
         Over::Close(code, reason) => {
+            carrier.common.tally.closed(code);
             carrier.line.linger();
             say_last(&mut socket, code, &reason).await;
         }
@@ -82,6 +90,27 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
             // Lets the library answer a close frame. Whether that arrives does not matter.
             let _ = timeout(LAST_WORDS, socket.flush()).await;
         }
+    }
+}
+
+/// How long nothing more is read from who has sent this, if its address has sent too much.
+fn rest(
+    received: &Option<Result<Message, axum::Error>>,
+    address: Option<IpAddr>,
+    common: &Common,
+) -> Option<Pin<Box<Sleep>>> {
+    let (Some(address), Some(Ok(message))) = (address, received) else { return None };
+    let bytes = match message {
+        Message::Text(text) => text.as_str().len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
+    };
+    common.traffic.spend(address, bytes).map(|rest| Box::pin(tokio::time::sleep(rest)))
+}
+
+async fn over(pause: &mut Option<Pin<Box<Sleep>>>) {
+    if let Some(pause) = pause {
+        pause.await;
     }
 }
 

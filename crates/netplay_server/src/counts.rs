@@ -1,6 +1,7 @@
 //! What is counted for those who watch a server.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use netplay_lobby::Stats;
 use netplay_lobby::matchbox::RoomStats;
@@ -34,6 +35,37 @@ impl Counts {
     }
 }
 
+/// What becomes of sockets and WebSockets, of both kinds of players, since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Mutex<Tallied>);
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tallied {
+    closed: BTreeMap<u16, u64>,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    /// The server closes a WebSocket with this code.
+    pub(crate) fn closed(&self, code: u16) {
+        *self.lock().closed.entry(code).or_default() += 1;
+    }
+
+    /// A socket becomes no WebSocket.
+    pub(crate) fn refused(&self, why: &'static str) {
+        *self.lock().refused.entry(why).or_default() += 1;
+    }
+
+    pub(crate) fn get(&self) -> Tallied {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tallied> {
+        // Nothing between lock and unlock panics.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The code as the protocol writes it.
 fn name(code: ErrorCode) -> String {
     let name = serde_json::to_value(code).ok();
@@ -41,7 +73,7 @@ fn name(code: ErrorCode) -> String {
 }
 
 /// All of it in the text format of Prometheus.
-pub(crate) fn text(lobby: Stats, rooms: RoomStats, counts: &Counts) -> String {
+pub(crate) fn text(lobby: Stats, rooms: RoomStats, counts: &Counts, tallied: Tallied) -> String {
     let mut registry = Registry::with_prefix("netplay");
     for (name, help, value) in [
         ("connections", "Open connections of players", lobby.connections),
@@ -61,13 +93,17 @@ pub(crate) fn text(lobby: Stats, rooms: RoomStats, counts: &Counts) -> String {
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }
-    for (name, help, by_code) in [
-        ("refused", "Requests that were refused", &counts.refused),
-        ("closed", "Connections that the server closed", &counts.closed),
+    let closed = tallied.closed.into_iter().map(|(code, count)| (code.to_string(), count));
+    let refused = tallied.refused.into_iter().map(|(why, count)| (why.to_owned(), count));
+    for (name, help, label, by_label) in [
+        ("refused", "Requests of players that were refused", "code", counts.refused.clone()),
+        ("closed", "Connections of players that the lobby closed", "code", counts.closed.clone()),
+        ("websockets_closed", "WebSockets that the server closed", "close_code", closed.collect()),
+        ("sockets_refused", "Sockets that became no WebSocket", "why", refused.collect()),
     ] {
         let family = Family::<[(&str, String); 1], Counter>::default();
-        for (code, count) in by_code {
-            family.get_or_create(&[("code", code.clone())]).inc_by(*count);
+        for (value, count) in by_label {
+            family.get_or_create(&[(label, value)]).inc_by(count);
         }
         registry.register(name, help, family);
     }

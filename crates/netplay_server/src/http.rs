@@ -16,13 +16,15 @@ use netplay_lobby::{Directory, RoomLimits};
 use netplay_protocol::limits::LOBBY_MESSAGE_MAX;
 use netplay_protocol::lobby::PATH;
 
-use crate::address::{Seat, Verdict};
+use crate::address::{Admission, Seat, Verdict};
 use crate::connection;
+use crate::counts::Tally;
 use crate::hub::Hub;
 use crate::origin::{self, Origin};
 use crate::rooms::RoomHub;
 use crate::server::Alive;
 use crate::socket::Line;
+use crate::traffic::Traffic;
 
 /// Bytes read from a socket at once, which every idle connection holds: the library's default is 128 KiB. Six
 /// candidates or a third of an SDP fit; what is larger takes another read.
@@ -48,8 +50,15 @@ pub(crate) struct Carrier {
     /// Whose limits hold for it, if those per address do.
     pub(crate) address: Option<IpAddr>,
     pub(crate) line: Arc<Line>,
-    pub(crate) write_timeout: Duration,
+    pub(crate) common: Arc<Common>,
     pub(crate) alive: Alive,
+}
+
+/// What all connections have in common.
+pub(crate) struct Common {
+    pub(crate) write_timeout: Duration,
+    pub(crate) traffic: Traffic,
+    pub(crate) tally: Tally,
 }
 
 /// What the handlers serve.
@@ -58,6 +67,8 @@ pub(crate) struct Hubs {
     pub(crate) lobby: Arc<Hub>,
     pub(crate) rooms: Arc<RoomHub>,
     pub(crate) limits: Arc<RoomLimits>,
+    pub(crate) admission: Admission,
+    pub(crate) common: Arc<Common>,
     /// The pages that may connect; all if there are none.
     pub(crate) origins: Arc<Vec<Origin>>,
 }
@@ -115,13 +126,13 @@ async fn health(visitor: Visitor) -> Response {
 /// For load balancers: whether another player would be let in.
 async fn ready(visitor: Visitor) -> Response {
     let stops = visitor.caller.carrier.alive.stopping.has_begun();
-    visitor.enter("ready").unwrap_or_else(|hubs| readiness(&hubs.lobby, stops))
+    visitor.enter("ready").unwrap_or_else(|hubs| readiness(&hubs, stops))
 }
 
-pub(crate) fn readiness(lobby: &Hub, stops: bool) -> Response {
+pub(crate) fn readiness(hubs: &Hubs, stops: bool) -> Response {
     let why = if stops {
         "stopping\n"
-    } else if lobby.ask(Directory::is_full) {
+    } else if hubs.lobby.ask(Directory::is_full) || hubs.admission.is_full() {
         "full\n"
     } else {
         return "ready\n".into_response();
@@ -173,14 +184,16 @@ impl Visitor {
 impl Caller {
     /// The answer to who gets no WebSocket because of its address.
     fn refusal(&self) -> Option<Response> {
-        let (text, retry) = match self.verdict {
+        let (why, text, retry) = match self.verdict {
             Verdict::Welcome => return None,
-            Verdict::TooMany => ("too many connections from this address\n", 10),
+            Verdict::TooMany => ("address_full", "too many connections from this address\n", 10),
             Verdict::TooFast(wait) => {
                 // Whole seconds, and not too early.
-                ("too many new connections from this address\n", wait.as_secs() + 1)
+                let retry = wait.as_secs() + 1;
+                ("address_fast", "too many new connections from this address\n", retry)
             }
         };
+        self.carrier.common.tally.refused(why);
         let retry = [(header::RETRY_AFTER, HeaderValue::from(retry))];
         Some((StatusCode::TOO_MANY_REQUESTS, retry, text).into_response())
     }

@@ -2,7 +2,9 @@
 //!
 //! One lock guards it: every input takes a few microseconds, and no lock is held across an await.
 
+use core::hash::{Hash, Hasher};
 use core::net::IpAddr;
+use std::hash::DefaultHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -184,6 +186,14 @@ impl Client for Attached {
         &self.outbox
     }
 
+    fn group(&self) -> Option<u64> {
+        let code = self.hub.ask(|directory| directory.lobby_of_connection(self.connection))?;
+        let mut hasher = DefaultHasher::new();
+        code.hash(&mut hasher);
+        // As much as a turn can tell apart.
+        Some(hasher.finish() >> 32)
+    }
+
     fn text(&self, text: &str) {
         let connection = self.connection;
         if let Some((to, signal)) = RawSignal::read(text) {
@@ -191,7 +201,8 @@ impl Client for Attached {
         }
         match ClientMessage::from_json(text) {
             Ok(message) => {
-                // A signature takes its time, and no lock is held meanwhile.
+                // A signature takes its time, and no lock is held meanwhile. A connection has one, and perhaps
+                // another one too late, which closes it.
                 if let ClientMessage::Hello { login: Some(Login::Jwt(jwt)), .. } = &message
                     && let Some(logins) = &self.hub.logins
                 {

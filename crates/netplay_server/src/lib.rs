@@ -22,8 +22,8 @@
 //!
 //! Guaranteed: every queue, buffer and table is bounded by [`ServerConfig`]; every state of a
 //! connection has a deadline, except that a matchbox player may be silent; a client that does not
-//! read is closed and holds up nobody; a panic in the task of one connection ends that connection only. When a server stops, its tasks end
-//! within a second and the port is free. Tokens are never logged.
+//! read is closed and holds up nobody; a panic in the task of one connection ends that connection only. When a server stops, its port is free at once, and
+//! its tasks end within a second and what [`ServerConfig::back_per_second`] takes. Tokens are never logged.
 //!
 //! Not guaranteed: that sessions or lobbies survive a restart without the key of before. To a server behind a proxy all players have one
 //! address, unless the proxy is one of [`ServerConfig::trusted_proxies`]; only the loopback address is exempt
@@ -54,6 +54,7 @@ mod server;
 mod socket;
 mod thread;
 mod tls;
+mod traffic;
 
 pub use config::{AdminConfig, DEFAULT_PORT, ServerConfig};
 pub use error::BindError;

@@ -20,9 +20,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::address::{Admission, Entry, Seat, Verdict};
-use crate::config::ServerConfig;
 use crate::files::{self, SpareFile};
-use crate::http::{Caller, Carrier};
+use crate::http::{self, Caller, Carrier, Common, Hubs};
 use crate::rate_log::RateLog;
 use crate::server::Alive;
 use crate::socket::{Line, Socket, Stream};
@@ -41,10 +40,6 @@ const KEEPALIVE: TcpKeepalive =
 
 /// How long accepting pauses after an error: those that matter (no memory) pass when other sockets close.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Files that are left for what is no socket of a player: the listeners, the runtime, certificates, the
-/// operator.
-const OTHER_FILES: u64 = 64;
 
 /// Opens a listening socket. Must be called on a tokio runtime.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -65,31 +60,25 @@ pub(crate) struct Acceptor {
     pub(crate) alive: Alive,
     tls: Option<TlsAcceptor>,
     handshake_timeout: Duration,
-    write_timeout: Duration,
+    common: Arc<Common>,
     accepted: AtomicU64,
     log: RateLog,
 }
 
 impl Acceptor {
     pub(crate) fn new(
-        router: Router,
+        hubs: Hubs,
         tls: Option<TlsAcceptor>,
-        config: &ServerConfig,
+        handshake_timeout: Duration,
         alive: Alive,
     ) -> Self {
-        // Those without a WebSocket yet, and those that linger, need room beside the connections.
-        let room = config.lobby.max_connections.saturating_add(config.lobby.rooms.max_peers);
-        let max = room.saturating_add(room / 4).saturating_add(16);
-        // Beyond the files that the system lets us have, nobody could be accepted, not even to be refused.
-        let files = files::limit().map(|files| files - OTHER_FILES.min(files / 2));
-        let max = max.min(files.map_or(usize::MAX, |files| files as usize));
         Self {
-            router,
-            admission: Admission::new(max, config),
+            admission: hubs.admission.clone(),
+            common: hubs.common.clone(),
+            router: http::router(hubs),
             alive,
             tls,
-            handshake_timeout: config.handshake_timeout,
-            write_timeout: config.write_timeout,
+            handshake_timeout,
             accepted: AtomicU64::new(0),
             log: RateLog::new(),
         }
@@ -104,7 +93,10 @@ impl Acceptor {
                 Err(error) if is_about_one_socket(&error) => {}
                 // Who waits is turned away, and may come again or go elsewhere; those inside are served.
                 Err(error) if files::are_used_up(&error) => match spare.shed(listener).await {
-                    Ok(true) => self.warn(&error, "a socket was closed at once"),
+                    Ok(true) => {
+                        self.common.tally.refused("no_files");
+                        self.warn(&error, "a socket was closed at once");
+                    }
                     Ok(false) => {}
                     Err(error) => self.pause(&error).await,
                 },
@@ -126,6 +118,7 @@ impl Acceptor {
 
     fn accepted(&self, stream: TcpStream, address: IpAddr) {
         let Some(entry) = self.admission.enter(address) else {
+            self.common.tally.refused("dropped");
             if let Some(held_back) = self.log.line() {
                 tracing::warn!(held_back, "too many sockets: one was dropped");
             }
@@ -154,7 +147,7 @@ impl Acceptor {
             seat: None,
             address: seat.limited_address(),
             line: Arc::new(Line::default()),
-            write_timeout: self.write_timeout,
+            common: self.common.clone(),
             alive: self.alive.of(number),
         };
         let caller = Caller { verdict, carrier };

@@ -28,9 +28,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Each player is an open file: says so if the system lets us have fewer than there may be.
+/// Each player is an open file: says so if the system lets us have fewer than there may be of either kind.
 fn raise_file_limit(config: &ServerConfig) {
-    let wanted = config.lobby.max_connections as u64;
+    let wanted = config.lobby.max_connections.max(config.lobby.rooms.max_peers) as u64;
     match netplay_server::files::raise_limit() {
         Some(limit) if limit < wanted => tracing::warn!(
             limit,

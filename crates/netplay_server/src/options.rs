@@ -63,7 +63,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", env = "NETPLAY_KEY")]
     pub(crate) key: Option<PathBuf>,
     /// Where counts are shown (GET /metrics, for Prometheus), lobbies are managed (GET /lobbies, DELETE
-    /// /lobbies/CODE, DELETE /lobbies/CODE/members/PEER?ban=true) and the server is told to stop (POST /drain).
+    /// /lobbies/CODE, DELETE /lobbies/CODE/members/PEER?ban=true), accounts are banned (GET /bans, PUT and DELETE
+    /// /bans/ACCOUNT), join tickets are issued (POST /tickets), and the server is told to stop (POST /drain; GET
+    /// /ready).
     /// Plain HTTP. Without it, nowhere.
     #[arg(long, value_name = "ADDRESS:PORT", env = "NETPLAY_ADMIN")]
     pub(crate) admin: Option<SocketAddr>,
@@ -114,6 +116,10 @@ pub(crate) struct Options {
     /// small provider, too few for one machine to fill the server. The loopback address has no limit.
     #[arg(long, value_name = "N", env = "NETPLAY_MAX_PER_ADDRESS")]
     pub(crate) max_per_address: Option<usize>,
+    /// Players of one address, an IPv6 /64 counting as one, who are remembered without a connection; of more, the one
+    /// is forgotten that has been away longest. Whoever connects and goes without end would fill the server.
+    #[arg(long, value_name = "N", env = "NETPLAY_OFFLINE_PER_ADDRESS")]
+    pub(crate) offline_per_address: Option<usize>,
     /// New connections of one address in a second, when it has used up its burst. Who opens and closes without
     /// end does not keep the server from others.
     #[arg(long, value_name = "N", env = "NETPLAY_CONNECTIONS_PER_SECOND")]
@@ -269,6 +275,7 @@ impl Options {
             max_connections,
             max_lobbies,
             max_per_address,
+            offline_per_address,
             connections_per_second,
             connections_burst,
             handshake_timeout,
@@ -295,6 +302,7 @@ impl Options {
             max_connections: Some(lobby.max_connections),
             max_lobbies: Some(lobby.max_lobbies),
             max_per_address: Some(config.max_per_address),
+            offline_per_address: Some(lobby.offline_per_address),
             connections_per_second: Some(config.new_per_address.per_second),
             connections_burst: Some(config.new_per_address.burst),
             handshake_timeout: Some(Seconds(config.handshake_timeout)),
@@ -334,6 +342,7 @@ impl Options {
         set(&mut lobby.max_connections, options.max_connections);
         lobby.max_sessions = lobby.max_connections.saturating_mul(2);
         set(&mut lobby.max_lobbies, options.max_lobbies);
+        set(&mut lobby.offline_per_address, options.offline_per_address);
         set(&mut lobby.login_required, options.login_required);
         set(&mut lobby.sessions_per_account, options.sessions_per_account);
         set(&mut lobby.keep_alive, options.keep_alive.map(|time| time.0));

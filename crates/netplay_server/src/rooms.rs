@@ -73,6 +73,11 @@ impl Client for Guest {
         &self.outbox
     }
 
+    /// They meet anew on the next server.
+    fn group(&self) -> Option<u64> {
+        None
+    }
+
     fn text(&self, text: &str) {
         let connection = self.connection;
         self.hub.input(match Request::from_json(text) {

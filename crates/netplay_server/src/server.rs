@@ -14,10 +14,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use crate::address::Admission;
 use crate::admin;
 use crate::config::{AdminConfig, ServerConfig};
+use crate::counts::Tally;
 use crate::error::BindError;
-use crate::http::{self, Hubs};
+use crate::http::{Common, Hubs};
 use crate::hub::Hub;
 use crate::listener::{Acceptor, listen};
 use crate::login::Logins;
@@ -25,6 +27,7 @@ use crate::outbox::Outboxes;
 use crate::reload::Reload;
 use crate::rooms::RoomHub;
 use crate::tls::Certificates;
+use crate::traffic::Traffic;
 
 /// How long a stopping server waits for its tasks. Each ends by itself within this time.
 const STOP: Duration = Duration::from_millis(900);
@@ -56,21 +59,33 @@ pub(crate) struct Alive {
 }
 
 impl Alive {
-    /// For a socket with this number. Consecutive numbers have turns that are far from each other.
+    /// For a socket with this number.
     pub(crate) fn of(&self, number: u64) -> Self {
-        /// The fraction of the golden ratio.
-        const STEP: f64 = 0.618_033_988_749_895;
-        Self { turn: (number as f64 * STEP).fract(), ..self.clone() }
+        Self { turn: turn(number), ..self.clone() }
     }
 
     /// Waits until the server stops and it is our turn, or it is dropped.
     pub(crate) async fn stopped(&mut self) {
+        self.stopped_with(|| None).await;
+    }
+
+    /// The same; the turn is that of the group, if there is one then. The next server waits only so long for the
+    /// members of a lobby, so they come back together.
+    pub(crate) async fn stopped_with(&mut self, group: impl Fn() -> Option<u64>) {
         // An error says that the server is dropped.
         let stop = self.stopping.0.wait_for(Option::is_some).await.map(|stop| *stop);
         if let Ok(Some((began, time))) = stop {
-            tokio::time::sleep_until(began + time.mul_f64(self.turn)).await;
+            let turn = group().map_or(self.turn, turn);
+            tokio::time::sleep_until(began + time.mul_f64(turn)).await;
         }
     }
+}
+
+/// When the turn of this number is. Consecutive numbers have turns that are far from each other.
+fn turn(number: u64) -> f64 {
+    /// The fraction of the golden ratio.
+    const STEP: f64 = 0.618_033_988_749_895;
+    (number as f64 * STEP).fract()
 }
 
 /// A server that listens, and serves when it is run.
@@ -154,12 +169,16 @@ impl Server {
         let outboxes = Outboxes::new(config.room_outgoing_frames, config.room_outgoing_bytes);
         let rooms = Arc::new(RoomHub::new(Rooms::new(limits.clone(), rooms_seed), outboxes));
         let origins = Arc::new(config.origins.clone());
-        let hubs = Hubs { lobby, rooms, limits: Arc::new(limits), origins };
+        let limits = Arc::new(limits);
+        let (traffic, tally) = (Traffic::new(config.address_bytes), Tally::default());
+        let common = Common { write_timeout: config.write_timeout, traffic, tally };
+        let (admission, common) = (Admission::of(&config), Arc::new(common));
+        let hubs = Hubs { lobby, rooms, limits, admission, common, origins };
         let admin = config.admin.as_ref().map(Admin::bind).transpose()?;
         let (stop, stopped) = watch::channel(None);
         let (alive, ended) = mpsc::channel(1);
         let alive = Alive { stopping: Stopping(stopped), turn: 1.0, _alive: alive };
-        let acceptor = Acceptor::new(http::router(hubs.clone()), tls, &config, alive);
+        let acceptor = Acceptor::new(hubs.clone(), tls, config.handshake_timeout, alive);
         let back_per_second = config.back_per_second;
         Ok(Self {
             listener,

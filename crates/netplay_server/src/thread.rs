@@ -12,7 +12,7 @@ use crate::reload::Reload;
 use crate::server::Server;
 
 /// A running server on its own thread, named `netplay-server`. Dropping it stops the server and
-/// waits for the thread: a second at most.
+/// waits for the thread: a second at most, and what [`ServerConfig::back_per_second`] takes.
 pub struct ServerThread {
     address: SocketAddr,
     url: String,

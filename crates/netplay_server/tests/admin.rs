@@ -5,12 +5,15 @@ mod support;
 
 use core::net::SocketAddr;
 
+use futures_util::SinkExt;
+use netplay_protocol::limits::LOBBY_MESSAGE_MAX;
 use netplay_protocol::lobby::{ClientMessage, ErrorCode, LeaveReason, ServerMessage};
 use netplay_server::{AdminConfig, BindError, Server, ServerConfig, ServerHandle};
-use support::{Client, DEADLINE, Ended, ask, ended, start};
+use support::{Client, DEADLINE, Ended, ask, ended, open, open_at, refused, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
@@ -39,6 +42,40 @@ async fn counts_are_shown_as_prometheus_reads_them() {
     ] {
         assert!(text.lines().any(|of| of == line), "{line} is not in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn what_becomes_of_sockets_is_counted_for_both_kinds_of_players() {
+    let server = start(|config| {
+        config.admin = Some(AdminConfig { bind: SocketAddr::from(LOOPBACK), token: None });
+        (config.max_per_address, config.limit_loopback) = (2, true);
+    });
+    let mut client = Client::connect(&server).await;
+    let mut room = open_at(&server, "/room", None).await.unwrap();
+    assert_eq!(refused(open(&server).await).0, 429);
+    for socket in [&mut client.socket, &mut room] {
+        socket.send(Message::text("x".repeat(LOBBY_MESSAGE_MAX + 1))).await.unwrap();
+        assert_eq!(ended(socket).await, Ended::Code(1009));
+    }
+    let (_, text) = ask(&server, "GET /metrics", None).await;
+    for line in [
+        "netplay_websockets_closed_total{close_code=\"1009\"} 2",
+        "netplay_sockets_refused_total{why=\"address_full\"} 1",
+    ] {
+        assert!(text.lines().any(|of| of == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_ask_for_anything() {
+    let server = with_admin(None);
+    let mut stream = TcpStream::connect(server.admin_addr().unwrap()).await.unwrap();
+    let drain = b"POST /drain HTTP/1.1\r\nHost: x\r\nOrigin: https://other.example\r\nConnection: close\r\n\r\n";
+    stream.write_all(drain).await.unwrap();
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert_eq!(ask(&server, "GET /ready", None).await, (200, "ready\n".to_owned()));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod support;
 
 use core::time::Duration;
 
+use futures_util::SinkExt;
 use netplay_protocol::PeerId;
 use netplay_protocol::limits::{LOBBY_MESSAGE_MAX, SDP_MAX};
 use netplay_protocol::lobby::{ClientMessage, ErrorCode, Member, ServerMessage};
@@ -86,8 +87,7 @@ async fn an_oversize_message_closes_with_1009() {
     for len in [LOBBY_MESSAGE_MAX + 1, 900_000] {
         let mut client = Client::connect(&server).await;
         // The server may close before all is sent.
-        let _ =
-            futures_util::SinkExt::send(&mut client.socket, Message::text("x".repeat(len))).await;
+        let _ = client.socket.send(Message::text("x".repeat(len))).await;
         assert_eq!(ended(&mut client.socket).await, Ended::Code(1009), "{len} bytes");
     }
 }
@@ -123,6 +123,17 @@ async fn malformed_and_binary_frames_are_answered_and_the_connection_stays() {
 }
 
 #[tokio::test]
+async fn who_begins_with_what_is_no_message_is_closed() {
+    let server = start(|_| {});
+    for first in [Message::text("hello"), Message::binary(vec![1, 2, 3])] {
+        let mut socket = open(&server).await.unwrap();
+        socket.send(first).await.unwrap();
+        let code = ErrorCode::Malformed.close_code();
+        assert_eq!(ended(&mut socket).await, Ended::Code(code));
+    }
+}
+
+#[tokio::test]
 async fn who_does_not_greet_is_closed() {
     let server = start(|config| config.lobby.hello_timeout = Duration::from_millis(200));
     let mut socket = open(&server).await.unwrap();
@@ -155,7 +166,7 @@ async fn a_flood_is_told_and_closed() {
     for request in 0..20 {
         let list = ClientMessage::search(request).to_json();
         // The server closes in the middle of the flood.
-        let _ = futures_util::SinkExt::send(&mut client.socket, Message::text(list)).await;
+        let _ = client.socket.send(Message::text(list)).await;
     }
     assert_eq!(ended(&mut client.socket).await, Ended::Code(1008));
 }
@@ -167,7 +178,7 @@ async fn a_flood_of_pings_is_closed() {
     for _ in 0..150 {
         let ping = Message::Ping(vec![0; 8].into());
         // The server closes in the middle of the flood.
-        let _ = futures_util::SinkExt::send(&mut client.socket, ping).await;
+        let _ = client.socket.send(ping).await;
     }
     assert_eq!(ended(&mut client.socket).await, Ended::Code(1008));
 }
@@ -290,6 +301,47 @@ async fn a_server_that_stops_closes_its_connections_one_after_the_other() {
     // A busy machine is late with some, and early with none.
     let spread = times[times.len() - 1].saturating_sub(times[0]);
     assert!(spread > Duration::from_millis(300), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_closes_the_members_of_a_lobby_together() {
+    const LOBBIES: usize = 6;
+    // All of them within 1.2 s, so that two who are closed in their own turns are far from each other.
+    let server = start(|config| config.back_per_second = 10);
+    let (mut hosts, mut guests) = (Vec::new(), Vec::new());
+    for _ in 0..LOBBIES {
+        let mut host = Client::connect(&server).await;
+        let lobby = host.create(2).await;
+        hosts.push((host, lobby.code));
+    }
+    for (_, code) in &hosts {
+        let mut guest = Client::connect(&server).await;
+        guest.join(*code).await;
+        guests.push(guest);
+    }
+    let begin = Instant::now();
+    let ends = hosts.into_iter().map(|(host, _)| host).zip(guests).map(|(mut host, mut guest)| {
+        tokio::spawn(async move {
+            let end = async |client: &mut Client| {
+                assert_eq!(ended(&mut client.socket).await, Ended::Code(1001));
+                begin.elapsed()
+            };
+            tokio::join!(end(&mut host), end(&mut guest))
+        })
+    });
+    let ends: Vec<_> = ends.collect();
+    timeout(DEADLINE, server.shutdown()).await.expect("it ends");
+    let mut times = Vec::new();
+    for end in ends {
+        times.push(end.await.unwrap());
+    }
+    let apart = times.iter().map(|(host, guest)| host.abs_diff(*guest));
+    // A busy machine is late with one of them now and then.
+    let together = apart.filter(|apart| *apart < Duration::from_millis(100)).count();
+    assert!(together >= LOBBIES - 1, "{times:?}");
+    let last = times.iter().map(|(host, _)| *host).max().unwrap_or_default();
+    let first = times.iter().map(|(host, _)| *host).min().unwrap_or_default();
+    assert!(last.saturating_sub(first) > Duration::from_millis(200), "{times:?}");
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ pub(crate) fn serve(what: &Serve) -> Result<()> {
     })
 }
 
-/// The defaults, but for three things. The limit of sockets per address holds, though all addresses are of the
+/// The defaults, but for three things. The limits per address hold, though all addresses are of the
 /// loopback network. The key is always the same, so that the next server takes up the players of this one. And
 /// a few clients may send as many signals as a thousand.
 fn config(what: &Serve) -> ServerConfig {
@@ -120,6 +120,7 @@ fn config(what: &Serve) -> ServerConfig {
     config.key = Some(Key([7; 32]));
     if what.many_signals {
         config.lobby.signals = RateLimit { burst: 1_000_000, per_second: 1_000_000 };
+        config.address_bytes = RateLimit { burst: u32::MAX, per_second: 1_000_000_000 };
     }
     config
 }

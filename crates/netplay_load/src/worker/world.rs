@@ -18,8 +18,9 @@ use super::speech::{self, Said};
 use crate::Result;
 use crate::serve::Kind;
 
-/// Sockets from one address: fewer than the 256 that the server allows.
-const PER_ADDRESS: usize = 200;
+/// Sockets from one address: fewer than the 256 that the server allows, and few enough that they do not send more
+/// than an address may.
+const PER_ADDRESS: usize = 50;
 
 /// The largest frame of a server is 64 KiB.
 const BUFFER: usize = 256 * 1024;
