@@ -140,14 +140,14 @@ pub use settings::{NetplayNetwork, NetplaySettings};
 /// What most games need.
 pub mod prelude {
     pub use crate::{
-        AddNetMessage, BrowseLobbies, Conditions, EndMatch, FoundLobbies, JoinLobby, Lane,
-        LaneConfig, LaneKind, LinkConditioner, LinkState, Lobby, LobbyAnswered, LobbyChat,
-        LobbyCode, LobbyDetails, LobbyFailed, LobbyJoined, LobbyOffline, LobbyPeers, LobbyRequests,
-        LobbySearch, LobbyStart, Match, MatchBegins, MatchGoesOn, MatchHeld, MatchTick, NetTick,
-        NetWriter, NetplayPlugins, NetplaySettings, NetplaySystems, PauseMatch, Peer,
-        PeerConnected, PeerDisconnected, PeerId, PeerInterrupted, PeerLost, PeerOf, PeerRejoined,
-        PeerResumed, PeerStats, Received, ResumeMatch, StartFailed, StartMatch, StartStep,
-        SyncState, SyncStatus,
+        AddNetMessage, BrowseLobbies, Conditions, EndMatch, FoundLobbies, HostChanged, JoinLobby,
+        Lane, LaneConfig, LaneKind, LinkConditioner, LinkState, Lobby, LobbyAnswered, LobbyChat,
+        LobbyCode, LobbyDetails, LobbyFailed, LobbyInvited, LobbyJoined, LobbyOffline, LobbyPeers,
+        LobbyRequests, LobbySearch, LobbyStart, Match, MatchBegins, MatchGoesOn, MatchHeld,
+        MatchTick, NetTick, NetWriter, NetplayPlugins, NetplaySettings, NetplaySystems, PauseMatch,
+        Peer, PeerConnected, PeerDisconnected, PeerId, PeerInterrupted, PeerLost, PeerOf,
+        PeerRejoined, PeerResumed, PeerStats, Received, ResumeMatch, StartFailed, StartMatch,
+        StartStep, SyncState, SyncStatus,
     };
 }
 

@@ -11,8 +11,8 @@ use bevy_ecs::system::RunSystemOnce;
 use bevy_netplay::prelude::*;
 use bevy_netplay::test_kit::TestNet;
 use bevy_netplay::{
-    Compare, DataKey, Entry, ErrorCode, Field, LobbyError, OptionsChange, Rejoin, RequestError,
-    RequestId,
+    Compare, DataKey, Entry, ErrorCode, Field, InviteToken, LobbyError, OptionsChange, Rejoin,
+    RequestError, RequestId,
 };
 
 const SEED: u64 = 0x10BB;
@@ -21,6 +21,10 @@ const STEPS: usize = 600;
 /// What was heard, as text.
 #[derive(Resource, Default)]
 struct Heard(Vec<String>);
+
+/// The last invitation.
+#[derive(Resource)]
+struct Invited(InviteToken);
 
 fn game(app: &mut App) {
     app.init_resource::<Heard>()
@@ -33,6 +37,9 @@ fn game(app: &mut App) {
         .add_observer(|answer: On<LobbyAnswered>, mut heard: ResMut<Heard>| {
             let result = answer.result.as_ref().map_err(|refused| refused.code);
             heard.0.push(format!("{:?} {result:?}", answer.request));
+        })
+        .add_observer(|invited: On<LobbyInvited>, mut commands: Commands| {
+            commands.insert_resource(Invited(invited.invite.clone()));
         })
         .add_observer(|failed: On<LobbyFailed>, mut heard: ResMut<Heard>| {
             let removed = matches!(failed.error, LobbyError::Removed { .. });
@@ -172,6 +179,56 @@ fn who_is_put_out_hears_it_and_the_host_plays_on() {
     net.step_until(STEPS, |net| heard(net, 1, "failed, removed true"));
     net.step_until(STEPS, |net| net.connected(0).is_empty() && net.connected(1).is_empty());
     assert!(!heard(&mut net, 0, "failed"));
+}
+
+#[test]
+fn who_is_invited_leaves_its_lobby_and_has_the_seat_that_was_kept() {
+    let mut net = net(3);
+    net.join(0, JoinLobby::create_hidden(2));
+    let elsewhere = net.join(1, JoinLobby::create(2));
+    net.step_until(STEPS, |net| net.lobby(0).is_some() && net.lobby(1).is_some());
+    let (code, friend) = (net.lobby(0).unwrap().code, net.id(1).unwrap());
+    let minute = Duration::from_secs(60);
+    ask(&mut net, 0, move |requests, lobby| requests.reserve(lobby, vec![friend], minute));
+    ask(&mut net, 0, move |requests, lobby| requests.invite(lobby, Some(friend), minute));
+    net.step_until(STEPS, |net| net.app(1).world().contains_resource::<Invited>());
+    let invite = net.app(1).world_mut().remove_resource::<Invited>().unwrap().0;
+    net.app(1).world_mut().despawn(elsewhere);
+    net.join(1, JoinLobby::code(code).invited(invite.clone()));
+    net.step_until(STEPS, |net| net.connected(0).len() == 1 && net.connected(1).len() == 1);
+    // Nobody else comes by it.
+    net.join(2, JoinLobby::code(code).invited(invite));
+    net.step_until(STEPS, |net| heard(net, 2, "failed, removed false"));
+}
+
+#[test]
+fn a_host_takes_back_what_it_asked_for_and_values_only_change_as_they_were_seen() {
+    let mut net = net(2);
+    pair(&mut net);
+    for index in 0..2 {
+        ask(&mut net, index, |requests, lobby| requests.ready(lobby, true));
+    }
+    net.step_until(STEPS, |net| {
+        details(net, 0).is_some_and(|lobby| lobby.members.iter().all(|member| member.ready))
+    });
+    ask(&mut net, 0, |requests, lobby| requests.countdown(lobby, Duration::from_secs(60)));
+    net.step_until(STEPS, |net| heard(net, 1, "Countdown"));
+    ask(&mut net, 0, |requests, lobby| requests.cancel_countdown(lobby));
+    net.step_until(STEPS, |net| heard(net, 1, "Cancelled"));
+    let seen = details(&mut net, 0).unwrap().revision;
+    let set = move |requests: &LobbyRequests, lobby| {
+        let changes = [(key("map"), Some(Entry::public("forest")))].into();
+        requests.set_all_if(lobby, seen, changes)
+    };
+    let (first, second) = (ask(&mut net, 0, set), ask(&mut net, 0, set));
+    let conflict = ErrorCode::Conflict;
+    net.step_until(STEPS, |net| heard(net, 0, &format!("{second:?} Err({conflict:?})")));
+    assert!(heard(&mut net, 0, &format!("{first:?} Ok(())")));
+    let guest = net.id(1).unwrap();
+    ask(&mut net, 0, move |requests, lobby| requests.kick(lobby, guest, Rejoin::Never));
+    net.step_until(STEPS, |net| heard(net, 1, "failed, removed true"));
+    let unban = ask(&mut net, 0, move |requests, lobby| requests.unban(lobby, guest));
+    net.step_until(STEPS, |net| heard(net, 0, &format!("{unban:?} Ok(())")));
 }
 
 #[test]

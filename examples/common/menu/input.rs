@@ -29,6 +29,8 @@ fn keys(
         match &event.logical_key {
             Key::ArrowDown | Key::Tab => menu.focus = (menu.focus + 1) % choices,
             Key::ArrowUp => menu.focus = (menu.focus + choices - 1) % choices,
+            // Held down, it would choose on the next screen too.
+            Key::Enter if event.repeat => {}
             Key::Enter => {
                 if let Some(Item::Button(_, act) | Item::Field(_, _, Some(act))) = focused {
                     chosen.write(Chosen(act));

@@ -124,6 +124,7 @@ fn what_it_does(app: &mut App) {
         .add_observer(failed)
         .add_observer(chat)
         .add_observer(start)
+        .add_observer(start_for_another)
         .add_observer(refused)
         .add_observer(begins);
 }
@@ -181,6 +182,8 @@ fn act(
             Act::Join(code) => by_code(code, &mut menu),
             Act::Back | Act::Ready | Act::Start | Act::Say => None,
         };
+        // Chosen twice within a frame, once is enough.
+        let join = join.filter(|_| menu.screen == Screen::Main);
         if let Some(join) = join {
             let name: String = menu.name.chars().take(24).collect();
             commands.spawn(join.about_me(DataKey::new(NAME)?, Value::from(name.as_str())));
@@ -277,6 +280,18 @@ fn start(
             }
         }
         _ => {}
+    }
+}
+
+/// Who was to begin the match has gone before it did.
+fn start_for_another(
+    event: On<HostChanged>,
+    lobbies: Query<(&Lobby, &LobbyDetails), Without<Match>>,
+    mut commands: Commands,
+) {
+    let entity = event.entity;
+    if lobbies.get(entity).is_ok_and(|(lobby, details)| lobby.is_host() && details.playing) {
+        commands.trigger(StartMatch { entity });
     }
 }
 

@@ -88,6 +88,38 @@ fn members(net: &mut TestNet, index: usize) -> usize {
 }
 
 #[test]
+fn when_the_host_is_gone_before_it_begins_the_match_the_next_one_does() {
+    let mut net = net(&["Ann", "Bob"]);
+    choose(&mut net, 0, Act::Create);
+    until(&mut net, 0, Screen::Lobby);
+    choose(&mut net, 1, Act::Quick);
+    until(&mut net, 1, Screen::Lobby);
+    choose(&mut net, 0, Act::Ready);
+    choose(&mut net, 1, Act::Ready);
+    choose(&mut net, 0, Act::Start);
+    net.step_until(STEPS, |net| menu(net, 1).countdown.is_some());
+    // Ann's game hangs, and is ended when the countdown is over.
+    let mut steps = 0..STEPS;
+    while menu(&mut net, 1).countdown.is_some() {
+        steps.next().expect("the countdown is over");
+        net.step_only(1);
+    }
+    assert!(!plays(&mut net, 1));
+    net.remove(0);
+    net.step_until(STEPS, |net| plays(net, 0));
+}
+
+#[test]
+fn two_choices_in_one_frame_ask_for_one_lobby() {
+    let mut net = net(&["Ann"]);
+    net.app(0).world_mut().write_message(Chosen(Act::Create));
+    choose(&mut net, 0, Act::Create);
+    until(&mut net, 0, Screen::Lobby);
+    let world = net.app(0).world_mut();
+    assert_eq!(world.query::<&JoinLobby>().iter(world).count(), 1);
+}
+
+#[test]
 fn why_somebody_is_not_let_in_stays_to_be_read() {
     let mut net = net(&["Ann"]);
     for (code, why) in [("nonsense", "code"), ("7K4Q-M2XA", "no lobby has the code")] {

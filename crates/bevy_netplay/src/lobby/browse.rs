@@ -53,7 +53,9 @@ impl BrowseLobbies {
         self
     }
 
-    /// Shows the server who we are, where it wants to know.
+    /// Shows the server who we are, where it wants to know. A join ticket is good for one session, and each
+    /// [`JoinLobby`](crate::JoinLobby) and each [`BrowseLobbies`](crate::BrowseLobbies) is one: each needs its own. A
+    /// JWT is good for both.
     #[must_use]
     pub fn login(mut self, login: Login) -> Self {
         self.login = Some(login);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bevy_ecs::prelude::*;
 use bevy_ecs::system::SystemParam;
 use netplay_protocol::lobby::{
-    ClientMessage, Entry, InviteToken, LobbySummary, OptionsChange, PlaceChange, Rejoin, Value,
+    Changes, ClientMessage, Entry, InviteToken, LobbySummary, OptionsChange, PlaceChange, Rejoin,
+    Value,
 };
 use netplay_protocol::{DataKey, PeerId};
 use netplay_transport::{CommandError, LobbyNews, Refused};
@@ -109,6 +110,22 @@ impl LobbyRequests<'_, '_> {
         self.ask(lobby, ClientMessage::SetData { request: NUMBER, revision: None, changes })
     }
 
+    /// Host: sets values of the lobby, or removes them, if nobody was faster: if they are still those of this
+    /// [`revision`](netplay_protocol::lobby::LobbyState::revision). Else the answer is
+    /// [`ErrorCode::Conflict`](crate::ErrorCode::Conflict).
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn set_all_if(
+        &self,
+        lobby: Entity,
+        revision: u64,
+        changes: Changes<Entry>,
+    ) -> Result<RequestId, RequestError> {
+        let revision = Some(revision);
+        self.ask(lobby, ClientMessage::SetData { request: NUMBER, revision, changes })
+    }
+
     /// Host: what the lobby is like.
     ///
     /// # Errors
@@ -143,6 +160,29 @@ impl LobbyRequests<'_, '_> {
         self.ask(lobby, ClientMessage::Kick { request: NUMBER, peer, rejoin })
     }
 
+    /// Host: lets somebody come back who was put out.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn unban(&self, lobby: Entity, peer: PeerId) -> Result<RequestId, RequestError> {
+        self.ask(lobby, ClientMessage::Unban { request: NUMBER, peer })
+    }
+
+    /// Host: keeps seats for these, and for nobody else any more. A seat is for who has this id, and for who comes
+    /// with an [invitation](Self::invite) for it.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn reserve(
+        &self,
+        lobby: Entity,
+        peers: Vec<PeerId>,
+        time: Duration,
+    ) -> Result<RequestId, RequestError> {
+        let secs = u16::try_from(time.as_secs()).unwrap_or(u16::MAX);
+        self.ask(lobby, ClientMessage::Reserve { request: NUMBER, peers, secs })
+    }
+
     /// Host: lets another member lead.
     ///
     /// # Errors
@@ -151,8 +191,8 @@ impl LobbyRequests<'_, '_> {
         self.ask(lobby, ClientMessage::Promote { request: NUMBER, peer })
     }
 
-    /// Makes an invitation for whoever has it, or for somebody who is told; the answer comes with a
-    /// [`LobbyInvitation`]. At most an hour.
+    /// Makes an invitation for whoever has it, or for somebody who is told by [`LobbyInvited`]; the answer comes with
+    /// a [`LobbyInvitation`]. One for somebody lets in one player. At most an hour.
     ///
     /// # Errors
     /// [`RequestError`].
@@ -182,6 +222,14 @@ impl LobbyRequests<'_, '_> {
     pub fn countdown(&self, lobby: Entity, time: Duration) -> Result<RequestId, RequestError> {
         let ms = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         self.ask(lobby, ClientMessage::Countdown { request: NUMBER, ms })
+    }
+
+    /// Host: stops the countdown.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn cancel_countdown(&self, lobby: Entity) -> Result<RequestId, RequestError> {
+        self.ask(lobby, ClientMessage::CancelCountdown { request: NUMBER })
     }
 
     /// Host: says that the match runs, or not any more: whether lists show it, and who may come late.
@@ -226,7 +274,8 @@ pub struct LobbyInvitation {
     pub invite: InviteToken,
 }
 
-/// A member of another lobby invites us.
+/// A member of another lobby invites us. To go there, despawn the lobby that we are in, and spawn
+/// [`JoinLobby::code`](crate::JoinLobby::code) with [`invited`](crate::JoinLobby::invited).
 #[derive(EntityEvent, Clone, Debug)]
 pub struct LobbyInvited {
     /// The lobby that we are in.
