@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::report::{self, count, name, number, progress};
-use crate::run::{Plan, WINDOW, half_load};
+use crate::run::{Plan, WINDOW};
+use crate::serve::Limits;
 use crate::stats::{Histogram, median};
 use crate::team::{Processors, Team};
 use crate::worker::{AttackCount, Command, Reply};
@@ -11,6 +12,12 @@ use crate::{Kind, Options, Result};
 
 /// Acts of attackers for each signal of an honest player.
 const SHARE: f64 = 0.25;
+
+/// Fewer honest clients than these need more than the server's default of signals.
+const MANY: usize = 1000;
+
+/// What each of them sends in a second at most: less than a server allows, 50 of them behind one address included.
+const EACH_PER_SECOND: f64 = 80.0;
 
 /// Honest connections, if nothing else is asked for.
 const CONNECTIONS: usize = 2000;
@@ -41,12 +48,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let default = if options.quick { plan.connections } else { CONNECTIONS };
     plan.connections = options.connections.map_or(default, |connections| connections as usize);
     let (began, clients) = (Instant::now(), plan.talking(Kind::Netplay));
-    let mut team = Team::start(Kind::Netplay, plan.connections, Processors::choose())?;
+    // Attackers meet the limits of every server, if the honest are enough to keep within them.
+    let limits = if clients < MANY { Limits::Raised } else { Limits::Default };
+    let mut team = Team::start(Kind::Netplay, Processors::choose(), limits)?;
     team.open(plan.connections)?;
     team.ask(&Command::Pair { clients }, plan.time)?;
     let full = Command::Signals { clients, window: WINDOW, ms: plan.ms() };
     let full = team.ask(&full, plan.time)?.reply;
-    let per_second = half_load(full.count as f64 / full.secs, clients);
+    let per_second = (full.count as f64 / full.secs / 2.0).min(clients as f64 * EACH_PER_SECOND);
     let acts = per_second * SHARE;
     progress(began, &format!("{per_second:.0} honest signals/s; attackers: {acts:.0} acts/s"));
     let (mut without, mut with) = (Side::default(), Side::default());

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::report::{self, Row, count, name, number, progress};
+use crate::serve::Limits;
 use crate::stats::median;
 use crate::team::{Processors, Team};
 use crate::worker::{Command, Reply};
@@ -14,9 +15,6 @@ const MATCHBOX_MAX: usize = 2000;
 /// Clients that send signals at most, two a pair, and signals under way in each pair.
 const TALKING: usize = 1000;
 pub(crate) const WINDOW: usize = 8;
-
-/// What a client sends in a second at most when signals are sent steadily: what the server allows it.
-const EACH_PER_SECOND: f64 = 100.0;
 
 /// Cycles of joins at once.
 pub(crate) const JOINS_AT_ONCE: usize = 64;
@@ -132,9 +130,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    if plan.talking(Kind::Netplay) < TALKING {
-        eprintln!("netplay's limit of signals is raised: fewer than {TALKING} clients send them");
-    }
+    eprintln!(
+        "netplay's limits of signals and of bytes are raised: see the README of netplay_load"
+    );
     let tables = tables(&rounds, &plan);
     report::print("lobby", &tables, options.json)?;
     match failed {
@@ -147,7 +145,7 @@ fn round(kind: Kind, plan: &Plan, on: Processors, began: Instant) -> Result<Roun
     let say = |text: String| progress(began, &format!("  {text}"));
     let connections = plan.connections(kind);
     let mut round = Round::default();
-    let mut team = Team::start(kind, connections, on)?;
+    let mut team = Team::start(kind, on, Limits::Raised)?;
     let before = team.usage();
     let opened = team.open(connections)?;
     round.connects_per_s = opened.count as f64 / opened.secs;
@@ -182,11 +180,6 @@ fn round(kind: Kind, plan: &Plan, on: Processors, began: Instant) -> Result<Roun
     Ok(round)
 }
 
-/// Half of what a server takes, or what so many clients may send.
-pub(crate) fn half_load(signals_per_s: f64, clients: usize) -> f64 {
-    (signals_per_s / 2.0).min(clients as f64 * EACH_PER_SECOND)
-}
-
 /// Signals as fast as they come back, and at half of that rate.
 fn signals(team: &mut Team, kind: Kind, plan: &Plan, round: &mut Round) -> Result<()> {
     let (clients, ms) = (plan.talking(kind), plan.ms());
@@ -197,7 +190,7 @@ fn signals(team: &mut Team, kind: Kind, plan: &Plan, round: &mut Round) -> Resul
     round.server_busy_pct = full.server_busy_pct;
     round.worker_busy_pct = full.worker_busy_pct;
     round.troubles("signals", &full.reply);
-    round.half_per_s = half_load(round.signals_per_s, clients);
+    round.half_per_s = round.signals_per_s / 2.0;
     if round.half_per_s < 1.0 {
         return Err("no signals arrived".into());
     }

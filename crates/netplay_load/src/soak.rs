@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::report::{self, Row, count, name, number, progress};
 use crate::run::JOINS_AT_ONCE;
+use crate::serve::Limits;
 use crate::team::{Processors, Team};
 use crate::worker::Command;
 use crate::{Kind, Options, Result};
@@ -30,7 +31,7 @@ const DRIFT_FROM: u64 = 100_000;
 pub(crate) fn run(options: &Options, cycles: u64) -> Result<()> {
     let began = Instant::now();
     let connections = options.connections.map_or(CONNECTIONS, |connections| connections as usize);
-    let mut team = Team::start(Kind::Netplay, connections, Processors::choose())?;
+    let mut team = Team::start(Kind::Netplay, Processors::choose(), Limits::Default)?;
     team.open(connections)?;
     let mut rows: Vec<Row> = Vec::new();
     let mut first = None;

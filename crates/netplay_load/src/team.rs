@@ -4,15 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::process::Process;
-use crate::serve::{Kind, Server, Start};
+use crate::serve::{Kind, Limits, Server, Start};
 use crate::worker::{Command, Reply};
 use crate::{Result, machine};
 
 /// How long the clients may take to answer, beside what they are asked to do.
 const ANSWER: Duration = Duration::from_secs(100);
-
-/// Fewer clients than these need more than the server's default of signals, to send as many.
-const MANY: usize = 1000;
 
 /// A processor for the server, and one for its clients: the same if there is but one.
 #[derive(Clone, Copy, Debug)]
@@ -53,9 +50,8 @@ pub(crate) struct Answer {
 }
 
 impl Team {
-    pub(crate) fn start(kind: Kind, clients: usize, on: Processors) -> Result<Self> {
-        let many_signals = kind == Kind::Netplay && clients < MANY;
-        let start = Start { kind, cpu: on.server, many_signals };
+    pub(crate) fn start(kind: Kind, on: Processors, limits: Limits) -> Result<Self> {
+        let start = Start { kind, cpu: on.server, limits };
         let server = Server::start(start, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let mut arguments = vec!["worker".to_owned(), kind.to_string()];
         arguments.extend(["--address".to_owned(), server.address.to_string()]);

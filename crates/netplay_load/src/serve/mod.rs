@@ -69,9 +69,19 @@ pub struct Serve {
     /// The processor to stay on
     #[arg(long)]
     cpu: Option<usize>,
-    /// Allow any number of signals
-    #[arg(long)]
-    many_signals: bool,
+    /// What it allows
+    #[arg(long, value_enum, default_value_t)]
+    limits: Limits,
+}
+
+/// What Netplay's server allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Limits {
+    /// What it allows everywhere.
+    #[default]
+    Default,
+    /// Any number of signals: a thousand clients send what ten thousand players do.
+    Raised,
 }
 
 /// Is a server until standard input closes.
@@ -113,12 +123,12 @@ pub(crate) fn serve(what: &Serve) -> Result<()> {
 
 /// The defaults, but for three things. The limits per address hold, though all addresses are of the
 /// loopback network. The key is always the same, so that the next server takes up the players of this one. And
-/// a few clients may send as many signals as a thousand.
+/// signals may be [`Limits::Raised`].
 fn config(what: &Serve) -> ServerConfig {
     let mut config = ServerConfig::at(what.bind);
     config.limit_loopback = true;
     config.key = Some(Key([7; 32]));
-    if what.many_signals {
+    if what.limits == Limits::Raised {
         config.lobby.signals = RateLimit { burst: 1_000_000, per_second: 1_000_000 };
         config.address_bytes = RateLimit { burst: u32::MAX, per_second: 1_000_000_000 };
     }
@@ -137,8 +147,8 @@ pub(crate) struct Start {
     pub(crate) kind: Kind,
     /// The processor that it stays on.
     pub(crate) cpu: Option<usize>,
-    /// Whether any number of signals is allowed.
-    pub(crate) many_signals: bool,
+    /// What it allows.
+    pub(crate) limits: Limits,
 }
 
 /// A server in another process, which is killed when this is dropped.
@@ -150,11 +160,13 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one; it listens when this returns.
     pub(crate) fn start(start: Start, bind: SocketAddr) -> Result<Self> {
-        let Start { kind, cpu, many_signals } = start;
+        let Start { kind, cpu, limits } = start;
         let mut arguments = vec!["serve".to_owned(), kind.to_string()];
         arguments.extend(["--bind".to_owned(), bind.to_string()]);
         arguments.extend(cpu.into_iter().flat_map(|cpu| ["--cpu".to_owned(), cpu.to_string()]));
-        arguments.extend(many_signals.then(|| "--many-signals".to_owned()));
+        if limits == Limits::Raised {
+            arguments.extend(["--limits".to_owned(), "raised".to_owned()]);
+        }
         let process = Process::start(&arguments)?;
         let line = process.line(START)?;
         let address = line.strip_prefix(LISTENING).ok_or_else(|| format!("{kind} said: {line}"))?;
