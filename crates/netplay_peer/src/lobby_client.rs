@@ -30,7 +30,7 @@ use requests::Pending;
 /// From opening the socket to the server's welcome.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Frames after which we say what we have seen, so that the server can forget them.
-const SEEN_EVERY: u64 = 16;
+const SEEN_EVERY: u64 = 64;
 /// Keep-alives in a row without a word from the server, after which the socket is given up. Counted
 /// and not timed, so that a process that was stopped does not take its own silence for the server's.
 const UNANSWERED_MAX: u32 = 3;

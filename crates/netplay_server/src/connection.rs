@@ -23,6 +23,10 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// their rate limit; a client has no reason for any, keep-alives being messages.
 const PINGS_MAX: u32 = 100;
 
+/// Bytes of messages after which they count for their address: to count each by itself costs a twentieth of what
+/// relaying one does.
+const PAID_AT_ONCE: usize = 4 * 1024;
+
 /// Bytes of a close frame's reason: RFC 6455 allows 125 with the code.
 const REASON_MAX: usize = 123;
 
@@ -56,6 +60,7 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
         let mut stopped = pin!(carrier.alive.stopped_with(|| client.group()));
         // Boxed: nearly all connections never have one.
         let mut pause: Option<Pin<Box<Sleep>>> = None;
+        let mut unpaid = 0;
         loop {
             tokio::select! {
                 biased;
@@ -70,7 +75,7 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
                 () = over(&mut pause), if pause.is_some() => pause = None,
                 received = socket.recv(), if pause.is_none() => {
                     carrier.line.finished();
-                    pause = rest(&received, carrier.address, &carrier.common);
+                    pause = rest(&received, &mut unpaid, carrier.address, &carrier.common);
                     if let Err(over) = read(received, &client, &mut pings) {
                         break over;
                     }
@@ -96,16 +101,21 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
 /// How long nothing more is read from who has sent this, if its address has sent too much.
 fn rest(
     received: &Option<Result<Message, axum::Error>>,
+    unpaid: &mut usize,
     address: Option<IpAddr>,
     common: &Common,
 ) -> Option<Pin<Box<Sleep>>> {
     let (Some(address), Some(Ok(message))) = (address, received) else { return None };
-    let bytes = match message {
+    *unpaid += match message {
         Message::Text(text) => text.as_str().len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
         Message::Close(_) => 0,
     };
-    common.traffic.spend(address, bytes).map(|rest| Box::pin(tokio::time::sleep(rest)))
+    if *unpaid < PAID_AT_ONCE {
+        return None;
+    }
+    let rest = common.traffic.spend(address, core::mem::take(unpaid));
+    rest.map(|rest| Box::pin(tokio::time::sleep(rest)))
 }
 
 async fn over(pause: &mut Option<Pin<Box<Sleep>>>) {

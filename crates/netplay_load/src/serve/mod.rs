@@ -129,7 +129,9 @@ fn config(what: &Serve) -> ServerConfig {
     config.limit_loopback = true;
     config.key = Some(Key([7; 32]));
     if what.limits == Limits::Raised {
-        config.lobby.signals = RateLimit { burst: 1_000_000, per_second: 1_000_000 };
+        let many = RateLimit { burst: 1_000_000, per_second: 1_000_000 };
+        // Every so many signals are confirmed by a message.
+        (config.lobby.signals, config.lobby.messages) = (many, many);
         config.address_bytes = RateLimit { burst: u32::MAX, per_second: 1_000_000_000 };
     }
     config

@@ -141,7 +141,7 @@ pub struct Work {
     /// The second byte of our addresses: 127.BLOCK.x.y
     #[arg(long)]
     block: u8,
-    /// The processor to stay on
+    /// The processor to stay on, which is for it alone
     #[arg(long)]
     cpu: Option<usize>,
 }
@@ -153,7 +153,8 @@ pub(crate) fn work(work: &Work) -> Result<()> {
     }
     netplay_server::files::raise_limit();
     let commands = lines_of(std::io::stdin());
-    let mut worker = Worker::new(World::new(work.kind, work.address, work.block)?);
+    let mut worker =
+        Worker::new(World::new(work.kind, work.address, work.block, work.cpu.is_some())?);
     loop {
         match commands.try_recv() {
             Ok(line) => {
@@ -192,7 +193,7 @@ struct Idle {
 impl Phase for Idle {
     fn tick(&mut self, _world: &mut World, now: Instant) -> Result<Flow> {
         let until = *self.until.get_or_insert(now + Duration::from_millis(10));
-        Ok(if now >= until { Flow::Over } else { Flow::Wait(until - now) })
+        Ok(if now >= until { Flow::Over } else { Flow::Sleep(until - now) })
     }
 
     fn lost(&mut self, _world: &mut World, _who: usize, why: &str) {

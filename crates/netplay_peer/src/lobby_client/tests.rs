@@ -275,7 +275,7 @@ fn what_was_seen_is_said_often_enough_for_the_server_to_forget() {
     let mut c = online();
     c.handle(at(1), joined(1, 1));
     drain(&mut c);
-    for seq in 2..=40 {
+    for seq in 2..=150 {
         c.handle(at(1), frame(seq, ServerMessage::HostChanged { host: ME, term: 1 }));
     }
     let seen: Vec<_> = sent(&drain(&mut c))
@@ -285,7 +285,7 @@ fn what_was_seen_is_said_often_enough_for_the_server_to_forget() {
             _ => None,
         })
         .collect();
-    assert_eq!(seen, [16, 32]);
+    assert_eq!(seen, [64, 128]);
 }
 
 #[test]
