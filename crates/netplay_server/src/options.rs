@@ -4,12 +4,12 @@
 //! the environment, and [`Options::over`] the rest. The defaults are those of [`ServerConfig`].
 
 mod file;
+mod listed;
 mod print;
 mod rates;
+mod times;
 
 use core::net::SocketAddr;
-use core::str::FromStr;
-use core::time::Duration;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -23,6 +23,7 @@ use thiserror::Error;
 
 pub(crate) use print::commented;
 use rates::Rates;
+use times::Times;
 
 /// Introduces the players of Netplay games to each other. After that, they talk directly. Games with
 /// matchbox_socket 0.15 can use it too: ws://ADDRESS:PORT/room?next=2.
@@ -128,23 +129,9 @@ pub(crate) struct Options {
     /// perhaps once more.
     #[arg(long, value_name = "N", env = "NETPLAY_CONNECTIONS_BURST")]
     pub(crate) connections_burst: Option<u32>,
-    /// From the open socket to the WebSocket, that of TLS included: a bad mobile link needs about a second.
-    #[arg(long, value_name = "SECONDS", env = "NETPLAY_HANDSHAKE_TIMEOUT")]
-    pub(crate) handshake_timeout: Option<Seconds>,
-    /// How long one message may wait for a player who does not read: a mobile link that changes masts stalls for a
-    /// few seconds.
-    #[arg(long, value_name = "SECONDS", env = "NETPLAY_WRITE_TIMEOUT")]
-    pub(crate) write_timeout: Option<Seconds>,
     /// Sessions of one account at most: a computer, a phone, and one that has just lost its connection.
     #[arg(long, value_name = "N", env = "NETPLAY_SESSIONS_PER_ACCOUNT")]
     pub(crate) sessions_per_account: Option<u32>,
-    /// How often players speak at least. Who misses three is gone: one may be late, two may meet a Wi-Fi roam.
-    #[arg(long, value_name = "SECONDS", env = "NETPLAY_KEEP_ALIVE")]
-    pub(crate) keep_alive: Option<Seconds>,
-    /// How long a player is remembered whose connection ended: a phone that changes networks or a laptop that
-    /// wakes up is back within seconds.
-    #[arg(long, value_name = "SECONDS", env = "NETPLAY_GRACE")]
-    pub(crate) grace: Option<Seconds>,
     /// How many connections are closed in a second when the server stops. Their players come back at once, to the
     /// next server, and this is half of what one takes.
     #[arg(long, value_name = "N", env = "NETPLAY_BACK_PER_SECOND")]
@@ -158,7 +145,10 @@ pub(crate) struct Options {
     /// Players in one of these rooms at most: a full mesh of 64 is beyond any home's uplink.
     #[arg(long, value_name = "N", env = "NETPLAY_MATCHBOX_ROOM_PEERS")]
     pub(crate) matchbox_room_peers: Option<usize>,
-    // Read by itself: what serde flattens has lost its line.
+    // These two are read by themselves: what serde flattens has lost its line.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) times: Times,
     #[command(flatten)]
     #[serde(skip)]
     pub(crate) rates: Rates,
@@ -185,40 +175,6 @@ pub(crate) enum OptionsError {
     ClaimWithoutKeys { given: &'static str },
     #[error(transparent)]
     Key(#[from] KeyError),
-}
-
-/// A time as it is written in options: more than nothing, and a day at most.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "f64", into = "f64")]
-pub(crate) struct Seconds(Duration);
-
-#[derive(Debug, Error)]
-#[error("it has to be seconds, more than 0 and 86400 at most")]
-pub(crate) struct NoSeconds;
-
-impl TryFrom<f64> for Seconds {
-    type Error = NoSeconds;
-
-    fn try_from(seconds: f64) -> Result<Self, NoSeconds> {
-        match Duration::try_from_secs_f64(seconds) {
-            Ok(time) if !time.is_zero() && seconds <= 86_400.0 => Ok(Self(time)),
-            _ => Err(NoSeconds),
-        }
-    }
-}
-
-impl FromStr for Seconds {
-    type Err = NoSeconds;
-
-    fn from_str(text: &str) -> Result<Self, NoSeconds> {
-        text.parse::<f64>().map_err(|_| NoSeconds)?.try_into()
-    }
-}
-
-impl From<Seconds> for f64 {
-    fn from(seconds: Seconds) -> Self {
-        seconds.0.as_secs_f64()
-    }
 }
 
 fn set<T>(to: &mut T, value: Option<T>) {
@@ -253,6 +209,7 @@ impl Options {
                     config: self.config,
                     print_config: self.print_config,
                     rates: self.rates.over(others.rates),
+                    times: self.times.over(others.times),
                     $($option: self.$option.or(others.$option)),*
                 }
             };
@@ -278,11 +235,7 @@ impl Options {
             offline_per_address,
             connections_per_second,
             connections_burst,
-            handshake_timeout,
-            write_timeout,
             sessions_per_account,
-            keep_alive,
-            grace,
             back_per_second,
             matchbox_peers,
             matchbox_rooms,
@@ -296,6 +249,7 @@ impl Options {
         let lobby = &config.lobby;
         Self {
             rates: Rates::of(&config),
+            times: Times::of(&config),
             bind: Some(config.bind),
             origin: Some(config.origins),
             trust_proxy: Some(config.trusted_proxies),
@@ -305,12 +259,8 @@ impl Options {
             offline_per_address: Some(lobby.offline_per_address),
             connections_per_second: Some(config.new_per_address.per_second),
             connections_burst: Some(config.new_per_address.burst),
-            handshake_timeout: Some(Seconds(config.handshake_timeout)),
-            write_timeout: Some(Seconds(config.write_timeout)),
             login_required: Some(lobby.login_required),
             sessions_per_account: Some(lobby.sessions_per_account),
-            keep_alive: Some(Seconds(lobby.keep_alive)),
-            grace: Some(Seconds(lobby.grace)),
             back_per_second: Some(config.back_per_second),
             matchbox_peers: Some(lobby.rooms.max_peers),
             matchbox_rooms: Some(lobby.rooms.max_rooms),
@@ -335,8 +285,6 @@ impl Options {
         set(&mut config.max_per_address, options.max_per_address);
         set(&mut config.new_per_address.per_second, options.connections_per_second);
         set(&mut config.new_per_address.burst, options.connections_burst);
-        set(&mut config.handshake_timeout, options.handshake_timeout.map(|time| time.0));
-        set(&mut config.write_timeout, options.write_timeout.map(|time| time.0));
         set(&mut config.back_per_second, options.back_per_second);
         let lobby = &mut config.lobby;
         set(&mut lobby.max_connections, options.max_connections);
@@ -345,12 +293,11 @@ impl Options {
         set(&mut lobby.offline_per_address, options.offline_per_address);
         set(&mut lobby.login_required, options.login_required);
         set(&mut lobby.sessions_per_account, options.sessions_per_account);
-        set(&mut lobby.keep_alive, options.keep_alive.map(|time| time.0));
-        set(&mut lobby.grace, options.grace.map(|time| time.0));
         set(&mut lobby.rooms.max_peers, options.matchbox_peers);
         set(&mut lobby.rooms.max_rooms, options.matchbox_rooms);
         set(&mut lobby.rooms.max_room_peers, options.matchbox_room_peers);
         options.rates.put(&mut config);
+        options.times.put(&mut config);
         Ok(config)
     }
 
@@ -420,11 +367,14 @@ fn secret(path: &Path) -> Result<String, OptionsError> {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
 
     #[test]
     fn what_is_said_counts_over_what_is_said_below() {
-        let file = Options { grace: Some(Seconds(Duration::from_secs(7))), ..Options::default() };
+        let times = Times { grace: "7".parse().ok(), ..Times::default() };
+        let file = Options { times, ..Options::default() };
         let bind = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let flags = Options { bind, max_lobbies: Some(3), ..Options::default() };
         let file = Options { max_lobbies: Some(4), ..file };
@@ -455,13 +405,5 @@ mod tests {
             let error = options.server().unwrap_err().to_string();
             assert!(error.contains(missing), "{error}");
         }
-    }
-
-    #[test]
-    fn times_are_finite_and_not_nothing() {
-        for wrong in ["0", "-1", "nan", "inf", "86401", "1e300", "", "5s"] {
-            assert!(wrong.parse::<Seconds>().is_err(), "{wrong}");
-        }
-        assert_eq!("0.25".parse::<Seconds>().unwrap(), Seconds(Duration::from_millis(250)));
     }
 }

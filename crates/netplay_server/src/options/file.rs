@@ -30,7 +30,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Options, OptionsError> {
         }
     }
     let rates = toml::from_str(text).map_err(malformed)?;
-    Ok(Options { rates, ..toml::from_str(text).map_err(malformed)? })
+    let times = toml::from_str(text).map_err(malformed)?;
+    Ok(Options { rates, times, ..toml::from_str(text).map_err(malformed)? })
 }
 
 /// What somebody may have meant.
@@ -60,8 +61,8 @@ mod tests {
         let options = parse(Path::new("x"), text).unwrap();
         assert_eq!(options.origin.unwrap()[0].to_string(), "https://a.example");
         assert_eq!(options.trust_proxy.unwrap()[0].to_string(), "10.0.0.0/8");
-        assert_eq!(options.keep_alive, Some("2".parse().unwrap()));
-        assert_eq!(options.grace, Some("0.5".parse().unwrap()));
+        assert_eq!(options.times.keep_alive, Some("2".parse().unwrap()));
+        assert_eq!(options.times.grace, Some("0.5".parse().unwrap()));
         assert_eq!(options.rates.address_searches, Some("9:8".parse().unwrap()));
         assert_eq!(options.bind, Some("127.0.0.1:0".parse().unwrap()));
     }

@@ -31,6 +31,7 @@ fn defaults() -> Table {
     // All of them can be written as TOML, which a test holds.
     let mut table = Table::try_from(&options).unwrap_or_default();
     table.extend(Table::try_from(&options.rates).unwrap_or_default());
+    table.extend(Table::try_from(&options.times).unwrap_or_default());
     table
 }
 

@@ -1,4 +1,4 @@
-//! How fast things may happen, as options. A list of them is the struct, its defaults and what they set.
+//! How fast things may happen, as options.
 
 use core::str::FromStr;
 
@@ -6,6 +6,8 @@ use clap::Args;
 use netplay_server::{RateLimit, ServerConfig};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::listed::listed;
 
 /// A rate as it is written in options: how many at once, and how many come back in a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,41 +44,9 @@ impl From<Rate> for String {
     }
 }
 
-macro_rules! rates {
-    ($($(#[$help:meta])* $name:ident, $env:literal, $($path:ident).+;)*) => {
-        /// All of them.
-        #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
-        #[serde(default, rename_all = "kebab-case")]
-        pub(crate) struct Rates {
-            $(
-                $(#[$help])*
-                #[arg(long, value_name = "BURST:PER_SECOND", env = $env)]
-                pub(crate) $name: Option<Rate>,
-            )*
-        }
-
-        impl Rates {
-            /// These; where they say nothing, the others.
-            pub(super) fn over(self, others: Self) -> Self {
-                Self { $($name: self.$name.or(others.$name)),* }
-            }
-
-            /// As they are here.
-            pub(super) fn of(config: &ServerConfig) -> Self {
-                Self { $($name: Some(Rate(config.$($path).+))),* }
-            }
-
-            /// Puts those there that are given.
-            pub(super) fn put(self, config: &mut ServerConfig) {
-                $(if let Some(Rate(rate)) = self.$name {
-                    config.$($path).+ = rate;
-                })*
-            }
-        }
-    };
-}
-
-rates! {
+listed! {
+    /// All of them.
+    Rates, Rate, "BURST:PER_SECOND";
     /// Messages of one player, signals excepted. Players click; programs that do more are broken or hostile.
     messages, "NETPLAY_MESSAGES", lobby.messages;
     /// Signals of one player. To connect to 15 others at once takes about 330.
