@@ -355,12 +355,12 @@ impl Directory {
     pub(super) fn invited(&self, peer: PeerId, lobby: &Lobby, with: &JoinWith) -> Option<Invited> {
         let invitation = self.key.read_invite(with.invite.as_ref()?)?;
         let Invitation { lobby: of, to, made, boot, expires } = invitation;
-        // One of the server before was made when this one started.
-        let made = Now::from_micros(if boot == self.boot { made } else { 0 });
-        let stands_for = to.unwrap_or(peer);
-        let counts = of == lobby.id
-            && expires > self.unix_secs()
-            && (stands_for == peer || !lobby.is_claimed(stands_for, made, self.unix_secs()));
+        let (stands_for, now) = (to.unwrap_or(peer), self.unix_secs());
+        // One of the server before was made when this one started, and nobody knows whom it has let in.
+        let is_ours = boot == self.boot;
+        let made = Now::from_micros(if is_ours { made } else { 0 });
+        let may_stand = || is_ours && !lobby.is_claimed(stands_for, made, now);
+        let counts = of == lobby.id && expires > now && (stands_for == peer || may_stand());
         counts.then_some(Invited { made, stands_for, expires })
     }
 }

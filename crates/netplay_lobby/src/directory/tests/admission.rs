@@ -50,8 +50,14 @@ struct World {
     told: Option<u64>,
     /// Who was in which lobby since the server began, and is not any more.
     gone: BTreeSet<(PeerId, u64)>,
+    /// Who was in a lobby for a moment, as its token said.
+    was_in: Option<(PeerId, (u64, Lobby))>,
+    /// Who has had a session since the server began.
+    met: BTreeSet<PeerId>,
     connections: u64,
     inputs: u64,
+    /// How often the server was started anew.
+    boots: u32,
     /// Every refusal, and every way in.
     seen: BTreeSet<String>,
 }
@@ -81,8 +87,11 @@ impl World {
             given: Vec::new(),
             told: None,
             gone: BTreeSet::new(),
+            was_in: None,
+            met: BTreeSet::new(),
             connections: 0,
             inputs: 0,
+            boots: 0,
             seen: BTreeSet::new(),
         };
         (0..CLIENTS).for_each(|who| world.connect(who, None));
@@ -186,6 +195,8 @@ impl World {
             }
         }
         self.check(who, way);
+        let here = self.clients.iter().filter(|client| client.connection.is_some());
+        self.met.extend(here.filter_map(|client| client.peer));
         answer
     }
 
@@ -210,6 +221,7 @@ impl World {
                 assert_eq!(self.lobbies[id].realm, realm(who), "it is of another game or build");
             }
         }
+        self.learn_of_who_found_no_place(&inside, who, way);
         let left = self
             .inside
             .iter()
@@ -227,6 +239,34 @@ impl World {
         }
     }
 
+    /// Whose place somebody else has by now is out at once; what its newer token says counts all the same.
+    fn learn_of_who_found_no_place(
+        &mut self,
+        inside: &BTreeMap<PeerId, (u64, bool)>,
+        who: Option<usize>,
+        way: &Way,
+    ) {
+        let (Some(who), Way::Back(token)) = (who, way) else { return };
+        let peer = self.clients[who].peer.expect("it has said hello");
+        // Whose session is there comes back to it, whatever its token says.
+        let is_new = token.peer == peer && !self.met.contains(&peer);
+        let is_out = is_new && !inside.contains_key(&peer);
+        let Some((id, known)) = token.seat.as_ref().filter(|_| is_out) else { return };
+        // The token that it was given before it was out is of that place.
+        self.was_in = Some((peer, (*id, known.clone())));
+        let mut all = self.node.directory.lobbies.iter();
+        let Some((_, there)) = all.find(|(_, lobby)| lobby.id == *id) else { return };
+        let says = (&known.options, known.playing, known.password.is_empty());
+        let counts = token.expires > self.node.now.since(Now::ZERO).as_secs()
+            && says == (&there.options, there.playing, there.password.is_none());
+        let Some(lobby) = self.lobbies.get_mut(id) else { return };
+        let kept_out = lobby.put_out_since(peer, token.given) || self.gone.contains(&(peer, *id));
+        if counts && !kept_out && known.changed > lobby.changed {
+            *lobby = Lobby { closes: lobby.closes, ..known.brought_back() };
+            self.told = Some(*id);
+        }
+    }
+
     /// By what a player got in, or why it must not.
     fn admit(
         &mut self,
@@ -235,7 +275,7 @@ impl World {
         plays: bool,
         way: &Way,
     ) -> Result<&'static str, &'static str> {
-        let (now, secs) = (self.node.now, self.secs());
+        let (now, secs, boots) = (self.node.now, self.secs(), self.boots);
         let peer = self.clients[who].peer.expect("it is in");
         match (way, self.lobbies.get_mut(&id)) {
             (Way::New(lobby) | Way::Quick(lobby), None) => {
@@ -248,12 +288,13 @@ impl World {
                 lobby.lets_in((peer, peer), plays, (None, None), now).and(found)
             }
             (Way::Code(password, invite), Some(lobby)) => {
-                let is_claimed = |invite: &Invite| {
-                    let of = invite.to.filter(|to| *to != peer);
-                    of.is_some_and(|of| lobby.claimed.contains(&(of, invite.made)))
+                let may_come = |invite: &Invite| {
+                    invite.to.filter(|to| *to != peer).is_none_or(|of| {
+                        invite.boot == boots && !lobby.claimed.contains(&(of, invite.made))
+                    })
                 };
                 let invite = invite.as_ref().filter(|invite| invite.counts(id, secs));
-                let invite = invite.filter(|invite| !is_claimed(invite));
+                let invite = invite.filter(|invite| may_come(invite));
                 let stands_for = invite.and_then(|invite| invite.to).unwrap_or(peer);
                 let with = (*password, invite.map(|invite| invite.made));
                 let mut found = lobby.lets_in((peer, stands_for), plays, with, now);
@@ -304,8 +345,12 @@ impl World {
             let same = is == (&known.options, known.playing, known.password.is_empty());
             assert!(same, "{is:?} is not {known:?}");
         }
+        let mut was_in = self.was_in.take();
         for (who, peer, resume) in core::mem::take(&mut self.given) {
             let seat = self.inside.get(&peer).map(|(id, _)| (*id, self.lobbies[id].clone()));
+            // The first token of them: the next one says that it is out.
+            let before = was_in.take_if(|(of, _)| *of == peer).map(|(_, seat)| seat);
+            let seat = seat.or(before);
             let (given, expires) = (self.inputs, self.secs() + TOKEN_SECS);
             self.clients[who].tokens.push(Token { resume, peer, given, expires, seat });
         }
@@ -325,8 +370,10 @@ impl World {
         self.clients.iter_mut().for_each(|client| client.connection = None);
         self.inside.clear();
         self.gone.clear();
+        self.met.clear();
         self.lobbies.clear();
         self.node.restart_server();
+        self.boots += 1;
         back.iter().for_each(|(who, age)| self.resume(*who, *age, false));
     }
 }

@@ -226,6 +226,27 @@ fn one_session_stands_for_who_was_invited_and_has_the_seat_that_was_kept() {
 }
 
 #[test]
+fn after_a_restart_of_the_server_an_invitation_lets_in_only_whom_it_is_for() {
+    let mut node = Node::new();
+    let (code, _) = node.lobby_of(1, LobbyOptions::hidden(3));
+    let friend = node.hello(2);
+    let invite = node.invite(1, Some(friend));
+    let sessions = [1, 2].map(|of| (of, node.session(of)));
+    node.restart_server();
+    for (of, (peer, token)) in sessions {
+        node.connect(10 + of);
+        node.say_hello(10 + of, Some(Resume { peer, token, seen: 0, restart: false }));
+        node.welcomed(10 + of);
+    }
+    node.say(11, ClientMessage::KeepAlive { seen: 0 });
+    node.wait(11 * SECOND);
+    node.hello(13);
+    assert_eq!(node.refused(13, join(code, by_invitation(&invite))), ErrorCode::NotInvited);
+    node.take(12);
+    node.join_with(12, code, by_invitation(&invite));
+}
+
+#[test]
 fn members_of_public_lobbies_invite_who_is_there() {
     let mut node = Node::new();
     node.lobby_of(2, options(4));

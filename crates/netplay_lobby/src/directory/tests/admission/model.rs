@@ -44,6 +44,8 @@ pub(super) struct Invite {
     pub(super) lobby: u64,
     pub(super) to: Option<PeerId>,
     pub(super) made: u64,
+    /// By which start of the server.
+    pub(super) boot: u32,
     /// In seconds.
     pub(super) expires: u64,
 }
@@ -124,7 +126,8 @@ impl Lobby {
     /// As it is when a token brings it back, in which times are whole seconds.
     pub(super) fn brought_back(&self) -> Self {
         let reserved = self.reserved.iter().map(|(peer, until)| (*peer, *until + SECOND));
-        Self { reserved: reserved.collect(), closes: self.closes + SECOND, ..self.clone() }
+        let (reserved, claimed) = (reserved.collect(), BTreeSet::new());
+        Self { reserved, claimed, closes: self.closes + SECOND, ..self.clone() }
     }
 
     /// Its host has done this to somebody.

@@ -235,7 +235,8 @@ impl World {
         let answer = self.say(who, ClientMessage::Invite { request: 1, to, secs }, &Way::Not);
         if let Some(ServerMessage::Invitation { invite: token, .. }) = answer {
             let (made, expires) = (self.inputs, self.secs() + u64::from(secs));
-            self.invites.push(Invite { token, lobby, to, made, expires });
+            let boot = self.boots;
+            self.invites.push(Invite { token, lobby, to, made, boot, expires });
         }
     }
 
