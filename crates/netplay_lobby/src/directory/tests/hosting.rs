@@ -203,8 +203,7 @@ fn one_session_stands_for_who_was_invited_and_has_the_seat_that_was_kept() {
     // As a game does it: a session for the lobby it is in, and another one for the next.
     let b = node.hello(2);
     node.create(2, options(2));
-    let reserve = ClientMessage::Reserve { request: 1, peers: vec![b], secs: 60 };
-    node.say(1, reserve);
+    node.say(1, ClientMessage::Reserve { request: 1, peers: vec![b], secs: 60 });
     node.update(1, OptionsChange { locked: Some(true), ..OptionsChange::default() });
     let invite = node.invite(1, Some(b));
     for of in 3..=5 {
@@ -220,8 +219,7 @@ fn one_session_stands_for_who_was_invited_and_has_the_seat_that_was_kept() {
     // What was made before somebody was put out lets nobody in who stands for it.
     let old = node.invite(1, Some(b));
     node.wait(SECOND);
-    let rejoin = Rejoin::Invited;
-    node.say(1, ClientMessage::Kick { request: 1, peer: b, rejoin });
+    node.say(1, ClientMessage::Kick { request: 1, peer: b, rejoin: Rejoin::Invited });
     assert_eq!(node.refused(5, join(code, by_invitation(&old))), ErrorCode::NotInvited);
 }
 
