@@ -131,7 +131,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     eprintln!(
-        "netplay's limits of signals and of bytes are raised: see the README of netplay_load"
+        "netplay's limits of signals, messages and bytes are raised: see the README of netplay_load"
     );
     let tables = tables(&rounds, &plan);
     report::print("lobby", &tables, options.json)?;

@@ -23,8 +23,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// their rate limit; a client has no reason for any, keep-alives being messages.
 const PINGS_MAX: u32 = 100;
 
-/// Bytes of messages after which they count for their address: to count each by itself costs a twentieth of what
-/// relaying one does.
+/// Bytes of messages of a connection after which they count for its address: to count each message by itself costs
+/// a twentieth of what relaying one does.
 const PAID_AT_ONCE: usize = 4 * 1024;
 
 /// Bytes of a close frame's reason: RFC 6455 allows 125 with the code.
@@ -98,7 +98,8 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
     }
 }
 
-/// How long nothing more is read from who has sent this, if its address has sent too much.
+/// Counts what came. If its address has sent too much, nothing more is read until this is over: TCP slows the
+/// sender down.
 fn rest(
     received: &Option<Result<Message, axum::Error>>,
     unpaid: &mut usize,

@@ -3,6 +3,9 @@
 //! Guaranteed: who sends more is neither refused nor closed. What it has sent counts, and nothing more is read from
 //! the connection that sent it until the address owes nothing, so that TCP slows the sender down. Others behind
 //! the same address get a message through for each such rest.
+//!
+//! Not guaranteed: that each message counts at once. A connection counts its own in lumps of a few KiB, and what
+//! is less than one when it ends is not counted.
 
 use core::net::IpAddr;
 use core::time::Duration;

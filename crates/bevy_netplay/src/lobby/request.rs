@@ -192,7 +192,8 @@ impl LobbyRequests<'_, '_> {
     }
 
     /// Makes an invitation for whoever has it, or for somebody who is told by [`LobbyInvited`]; the answer comes with
-    /// a [`LobbyInvitation`]. One for somebody lets in one player. At most an hour.
+    /// a [`LobbyInvitation`]. One for somebody lets in that player, and one session that stands for it: its next
+    /// [`JoinLobby`](crate::JoinLobby) is one. At most an hour.
     ///
     /// # Errors
     /// [`RequestError`].

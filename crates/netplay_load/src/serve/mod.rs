@@ -130,7 +130,7 @@ fn config(what: &Serve) -> ServerConfig {
     config.key = Some(Key([7; 32]));
     if what.limits == Limits::Raised {
         let many = RateLimit { burst: 1_000_000, per_second: 1_000_000 };
-        // Every so many signals are confirmed by a message.
+        // Who is sent many signals confirms them by messages.
         (config.lobby.signals, config.lobby.messages) = (many, many);
         config.address_bytes = RateLimit { burst: u32::MAX, per_second: 1_000_000_000 };
     }
