@@ -188,11 +188,11 @@ Columns:
   x_rollback8   the same of rollback8_us
 
 Second table, in the JSON `churn`: 1000 plain entities that all move; in each tick 100 come and 100 go, with
-the despawn_rollback of each stack.
+the despawn_rollback of each stack. Each stack plays alone, since the growing one takes the caches of the other.
   tick          of the game; times are medians of the 20 ticks up to it
   save_us       microseconds to keep the state
   rollback8_us  microseconds of a rollback of eight ticks, with the game's own systems
-  live_mib      MiB on the heap, all of the world; counted apart from the times
+  live_mib      MiB on the heap, all of the world
 
 Third, in the JSON `despawned`: 1000 entities, most of which were despawned in the ticks that are rolled back.
   entities      that were despawned

@@ -112,55 +112,51 @@ impl Row for ChurnRow {
     }
 }
 
-/// Plays, a tick of each side in turn, and reports at these ticks.
-fn play(sides: &mut [Box<dyn Side>], reports: &[i32], counter: Option<&Counter>) -> Vec<ChurnRow> {
+/// Plays one side, and reports at these ticks. `counter` begins before the side is made.
+fn play(side: &mut dyn Side, reports: &[i32], counter: &Counter) -> Vec<ChurnRow> {
     let mut rows = Vec::new();
-    let mut times: Vec<Times> = sides.iter().map(|_| Times::default()).collect();
+    let mut times = Times::default();
     for now in 0..=reports.last().copied().unwrap_or(0) {
-        let report = reports.iter().find(|report| (0..WINDOW).contains(&(*report - now)));
-        for (side, times) in sides.iter_mut().zip(&mut times) {
-            let save = micros(|| side.save(now));
-            if let Some(report) = report {
-                times.save.push(save);
-                times.rollback.push(rollback(side.as_mut(), now).1);
-                if *report == now {
-                    rows.push(ChurnRow {
-                        stack: side.name(),
-                        tick: now,
-                        save_us: median(times.save.drain(..)).unwrap_or_default(),
-                        rollback8_us: median(times.rollback.drain(..)).unwrap_or_default(),
-                        live_mib: counter.map_or(0.0, |counter| counter.live() as f64 / 1048576.0),
-                    });
-                }
+        let save = micros(|| side.save(now));
+        if let Some(report) = reports.iter().find(|report| (0..WINDOW).contains(&(*report - now))) {
+            times.save.push(save);
+            times.rollback.push(rollback(side, now).1);
+            if *report == now {
+                rows.push(ChurnRow {
+                    stack: side.name(),
+                    tick: now,
+                    save_us: median(times.save.drain(..)).unwrap_or_default(),
+                    rollback8_us: median(times.rollback.drain(..)).unwrap_or_default(),
+                    live_mib: counter.live() as f64 / 1048576.0,
+                });
             }
-            side.advance(now);
-            // As an app does after every frame.
-            side.world().clear_trackers();
         }
+        side.advance(now);
+        // As an app does after every frame.
+        side.world().clear_trackers();
     }
     rows
 }
 
-/// Both sides in turn with a clock, and then each alone with a counter of what it takes.
+/// Each side alone: in turns, the one that touches more and more memory takes the processor's caches from the
+/// other, which then seems to become slower too (6 times, when this was measured).
 pub(super) fn churn(quick: bool) -> Result<Vec<ChurnRow>> {
     let reports: &[i32] = if quick { &[60, 600, 2_400] } else { &[60, 600, 1_800, 3_600] };
-    let make = [netplay::churning, ggrs::churning];
-    let mut sides = make.map(|make| make(Start::Churning));
-    let mut rows = play(&mut sides, reports, None);
-    same(&mut sides)?;
-    drop(sides);
-    for (place, make) in make.iter().enumerate() {
+    let mut rows = Vec::new();
+    let mut digests = Vec::new();
+    for make in [netplay::churning, ggrs::churning] {
         let counter = Counter::start();
-        let counted = play(&mut [make(Start::Churning)], reports, Some(&counter));
-        for (row, counted) in rows.iter_mut().skip(place).step_by(2).zip(counted) {
-            row.live_mib = counted.live_mib;
-        }
+        let mut side = make(Start::Churning);
+        rows.push(play(side.as_mut(), reports, &counter));
+        digests.push(digest(side.world()));
     }
-    Ok(rows)
+    same(&digests)?;
+    // By tick, as they are compared.
+    let (ours, theirs) = (rows.remove(0), rows.remove(0));
+    Ok(ours.into_iter().zip(theirs).flat_map(|(ours, theirs)| [ours, theirs]).collect())
 }
 
-fn same(sides: &mut [Box<dyn Side>]) -> Result<()> {
-    let digests: Vec<u64> = sides.iter_mut().map(|side| digest(side.world())).collect();
+fn same(digests: &[u64]) -> Result<()> {
     if digests.windows(2).any(|pair| pair[0] != pair[1]) {
         return Err("the sides have come to different states".into());
     }
@@ -212,7 +208,7 @@ pub(super) fn despawned(rounds: usize) -> Result<DespawnedRow> {
             }
         }
     }
-    same(&mut sides)?;
+    same(&sides.each_mut().map(|side| digest(side.world())))?;
     let [ours, theirs] = times.map(|times| median(times).unwrap_or_default());
     Ok(DespawnedRow {
         entities: DEPTH as u32 * EACH_TICK,
