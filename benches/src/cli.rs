@@ -192,7 +192,7 @@ the despawn_rollback of each stack. Each stack plays alone, since the growing on
   tick          of the game; times are medians of the 20 ticks up to it
   save_us       microseconds to keep the state
   rollback8_us  microseconds of a rollback of eight ticks, with the game's own systems
-  live_mib      MiB on the heap, all of the world
+  live_mib      MiB on the heap, all of the world; counted apart from the times
 
 Third, in the JSON `despawned`: 1000 entities, most of which were despawned in the ticks that are rolled back.
   entities      that were despawned

@@ -112,8 +112,8 @@ impl Row for ChurnRow {
     }
 }
 
-/// Plays one side, and reports at these ticks. `counter` begins before the side is made.
-fn play(side: &mut dyn Side, reports: &[i32], counter: &Counter) -> Vec<ChurnRow> {
+/// Plays one side, and reports at these ticks.
+fn play(side: &mut dyn Side, reports: &[i32], counter: Option<&Counter>) -> Vec<ChurnRow> {
     let mut rows = Vec::new();
     let mut times = Times::default();
     for now in 0..=reports.last().copied().unwrap_or(0) {
@@ -127,7 +127,7 @@ fn play(side: &mut dyn Side, reports: &[i32], counter: &Counter) -> Vec<ChurnRow
                     tick: now,
                     save_us: median(times.save.drain(..)).unwrap_or_default(),
                     rollback8_us: median(times.rollback.drain(..)).unwrap_or_default(),
-                    live_mib: counter.live() as f64 / 1048576.0,
+                    live_mib: counter.map_or(0.0, |counter| counter.live() as f64 / 1048576.0),
                 });
             }
         }
@@ -138,22 +138,27 @@ fn play(side: &mut dyn Side, reports: &[i32], counter: &Counter) -> Vec<ChurnRow
     rows
 }
 
-/// Each side alone: in turns, the one that touches more and more memory takes the processor's caches from the
-/// other, which then seems to become slower too (6 times, when this was measured).
+/// Each side alone, with a clock and then with a counter of what it takes. In turns, the one that touches more and
+/// more memory takes the processor's caches from the other, which then seems to become slower too (6 times, when
+/// this was measured).
 pub(super) fn churn(quick: bool) -> Result<Vec<ChurnRow>> {
     let reports: &[i32] = if quick { &[60, 600, 2_400] } else { &[60, 600, 1_800, 3_600] };
     let mut rows = Vec::new();
     let mut digests = Vec::new();
     for make in [netplay::churning, ggrs::churning] {
-        let counter = Counter::start();
         let mut side = make(Start::Churning);
-        rows.push(play(side.as_mut(), reports, &counter));
+        let timed = play(side.as_mut(), reports, None);
         digests.push(digest(side.world()));
+        drop(side);
+        let counter = Counter::start();
+        let counted = play(make(Start::Churning).as_mut(), reports, Some(&counter));
+        let both = timed.into_iter().zip(counted);
+        rows.extend(both.map(|(row, counted)| ChurnRow { live_mib: counted.live_mib, ..row }));
     }
     same(&digests)?;
-    // By tick, as they are compared.
-    let (ours, theirs) = (rows.remove(0), rows.remove(0));
-    Ok(ours.into_iter().zip(theirs).flat_map(|(ours, theirs)| [ours, theirs]).collect())
+    // As they are compared; of a tick ours stays first.
+    rows.sort_by_key(|row| row.tick);
+    Ok(rows)
 }
 
 fn same(digests: &[u64]) -> Result<()> {
