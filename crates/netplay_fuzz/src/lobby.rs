@@ -77,7 +77,7 @@ fn config(kind: usize) -> Config {
     let generous = Config { messages, signals, joins, invites, ..Config::default() };
     match kind {
         0 => generous,
-        1 => Config { log_frames: 3, log_bytes: 800, log_bytes_total: 2000, ..generous },
+        1 => Config { log_frames: 3, log_bytes: 600, log_bytes_total: 1200, ..generous },
         _ => Config {
             messages: tight,
             signals: tight,
@@ -170,7 +170,12 @@ impl World {
         self.directory.handle(self.now, input);
         while let Some(output) = self.directory.poll_output() {
             match output {
-                Output::Send { connection, frame } => self.sent(connection, frame.as_ref().clone()),
+                Output::Send { connection, text, .. } => {
+                    let text = core::str::from_utf8(text).expect("JSON is UTF-8");
+                    let frame = ServerFrame::from_json(text);
+                    let frame = frame.unwrap_or_else(|error| panic!("{error}: {text}"));
+                    self.sent(connection, frame);
+                }
                 Output::Close { connection, text, .. } => {
                     let who = self.client(connection);
                     self.clients[who] = None;

@@ -199,8 +199,10 @@ pub fn client_message(data: &[u8]) {
     // What is passed on as it came is read as what was sent.
     if let Some((to, raw)) = RawSignal::read(text) {
         let from = PeerId::from_u128(9);
-        let relayed = ServerFrame { seq: 1, message: ServerMessage::Relayed { from, signal: raw } };
-        let read = ServerFrame::from_json(&relayed.to_json()).map(|frame| frame.message);
+        let mut written = Vec::new();
+        raw.write_frame(1, from, &mut written);
+        let written = core::str::from_utf8(&written).expect("JSON is UTF-8");
+        let read = ServerFrame::from_json(written).map(|frame| frame.message);
         let Ok(ClientMessage::Signal { to: sent_to, signal }) = ClientMessage::from_json(text)
         else {
             panic!("{text} is passed on and is no signal")

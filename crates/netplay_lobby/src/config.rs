@@ -45,9 +45,9 @@ pub struct Config {
     pub max_lobbies: usize,
     /// Frames that one session's log keeps. Joining a full lobby of 16 is about 15 × 22 signals.
     pub log_frames: usize,
-    /// Bytes that one session's log keeps, about: the same join with 4 KiB an offer is 130 KiB.
+    /// Bytes of JSON that one session's log keeps: the same join with 4 KiB an offer is 130 KiB.
     pub log_bytes: usize,
-    /// Bytes that all logs keep together, about. It bounds a node whose every client never
+    /// Bytes of JSON that all logs keep together. It bounds a node whose every client never
     /// confirms a frame. A session that would exceed it loses its log, and with it the resume.
     pub log_bytes_total: usize,
     /// Messages of one connection, signals excepted. Players click; programs that do more are

@@ -1,11 +1,8 @@
 //! What goes into a [`Directory`](crate::Directory) and what comes out.
 
 use core::net::IpAddr;
-use std::sync::Arc;
 
-use netplay_protocol::lobby::{
-    ClientMessage, ErrorCode, LobbyState, MessageError, RawSignal, Rejoin, ServerFrame,
-};
+use netplay_protocol::lobby::{ClientMessage, ErrorCode, LobbyState, MessageError, Rejoin};
 use netplay_protocol::{AccountId, BuildId, GameId, LobbyCode, PeerId};
 use serde::{Deserialize, Serialize};
 
@@ -30,15 +27,6 @@ pub enum Input {
         connection: ConnectionId,
         /// What.
         message: ClientMessage,
-    },
-    /// A client said this to another, and nobody has made a value of it: the same as the message.
-    Signal {
-        /// On which socket.
-        connection: ConnectionId,
-        /// To whom.
-        to: PeerId,
-        /// What.
-        signal: RawSignal,
     },
     /// A client said something that is no message.
     Malformed {
@@ -91,13 +79,16 @@ pub enum Input {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
+pub enum Output<'a> {
     /// Send this frame.
     Send {
         /// On which socket.
         connection: ConnectionId,
-        /// What. A session's log has it too, until the client confirms it.
-        frame: Arc<ServerFrame>,
+        /// The JSON of a [`ServerFrame`](netplay_protocol::lobby::ServerFrame), as UTF-8. A session's log has it
+        /// too, until the client confirms it.
+        text: &'a [u8],
+        /// Of a refusal that is sent for the first time: why.
+        refused: Option<ErrorCode>,
     },
     /// Send what is still waiting, then close. The directory has forgotten this connection:
     /// nothing more is sent to it, and what it says is ignored.
@@ -139,7 +130,7 @@ pub struct Stats {
     pub lobbies: usize,
     /// Accounts that have sessions.
     pub accounts: usize,
-    /// Bytes in the logs of all sessions, about.
+    /// Bytes of JSON in the logs of all sessions.
     pub log_bytes: usize,
 }
 

@@ -1,7 +1,7 @@
 //! Lobbies as a pure state machine: commands in, effects out.
 //!
 //! A [`Directory`] holds all sessions and lobbies of one server node. Whoever drives it passes
-//! every event of its sockets with [`Directory::handle`], then takes [`Output`]s with
+//! every event of its sockets with [`Directory::handle`] or [`Directory::handle_signal`], then takes [`Output`]s with
 //! [`Directory::poll_output`] until there is none, and passes [`Input::Tick`] at
 //! [`Directory::next_deadline`].
 //!

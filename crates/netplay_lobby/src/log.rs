@@ -3,119 +3,80 @@
 //! Guaranteed: frames are numbered 1, 2, 3, … without a gap; the newest are kept within the limits.
 //! Not guaranteed: that old ones are kept. [`FrameLog::after`] tells when they are not.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{VecDeque, vec_deque};
 
-use netplay_protocol::lobby::{Member, MemberData, ServerFrame, ServerMessage, SignalBody, Value};
-
-/// Frames whose room is kept: to make it anew for every signal takes longer than to log one.
-const KEPT: usize = 8;
+/// Bytes of room that a log keeps for what comes next: to give it back and ask for it again with every few signals
+/// takes longer than to log them. An empty log has none.
+const KEPT: usize = 4096;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FrameLog {
-    frames: VecDeque<Arc<ServerFrame>>,
-    bytes: usize,
+    /// The frames as they were sent, one after another, the oldest first.
+    texts: VecDeque<u8>,
+    lengths: VecDeque<usize>,
+    /// The number of the newest frame there has been.
     last: u64,
 }
 
 impl FrameLog {
-    /// Numbers a message and keeps it; drops the oldest while over a limit.
-    pub(crate) fn push(
-        &mut self,
-        message: ServerMessage,
-        max_frames: usize,
-        max_bytes: usize,
-    ) -> Arc<ServerFrame> {
+    /// The number of the frame that comes next.
+    pub(crate) fn next(&self) -> u64 {
+        self.last + 1
+    }
+
+    /// Keeps the next frame; drops the oldest while over a limit.
+    pub(crate) fn push(&mut self, text: &[u8], max_frames: usize, max_bytes: usize) {
         self.last += 1;
-        let frame = Arc::new(ServerFrame { seq: self.last, message });
-        self.bytes += weight(&frame);
-        self.frames.push_back(frame.clone());
-        while self.frames.len() > max_frames || self.bytes > max_bytes {
-            self.drop_oldest();
+        self.texts.extend(text);
+        self.lengths.push_back(text.len());
+        let (mut frames, mut bytes) = (0, 0);
+        while self.lengths.len() - frames > max_frames || self.texts.len() - bytes > max_bytes {
+            bytes += self.lengths[frames];
+            frames += 1;
         }
-        frame
+        self.drop_oldest(frames, bytes);
     }
 
     /// Forgets what the client has.
     pub(crate) fn confirm(&mut self, seen: u64) {
-        while self.frames.front().is_some_and(|frame| frame.seq <= seen) {
-            self.drop_oldest();
-        }
-        // An idle session must be small: give back what a burst of signals needed.
-        if self.frames.is_empty() && self.frames.capacity() > KEPT {
-            self.frames = VecDeque::new();
-        }
+        let unseen = self.last.saturating_sub(seen);
+        let unseen = usize::try_from(unseen).unwrap_or(usize::MAX);
+        let frames = self.lengths.len().saturating_sub(unseen);
+        self.drop_oldest(frames, self.lengths.range(..frames).sum());
+        self.give_back();
     }
 
-    /// The frames after `seen`; `None` if they are not all here, or `seen` was never sent.
-    pub(crate) fn after(&self, seen: u64) -> Option<impl Iterator<Item = &Arc<ServerFrame>>> {
+    /// The bytes of each frame after `seen`; `None` if they are not all here, or `seen` was never sent.
+    pub(crate) fn after(&self, seen: u64) -> Option<impl Iterator<Item = vec_deque::Iter<'_, u8>>> {
         let missed = usize::try_from(self.last.checked_sub(seen)?).ok()?;
-        let skip = self.frames.len().checked_sub(missed)?;
-        Some(self.frames.iter().skip(skip))
+        let skip = self.lengths.len().checked_sub(missed)?;
+        let mut end: usize = self.lengths.range(..skip).sum();
+        Some(self.lengths.range(skip..).map(move |length| {
+            let begin = end;
+            end += length;
+            self.texts.range(begin..end)
+        }))
     }
 
-    /// What the log weighs, about.
+    /// How long the frames are together.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.texts.len()
     }
 
-    fn drop_oldest(&mut self) {
-        if let Some(frame) = self.frames.pop_front() {
-            self.bytes -= weight(&frame);
-        }
+    fn drop_oldest(&mut self, frames: usize, bytes: usize) {
+        self.lengths.drain(..frames);
+        self.texts.drain(..bytes);
     }
-}
 
-/// What a frame weighs in memory and as JSON, about. Exactness would cost an encoding.
-fn weight(frame: &ServerFrame) -> usize {
-    let content = match &frame.message {
-        ServerMessage::Signal { signal, .. } => match &signal.body {
-            SignalBody::Offer { sdp } | SignalBody::Answer { sdp } => sdp.len(),
-            SignalBody::Candidate { candidate, mid, .. } => {
-                candidate.len() + mid.as_ref().map_or(0, String::len)
-            }
-            SignalBody::Bye | SignalBody::Lost | SignalBody::Withdraw => 0,
-        },
-        ServerMessage::Relayed { signal, .. } => signal.json().len(),
-        ServerMessage::Joined { lobby, .. } => {
-            let members = lobby.members.iter().map(|member| 64 + member_bytes(member));
-            members.sum::<usize>() + lobby.options.name.len() + lobby.data.len() * 64
+    /// An idle session must be small, and nobody may have room for a burst by leaving one frame of it.
+    fn give_back(&mut self) {
+        if self.lengths.is_empty() {
+            (self.texts, self.lengths) = (VecDeque::new(), VecDeque::new());
+        } else if self.texts.capacity() > KEPT.max(4 * self.texts.len()) {
+            self.texts.shrink_to(2 * self.texts.len());
+            self.lengths.shrink_to(2 * self.lengths.len());
         }
-        ServerMessage::MemberJoined { member } | ServerMessage::MemberChanged { member } => {
-            member_bytes(member)
-        }
-        ServerMessage::DataChanged { changes, .. } => changes
-            .iter()
-            .map(|(key, entry)| {
-                64 + key.as_str().len() + entry.as_ref().map_or(0, |e| bytes(&e.value))
-            })
-            .sum(),
-        ServerMessage::Lobbies { lobbies, .. } => {
-            lobbies.iter().map(|lobby| 128 + values_bytes(&lobby.data)).sum()
-        }
-        ServerMessage::Invited { lobby, invite, .. } => values_bytes(&lobby.data) + invite.0.len(),
-        ServerMessage::Invitation { invite, .. } => invite.0.len(),
-        ServerMessage::Chat { text, .. } | ServerMessage::Error { text, .. } => text.len(),
-        ServerMessage::ReadyCheckEnds { missing, .. } => missing.len() * 40,
-        ServerMessage::Token { token } => token.0.len(),
-        _ => 0,
-    };
-    content + 192
-}
-
-fn member_bytes(member: &Member) -> usize {
-    values_bytes(&member.data) + member.role.as_ref().map_or(0, |role| role.as_str().len())
-}
-
-fn values_bytes(data: &MemberData) -> usize {
-    data.iter().map(|(key, value)| 64 + key.as_str().len() + bytes(value)).sum()
-}
-
-fn bytes(value: &Value) -> usize {
-    match value {
-        Value::Number(_) => 8,
-        Value::Text(text) => text.len(),
     }
 }
 
@@ -123,21 +84,35 @@ fn bytes(value: &Value) -> usize {
 mod tests {
     use super::*;
 
-    fn left(log: &mut FrameLog, request: u32) -> Arc<ServerFrame> {
-        log.push(ServerMessage::Left { request }, 3, usize::MAX)
+    /// Bytes of each frame here.
+    const FRAME: usize = 10;
+
+    fn logged(frames: usize, max_frames: usize, max_bytes: usize) -> FrameLog {
+        let mut log = FrameLog::default();
+        for _ in 0..frames {
+            push(&mut log, max_frames, max_bytes);
+        }
+        log
+    }
+
+    /// A frame that says its number.
+    fn push(log: &mut FrameLog, max_frames: usize, max_bytes: usize) {
+        let text = format!("frame {:04}", log.next());
+        log.push(text.as_bytes(), max_frames, max_bytes);
     }
 
     fn numbers(log: &FrameLog, seen: u64) -> Option<Vec<u64>> {
-        Some(log.after(seen)?.map(|frame| frame.seq).collect())
+        let number = |frame: vec_deque::Iter<'_, u8>| {
+            let text = String::from_utf8(frame.copied().collect()).expect("as it was written");
+            text.strip_prefix("frame ").and_then(|number| number.parse().ok()).expect("a frame")
+        };
+        Some(log.after(seen)?.map(number).collect())
     }
 
     #[test]
     fn a_resume_gets_exactly_what_it_has_not_seen() {
-        let mut log = FrameLog::default();
-        assert_eq!(numbers(&log, 0), Some(vec![]));
-        for request in 0..3 {
-            left(&mut log, request);
-        }
+        assert_eq!(numbers(&FrameLog::default(), 0), Some(vec![]));
+        let log = logged(3, 3, usize::MAX);
         assert_eq!(numbers(&log, 0), Some(vec![1, 2, 3]));
         assert_eq!(numbers(&log, 2), Some(vec![3]));
         assert_eq!(numbers(&log, 3), Some(vec![]));
@@ -145,10 +120,7 @@ mod tests {
 
     #[test]
     fn a_log_that_does_not_reach_back_says_so() {
-        let mut log = FrameLog::default();
-        for request in 0..5 {
-            left(&mut log, request);
-        }
+        let log = logged(5, 3, usize::MAX);
         assert_eq!(numbers(&log, 1), None, "frame 2 was dropped");
         assert_eq!(numbers(&log, 2), Some(vec![3, 4, 5]));
         assert_eq!(numbers(&log, 6), None, "frame 6 was never sent");
@@ -157,24 +129,40 @@ mod tests {
 
     #[test]
     fn what_the_client_has_weighs_nothing() {
-        let mut log = FrameLog::default();
-        left(&mut log, 1);
-        left(&mut log, 2);
+        let mut log = logged(2, 3, usize::MAX);
         log.confirm(1);
         assert_eq!(numbers(&log, 0), None);
         assert_eq!(numbers(&log, 1), Some(vec![2]));
+        log.confirm(0);
+        assert_eq!(numbers(&log, 1), Some(vec![2]), "nothing comes back");
         log.confirm(u64::MAX);
         assert_eq!(log.bytes(), 0);
-        assert_eq!(left(&mut log, 3).seq, 3, "confirming the future changes no number");
+        assert_eq!(log.next(), 3, "confirming the future changes no number");
     }
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mut log = FrameLog::default();
-        for request in 0..100 {
-            log.push(ServerMessage::Left { request }, usize::MAX, 1000);
+        let log = logged(100, usize::MAX, 10 * FRAME + 9);
+        assert_eq!(log.bytes(), 10 * FRAME);
+        assert_eq!(numbers(&log, 90), Some((91..=100).collect()));
+        let mut log = logged(3, usize::MAX, 100);
+        log.push(&[b'x'; 101], usize::MAX, 100);
+        assert_eq!((log.bytes(), numbers(&log, 3), numbers(&log, 4)), (0, None, Some(vec![])));
+    }
+
+    #[test]
+    fn a_log_gives_back_its_room_but_for_what_is_left_of_it() {
+        let mut log = logged(10_000, usize::MAX, usize::MAX);
+        let mut seen = 0;
+        while seen < 10_000 {
+            seen += 7;
+            log.confirm(seen);
+            assert!(log.texts.capacity() <= KEPT.max(4 * log.bytes()), "{seen}");
+            assert!(log.lengths.capacity() <= log.texts.capacity().max(KEPT), "{seen}");
+            if seen < 10_000 {
+                assert_eq!(numbers(&log, seen).map(|left| left[0]), Some(seen + 1));
+            }
         }
-        assert!(log.bytes() <= 1000);
-        assert_eq!(numbers(&log, 99), Some(vec![100]));
+        assert_eq!((log.texts.capacity(), log.lengths.capacity()), (0, 0));
     }
 }

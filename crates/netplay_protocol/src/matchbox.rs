@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::ids::{PeerId, RoomId};
 use crate::limits::{LOBBY_MEMBERS_MAX, LOBBY_MESSAGE_MAX};
-use crate::lobby::{MessageError, Signal, parse, render, render_into};
+use crate::lobby::{MessageError, Signal, parse, render};
 
 /// A room, as a player asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,11 +144,6 @@ impl Event {
     /// Writes the event.
     pub fn to_json(&self) -> String {
         render(self)
-    }
-
-    /// Appends the event to a text, as [`Self::to_json`] writes it.
-    pub fn write_json(&self, text: &mut Vec<u8>) {
-        render_into(self, text);
     }
 }
 

@@ -9,10 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use netplay_lobby::{ConnectionId, Directory, Input, Output, Stats, TicketFor};
-use netplay_protocol::Now;
-use netplay_protocol::lobby::{
-    ClientMessage, JoinTicket, Login, MessageError, RawSignal, ServerMessage,
-};
+use netplay_protocol::lobby::{ClientMessage, JoinTicket, Login, MessageError, RawSignal};
+use netplay_protocol::{Now, PeerId};
 use tokio::sync::Notify;
 
 use crate::connection::Client;
@@ -110,24 +108,32 @@ impl Hub {
             _ => None,
         };
         let mut core = self.lock();
-        let core = &mut *core;
         match &input {
             Input::Connected { .. } => core.counts.opened += 1,
-            Input::Message { .. } | Input::Signal { .. } | Input::Malformed { .. } => {
-                core.counts.received += 1;
-            }
+            Input::Message { .. } | Input::Malformed { .. } => core.counts.received += 1,
             _ => {}
         }
         core.directory.handle(self.clock.now(), input);
+        self.follow(&mut core, greeting);
+    }
+
+    fn signal(&self, connection: ConnectionId, to: PeerId, signal: RawSignal<'_>) {
+        let mut core = self.lock();
+        core.counts.received += 1;
+        core.directory.handle_signal(self.clock.now(), connection, to, signal);
+        self.follow(&mut core, None);
+    }
+
+    /// Does what the directory says.
+    fn follow(&self, core: &mut Core, greeting: Option<ConnectionId>) {
         while let Some(output) = core.directory.poll_output() {
             match output {
-                Output::Send { connection, frame } => {
+                Output::Send { connection, text, refused } => {
                     core.counts.sent += 1;
-                    if let ServerMessage::Error { code, .. } = &frame.message {
-                        core.counts.refused(*code);
+                    if let Some(code) = refused {
+                        core.counts.refused(code);
                     }
-                    let replayed = greeting == Some(connection);
-                    core.outboxes.push(connection, |text| frame.write_json(text), replayed);
+                    core.outboxes.push(connection, text, greeting == Some(connection));
                 }
                 Output::Close { connection, code, text } => {
                     core.counts.closed(code);
@@ -197,7 +203,7 @@ impl Client for Attached {
     fn text(&self, text: &str) {
         let connection = self.connection;
         if let Some((to, signal)) = RawSignal::read(text) {
-            return self.hub.input(Input::Signal { connection, to, signal });
+            return self.hub.signal(connection, to, signal);
         }
         match ClientMessage::from_json(text) {
             Ok(message) => {

@@ -21,17 +21,12 @@ pub(crate) struct Outboxes {
     next: u64,
     max_frames: usize,
     max_bytes: usize,
-    /// For reuse: a frame is written here first, because then it takes what it is long.
-    scratch: Vec<u8>,
 }
-
-/// What is kept for reuse: nearly all frames are smaller.
-const SCRATCH: usize = 64 * 1024;
 
 impl Outboxes {
     /// Each takes so many frames and bytes.
     pub(crate) fn new(max_frames: usize, max_bytes: usize) -> Self {
-        Self { open: HashMap::new(), next: 0, max_frames, max_bytes, scratch: Vec::new() }
+        Self { open: HashMap::new(), next: 0, max_frames, max_bytes }
     }
 
     /// One for a new connection.
@@ -43,18 +38,10 @@ impl Outboxes {
         (connection, outbox)
     }
 
-    /// Adds the frame that this writes, which is JSON; see [`Outbox::push`].
-    pub(crate) fn push(
-        &mut self,
-        connection: ConnectionId,
-        write: impl FnOnce(&mut Vec<u8>),
-        replayed: bool,
-    ) {
+    /// Adds a frame, which is JSON; see [`Outbox::push`].
+    pub(crate) fn push(&self, connection: ConnectionId, text: &[u8], replayed: bool) {
         let Some(outbox) = self.open.get(&connection) else { return };
-        self.scratch.clear();
-        self.scratch.shrink_to(SCRATCH);
-        write(&mut self.scratch);
-        let text = Utf8Bytes::try_from(Bytes::copy_from_slice(&self.scratch));
+        let text = Utf8Bytes::try_from(Bytes::copy_from_slice(text));
         outbox.push(text.expect("JSON is UTF-8"), replayed);
     }
 

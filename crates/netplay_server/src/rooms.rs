@@ -53,7 +53,7 @@ impl RoomHub {
         while let Some(output) = core.rooms.poll_output() {
             match output {
                 Output::Send { connection, event } => {
-                    core.outboxes.push(connection, |text| event.write_json(text), false);
+                    core.outboxes.push(connection, event.to_json().as_bytes(), false);
                 }
                 Output::Close { connection, code, text } => {
                     core.outboxes.end(connection, code, text.to_owned());

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use netplay_lobby::{ConnectionId as SocketId, Directory, Key};
 use netplay_peer::link::driver::{Channel, ConnectionId, DriverCommand, DriverEvent};
 use netplay_peer::{MeshInput, MeshOutput, SocketTarget};
-use netplay_protocol::lobby::{ClientMessage, ServerFrame};
+use netplay_protocol::lobby::{ClientMessage, ServerFrame, ServerMessage};
 use netplay_protocol::{Now, PeerId};
 use netplay_simnet::{Conditions, Delivery, Network as Paths, OrderedPipe};
 
@@ -479,8 +479,9 @@ impl World {
         while let Some(output) = self.directory.poll_output() {
             said = true;
             match output {
-                netplay_lobby::Output::Send { connection, frame } => {
-                    self.server_says(connection, &frame);
+                netplay_lobby::Output::Send { connection, text, .. } => {
+                    let text = str::from_utf8(text).expect("JSON is UTF-8").to_owned();
+                    self.server_says(connection, text);
                 }
                 netplay_lobby::Output::Close { connection, .. } => {
                     let node = self.nodes.values_mut().find(|node| node.socket == Some(connection));
@@ -495,13 +496,13 @@ impl World {
         said
     }
 
-    fn server_says(&mut self, socket: SocketId, frame: &ServerFrame) {
-        if let netplay_protocol::lobby::ServerMessage::Welcome { peer, .. } = &frame.message {
+    fn server_says(&mut self, socket: SocketId, text: String) {
+        let message = ServerFrame::from_json(&text).map(|frame| frame.message);
+        if let Ok(ServerMessage::Welcome { peer, .. }) = message {
             for node in self.nodes.values_mut() {
-                let welcomed = node.socket == Some(socket);
-                if welcomed {
-                    node.me = Some(*peer);
-                } else if node.me == Some(*peer) {
+                if node.socket == Some(socket) {
+                    node.me = Some(peer);
+                } else if node.me == Some(peer) {
                     // An earlier start of the same player's game: nothing reaches it any more.
                     node.me = None;
                 }
@@ -509,7 +510,7 @@ impl World {
         }
         let node = self.nodes.values_mut().find(|node| node.socket == Some(socket));
         let Some(node) = node else { return };
-        node.core.handle(self.now, MeshInput::SocketText(frame.to_json()));
+        node.core.handle(self.now, MeshInput::SocketText(text));
     }
 }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 use netplay_protocol::limits::{LOBBY_FRAME_MAX, LOBBY_LIST_MAX};
 use netplay_protocol::lobby::{
     ClientMessage, CreateWith, ErrorCode, Filter, JoinWith, LeaveReason, LobbyData, LobbyOptions,
-    Password, Rejoin, Search, ServerFrame, ServerMessage, Visibility,
+    Password, Rejoin, Search, ServerMessage, Visibility,
 };
 use netplay_protocol::{BuildId, LobbyCode, PeerId};
 use rand_core::Rng;
@@ -75,7 +75,7 @@ impl Directory {
             ClientMessage::KeepAlive { seen } => {
                 self.confirm(peer, seen);
                 if let Some(Presence::Online(connection)) = self.presence(peer) {
-                    self.send(connection, ServerFrame { seq: 0, message: ServerMessage::Alive });
+                    self.send(connection, ServerMessage::Alive);
                 }
                 Ok(())
             }

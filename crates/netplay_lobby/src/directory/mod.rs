@@ -23,11 +23,13 @@ mod signals;
 mod start;
 
 use core::net::IpAddr;
+use core::ops::Range;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
-use netplay_protocol::lobby::{ClientMessage, ErrorCode, MessageError, ServerFrame, ServerMessage};
+use netplay_protocol::lobby::{
+    ClientMessage, ErrorCode, MessageError, RawSignal, ServerFrame, ServerMessage,
+};
 use netplay_protocol::{AccountId, LobbyCode, Now, PeerId};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -40,7 +42,6 @@ use crate::token::Key;
 use accounts::Accounts;
 use rates::{Addresses, Kind, Rates};
 use sessions::{Greeting, Session};
-use signals::fitting;
 
 /// All sessions and lobbies of one node. See the crate's page for what it guarantees.
 pub struct Directory {
@@ -62,8 +63,19 @@ pub struct Directory {
     /// One entry for each connection, each offline session and each lobby.
     timers: BTreeSet<(Now, Timer)>,
     log_bytes: usize,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<Queued>,
+    /// The frames among the outputs, one after another.
+    texts: Vec<u8>,
 }
+
+/// An [`Output`] before it is asked for.
+enum Queued {
+    Send { connection: ConnectionId, text: Range<usize>, refused: Option<ErrorCode> },
+    Close { connection: ConnectionId, code: ErrorCode, text: String },
+}
+
+/// Bytes of frames whose room is kept from one input to the next: nearly all need less.
+const TEXTS_KEPT: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -149,6 +161,7 @@ impl Directory {
             timers: BTreeSet::new(),
             log_bytes: 0,
             outputs: VecDeque::new(),
+            texts: Vec::new(),
         }
     }
 
@@ -163,16 +176,12 @@ impl Directory {
 
     /// Takes one input. Take all outputs before the next one.
     pub fn handle(&mut self, now: Now, input: Input) {
-        self.now = now;
+        self.next_input(now);
         match input {
             Input::Connected { connection, address } => {
                 self.connected(now, connection, address);
             }
             Input::Message { connection, message } => self.message(now, connection, message),
-            Input::Signal { connection, to, signal } => {
-                let relayed = |from| Ok(ServerMessage::Relayed { from, signal });
-                self.relay(now, connection, to, relayed);
-            }
             Input::Malformed { connection, error } => {
                 match self.admit(now, connection, Kind::Message, None) {
                     // Whoever begins so is none of ours.
@@ -199,6 +208,28 @@ impl Directory {
         }
     }
 
+    /// Takes a signal as it came: the same as the [`ClientMessage::Signal`] that it is, for less work.
+    pub fn handle_signal(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        to: PeerId,
+        signal: RawSignal<'_>,
+    ) {
+        self.next_input(now);
+        if let Some(from) = self.sender(now, connection, to) {
+            self.tell_with(to, None, |seq, text| signal.write_frame(seq, from, text));
+        }
+    }
+
+    fn next_input(&mut self, now: Now) {
+        self.now = now;
+        if self.outputs.is_empty() {
+            self.texts.clear();
+            self.texts.shrink_to(TEXTS_KEPT);
+        }
+    }
+
     /// In which lobby the player of this connection is.
     pub fn lobby_of_connection(&self, connection: ConnectionId) -> Option<LobbyCode> {
         match self.connections.get(&connection)?.phase {
@@ -219,8 +250,13 @@ impl Directory {
     }
 
     /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+    pub fn poll_output(&mut self) -> Option<Output<'_>> {
+        Some(match self.outputs.pop_front()? {
+            Queued::Send { connection, text, refused } => {
+                Output::Send { connection, text: &self.texts[text], refused }
+            }
+            Queued::Close { connection, code, text } => Output::Close { connection, code, text },
+        })
     }
 
     /// When [`Input::Tick`] is due. It may turn out that nothing is to be done then.
@@ -273,7 +309,7 @@ impl Directory {
             return self.goodbye(connection);
         }
         if let ClientMessage::Signal { to, signal } = message {
-            return self.relay(now, connection, to, |from| fitting(from, signal));
+            return self.signal(now, connection, to, signal);
         }
         let request = message.request();
         let Some(phase) = self.admit(now, connection, Kind::of(&message), request) else {
@@ -355,7 +391,7 @@ impl Directory {
         let message = refusal.message(request);
         match state.phase {
             Phase::Open(peer) => self.tell(peer, message),
-            Phase::Greeting => self.send(connection, ServerFrame { seq: 0, message }),
+            Phase::Greeting => self.send(connection, message),
         }
     }
 
@@ -369,10 +405,9 @@ impl Directory {
     /// Like [`Self::fail`], but leaves the session to the caller.
     fn close(&mut self, connection: ConnectionId, refusal: Refusal) -> Option<Phase> {
         let phase = self.forget(connection)?;
-        let message = refusal.message(None);
-        self.send(connection, ServerFrame { seq: 0, message });
+        self.send(connection, refusal.message(None));
         let Refusal { code, text, .. } = refusal;
-        self.outputs.push_back(Output::Close { connection, code, text });
+        self.outputs.push_back(Queued::Close { connection, code, text });
         Some(phase)
     }
 
@@ -387,9 +422,12 @@ impl Directory {
         Some(state.phase)
     }
 
-    fn send(&mut self, connection: ConnectionId, frame: ServerFrame) {
-        let frame = Arc::new(frame);
-        self.outputs.push_back(Output::Send { connection, frame });
+    /// Sends a frame that belongs to no session.
+    fn send(&mut self, connection: ConnectionId, message: ServerMessage) {
+        let (begin, refused) = (self.texts.len(), refused(&message));
+        ServerFrame { seq: 0, message }.write_json(&mut self.texts);
+        let text = begin..self.texts.len();
+        self.outputs.push_back(Queued::Send { connection, text, refused });
     }
 
     fn full(&self) -> Refusal {
@@ -432,6 +470,13 @@ impl Directory {
             }
         };
         self.fail(now, connection, refusal);
+    }
+}
+
+fn refused(message: &ServerMessage) -> Option<ErrorCode> {
+    match message {
+        ServerMessage::Error { code, .. } => Some(*code),
+        _ => None,
     }
 }
 

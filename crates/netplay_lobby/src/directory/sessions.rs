@@ -2,7 +2,6 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::sync::Arc;
 
 use netplay_protocol::lobby::{
     ErrorCode, LeaveReason, Login, Resume, ResumeToken, ServerFrame, ServerMessage, SessionKind,
@@ -12,7 +11,7 @@ use rand_core::Rng;
 
 use super::accounts::Shown;
 use super::rates::Rates;
-use super::{Directory, Output, Phase, Refusal, Timer};
+use super::{Directory, Phase, Queued, Refusal, Timer, refused};
 use crate::config::millis;
 use crate::io::ConnectionId;
 use crate::lobby::Realm;
@@ -187,8 +186,12 @@ impl Directory {
         if let Some(session) = self.sessions.get(&peer)
             && let Some(missed) = session.log.after(resume.seen)
         {
-            let send = |frame: &Arc<ServerFrame>| Output::Send { connection, frame: frame.clone() };
-            self.outputs.extend(missed.map(send));
+            for frame in missed {
+                let begin = self.texts.len();
+                self.texts.extend(frame);
+                let text = begin..self.texts.len();
+                self.outputs.push_back(Queued::Send { connection, text, refused: None });
+            }
         }
         if was_offline {
             self.online(peer);
@@ -349,7 +352,7 @@ impl Directory {
             grace_ms: millis(self.config.grace),
             keep_alive_ms: millis(self.config.keep_alive),
         };
-        self.send(connection, ServerFrame { seq: 0, message });
+        self.send(connection, message);
     }
 
     pub(super) fn goodbye(&mut self, connection: ConnectionId) {
@@ -358,7 +361,7 @@ impl Directory {
             self.end(peer, LeaveReason::Left);
         }
         let text = "goodbye".to_owned();
-        self.outputs.push_back(Output::Close { connection, code: ErrorCode::SessionGone, text });
+        self.outputs.push_back(Queued::Close { connection, code: ErrorCode::SessionGone, text });
     }
 
     /// A session has lost its connection; it may come back within the grace time, or as long as its
@@ -414,17 +417,33 @@ impl Directory {
 
     /// Adds a frame to a session, and sends it if there is a connection.
     pub(super) fn tell(&mut self, peer: PeerId, message: ServerMessage) {
+        let refused = refused(&message);
+        self.tell_with(peer, refused, |seq, text| ServerFrame { seq, message }.write_json(text));
+    }
+
+    /// The same of a frame that this appends when it knows its number.
+    pub(super) fn tell_with(
+        &mut self,
+        peer: PeerId,
+        refused: Option<ErrorCode>,
+        write: impl FnOnce(u64, &mut Vec<u8>),
+    ) {
         let Some(session) = self.sessions.get_mut(&peer) else {
             return;
         };
-        let before = session.log.bytes();
-        let frame = session.log.push(message, self.config.log_frames, self.config.log_bytes);
+        let (before, begin) = (session.log.bytes(), self.texts.len());
+        write(session.log.next(), &mut self.texts);
+        let text = begin..self.texts.len();
+        session.log.push(&self.texts[text.clone()], self.config.log_frames, self.config.log_bytes);
         if self.log_bytes - before + session.log.bytes() > self.config.log_bytes_total {
             session.log.confirm(u64::MAX);
         }
         self.log_bytes = self.log_bytes - before + session.log.bytes();
-        if let Presence::Online(connection) = session.presence {
-            self.outputs.push_back(Output::Send { connection, frame });
+        match session.presence {
+            Presence::Online(connection) => {
+                self.outputs.push_back(Queued::Send { connection, text, refused });
+            }
+            Presence::Offline { .. } => self.texts.truncate(begin),
         }
     }
 

@@ -11,31 +11,43 @@ use super::{Directory, Phase, Refusal, malformed};
 use crate::io::ConnectionId;
 
 impl Directory {
-    /// Hands a signal on. `message` is what its receiver is told, if that can be.
-    pub(super) fn relay(
+    /// Hands a signal on.
+    pub(super) fn signal(
         &mut self,
         now: Now,
         connection: ConnectionId,
         to: PeerId,
-        message: impl FnOnce(PeerId) -> Result<ServerMessage, Refusal>,
+        signal: Signal,
     ) {
-        match self.admit(now, connection, Kind::Signal, None) {
-            None => {}
-            Some(Phase::Greeting) => self.too_early(now, connection),
-            Some(Phase::Open(from)) => {
-                let message = self.check_partner(from, to).and_then(|()| message(from));
-                match message {
-                    Ok(message) => self.tell(to, message),
-                    Err(refusal) => self.refuse(connection, None, &refusal),
-                }
+        if let Some(from) = self.sender(now, connection, to) {
+            match fitting(from, signal) {
+                Ok(message) => self.tell(to, message),
+                Err(refusal) => self.refuse(connection, None, &refusal),
             }
         }
     }
 
+    /// Who says something to this player on this connection. If that may not be, nobody, and it is told why.
+    pub(super) fn sender(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        to: PeerId,
+    ) -> Option<PeerId> {
+        let from = match self.admit(now, connection, Kind::Signal, None)? {
+            Phase::Open(from) => from,
+            Phase::Greeting => {
+                self.too_early(now, connection);
+                return None;
+            }
+        };
+        let checked = self.check_partner(from, to);
+        checked.map_err(|refusal| self.refuse(connection, None, &refusal)).ok().map(|()| from)
+    }
+
     fn check_partner(&self, from: PeerId, to: PeerId) -> Result<(), Refusal> {
         let code = self.lobby_of(from)?;
-        let known = self.lobbies.get(code).is_some_and(|lobby| lobby.has(to));
-        if !known || to == from {
+        if to == from || self.lobby_of(to).ok() != Some(code) {
             let text = format!("{to} is no other member of this lobby");
             return Err(Refusal::new(ErrorCode::NoSuchMember, text));
         }
@@ -45,7 +57,7 @@ impl Directory {
 
 /// The message that hands on a signal. What the server adds must not push it over the receiver's
 /// limit: the receiver would close its connection, resume, and be sent the same frame again.
-pub(super) fn fitting(from: PeerId, signal: Signal) -> Result<ServerMessage, Refusal> {
+fn fitting(from: PeerId, signal: Signal) -> Result<ServerMessage, Refusal> {
     // Who drives us may have made it without reading it.
     signal.check().map_err(malformed)?;
     // JSON makes of a byte six at most, and about 300 bytes are not text of the client.

@@ -350,8 +350,9 @@ impl World {
     fn serve(&mut self) {
         while let Some(output) = self.directory.poll_output() {
             let (connection, item) = match output {
-                netplay_lobby::Output::Send { connection, frame } => {
-                    (connection, Item::Text(connection.0, frame.to_json()))
+                netplay_lobby::Output::Send { connection, text, .. } => {
+                    let text = str::from_utf8(text).expect("JSON is UTF-8");
+                    (connection, Item::Text(connection.0, text.into()))
                 }
                 netplay_lobby::Output::Close { connection, .. } => {
                     (connection, Item::Closed(connection.0))

@@ -1,7 +1,8 @@
 //! What two players tell each other to connect.
 
-use serde::ser::Error as _;
-use serde::{Deserialize, Serialize, Serializer};
+use std::io::Write as _;
+
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::MessageError;
@@ -79,15 +80,8 @@ impl Signal {
 ///
 /// Guaranteed: its JSON is that of a [`Signal`] within its limits, and the receiver's frame with it is not too
 /// long.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawSignal(Box<str>);
-
-impl Serialize for RawSignal {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let json: &RawValue = serde_json::from_str(&self.0).map_err(S::Error::custom)?;
-        json.serialize(serializer)
-    }
-}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawSignal<'a>(&'a str);
 
 /// How clients write a signal's message: around the id of the receiver, 36 characters, and the signal.
 const BEGIN: &str = r#"{"type":"signal","to":""#;
@@ -132,10 +126,10 @@ enum Kind {
     Withdraw,
 }
 
-impl RawSignal {
+impl<'a> RawSignal<'a> {
     /// Reads the message of a signal, and for whom it is. Gives nothing if it is not written as our clients write
     /// it, or is none: [`ClientMessage::from_json`](super::ClientMessage::from_json) says what it is then.
-    pub fn read(text: &str) -> Option<(PeerId, Self)> {
+    pub fn read(text: &'a str) -> Option<(PeerId, Self)> {
         let (to, rest) = text.strip_prefix(BEGIN)?.split_at_checked(TO)?;
         let to = PeerId::from_hyphenated(to)?;
         let json = rest.strip_prefix(MIDDLE)?.strip_suffix(END)?;
@@ -144,12 +138,19 @@ impl RawSignal {
             return None;
         }
         let Fields { body, .. } = serde_json::from_str(json).ok()?;
-        body.fits().then(|| (to, Self(json.into())))
+        body.fits().then_some((to, Self(json)))
     }
 
-    /// Its JSON, as it came.
-    pub fn json(&self) -> &str {
-        &self.0
+    /// Appends the frame by which its receiver gets it. It reads as a
+    /// [`ServerMessage::Signal`](super::ServerMessage::Signal).
+    pub fn write_frame(self, seq: u64, from: PeerId, text: &mut Vec<u8>) {
+        let Self(signal) = self;
+        text.reserve(signal.len() + AROUND);
+        write!(
+            text,
+            r#"{{"seq":{seq},"message":{{"type":"signal","from":"{from}","signal":{signal}}}}}"#
+        )
+        .expect("a vector takes everything");
     }
 }
 

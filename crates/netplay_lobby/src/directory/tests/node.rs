@@ -3,12 +3,11 @@
 use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use netplay_protocol::lobby::{
     ClientMessage, ErrorCode, InviteToken, JoinWith, LobbyOptions, LobbyState, LobbySummary,
-    Member, OptionsChange, Resume, ResumeToken, Search, ServerFrame, ServerMessage, SessionKind,
-    Signal, SignalBody,
+    Member, OptionsChange, RawSignal, Resume, ResumeToken, Search, ServerFrame, ServerMessage,
+    SessionKind, Signal, SignalBody,
 };
 use netplay_protocol::{GameId, LobbyCode, Now, PeerId};
 
@@ -29,6 +28,12 @@ pub(super) struct Node {
 
 fn directory(config: &Config, boot: u8, key: u8) -> Directory {
     Directory::new(config.clone(), [boot; 32]).with_key(Key([key; 32]), 1_000_000)
+}
+
+/// What a client reads.
+pub(super) fn read(text: &[u8]) -> ServerFrame {
+    let text = str::from_utf8(text).expect("JSON is UTF-8");
+    ServerFrame::from_json(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 pub(super) fn options(capacity: u8) -> LobbyOptions {
@@ -70,10 +75,26 @@ impl Node {
 
     pub(super) fn input(&mut self, input: Input) {
         self.directory.handle(self.now, input);
+        self.take_outputs();
+    }
+
+    pub(super) fn signal(&mut self, connection: u64, to: PeerId, signal: RawSignal<'_>) {
+        self.directory.handle_signal(self.now, ConnectionId(connection), to, signal);
+        self.take_outputs();
+    }
+
+    fn take_outputs(&mut self) {
         while let Some(output) = self.directory.poll_output() {
             match output {
-                Output::Send { connection, frame } => {
-                    self.frames.entry(connection.0).or_default().push(Arc::unwrap_or_clone(frame));
+                Output::Send { connection, text, refused } => {
+                    let frame = read(text);
+                    if let Some(refused) = refused {
+                        let error = &frame.message;
+                        assert!(
+                            matches!(error, ServerMessage::Error { code, .. } if *code == refused)
+                        );
+                    }
+                    self.frames.entry(connection.0).or_default().push(frame);
                 }
                 Output::Close { connection, code, .. } => {
                     self.closed.insert(connection.0, code);

@@ -174,11 +174,11 @@ fn a_log_that_does_not_reach_back_restores_the_session_without_its_frames() {
 
 #[test]
 fn all_logs_together_are_bounded() {
-    let mut node = Node::with(|config| config.log_bytes_total = 2000);
+    let mut node = Node::with(|config| config.log_bytes_total = 700);
     for connection in 1..=20 {
         node.hello(connection);
         node.list(connection);
-        assert!(node.directory.stats().log_bytes <= 2000);
+        assert!(node.directory.stats().log_bytes <= 700);
     }
     assert!(!node.resume_over(20, 40, 0), "its log had no room");
     assert!(node.resume_over(1, 41, 0), "the log of an earlier one is untouched");
