@@ -8,8 +8,9 @@ use core::time::Duration;
 use std::io;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use netplay_protocol::lobby::ErrorCode;
+use tokio::task::unconstrained;
 use tokio::time::{Sleep, timeout};
 use tungstenite::error::{CapacityError, Error as WsError};
 
@@ -29,6 +30,9 @@ const PAID_AT_ONCE: usize = 4 * 1024;
 
 /// Bytes of a close frame's reason: RFC 6455 allows 125 with the code.
 const REASON_MAX: usize = 123;
+
+/// Boxed: nearly all connections never have one.
+type Rest = Pin<Box<Sleep>>;
 
 /// Why a connection ends.
 enum Over {
@@ -57,25 +61,24 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
     carrier.line.finished();
     let over = {
         // One for the connection's whole life: to wait anew for each message takes longer than to relay it.
-        let mut stopped = pin!(carrier.alive.stopped_with(|| client.group()));
-        // Boxed: nearly all connections never have one.
-        let mut pause: Option<Pin<Box<Sleep>>> = None;
-        let mut unpaid = 0;
+        // A client that never pauses uses up what tokio lets a task do at once, and this must be seen all the same.
+        let stopped = carrier.alive.stopped_with(|| client.group());
+        let mut stopped = pin!(unconstrained(stopped));
+        let (mut rest, mut unpaid) = (None, 0);
         loop {
-            tokio::select! {
-                biased;
-                () = &mut stopped => break stops(),
-                () = client.outbox().ready() => {
-                    let written =
-                        write(&mut socket, client.outbox(), stopped.as_mut(), carrier.common.write_timeout);
+            match next(&mut socket, &client, stopped.as_mut(), &mut rest).await {
+                Event::Stopped => break stops(),
+                Event::Rested => rest = None,
+                Event::Ready => {
+                    let limit = carrier.common.write_timeout;
+                    let written = write(&mut socket, client.outbox(), stopped.as_mut(), limit);
                     if let Err(over) = written.await {
                         break over;
                     }
                 }
-                () = over(&mut pause), if pause.is_some() => pause = None,
-                received = socket.recv(), if pause.is_none() => {
+                Event::Received(received) => {
                     carrier.line.finished();
-                    pause = rest(&received, &mut unpaid, carrier.address, &carrier.common);
+                    rest = pay(&received, &mut unpaid, carrier.address, &carrier.common);
                     if let Err(over) = read(received, &client, &mut pings) {
                         break over;
                     }
@@ -98,14 +101,51 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
     }
 }
 
+/// What a connection waits for.
+enum Event {
+    /// Something waits to be sent.
+    Ready,
+    Received(Option<Result<Message, axum::Error>>),
+    /// It has rested.
+    Rested,
+    Stopped,
+}
+
+/// The next event. What waits for the client comes first, for it may go on talking for ever. Whether the server
+/// stops is looked at when nothing was received: tokio sees to it that this comes.
+async fn next(
+    socket: &mut WebSocket,
+    client: &impl Client,
+    mut stopped: Pin<&mut impl Future<Output = ()>>,
+    rest: &mut Option<Rest>,
+) -> Event {
+    poll_fn(|cx| {
+        if client.outbox().is_ready() {
+            return Poll::Ready(Event::Ready);
+        }
+        if let Some(rest) = rest {
+            if rest.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Rested);
+            }
+        } else if let Poll::Ready(received) = socket.poll_next_unpin(cx) {
+            return Poll::Ready(Event::Received(received));
+        }
+        if stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Stopped);
+        }
+        client.outbox().poll_ready(cx).map(|()| Event::Ready)
+    })
+    .await
+}
+
 /// Counts what came. If its address has sent too much, nothing more is read until this is over: TCP slows the
 /// sender down.
-fn rest(
+fn pay(
     received: &Option<Result<Message, axum::Error>>,
     unpaid: &mut usize,
     address: Option<IpAddr>,
     common: &Common,
-) -> Option<Pin<Box<Sleep>>> {
+) -> Option<Rest> {
     let (Some(address), Some(Ok(message))) = (address, received) else { return None };
     *unpaid += match message {
         Message::Text(text) => text.as_str().len(),
@@ -117,12 +157,6 @@ fn rest(
     }
     let rest = common.traffic.spend(address, core::mem::take(unpaid));
     rest.map(|rest| Box::pin(tokio::time::sleep(rest)))
-}
-
-async fn over(pause: &mut Option<Pin<Box<Sleep>>>) {
-    if let Some(pause) = pause {
-        pause.await;
-    }
 }
 
 fn stops() -> Over {
@@ -179,34 +213,40 @@ async fn write(
     limit: Duration,
 ) -> Result<(), Over> {
     loop {
-        let (text, end) = match outbox.next() {
-            Next::Send(text) => (Some(text), None),
-            Next::End(end) => (None, Some(end)),
-            Next::Nothing => (None, None),
-        };
-        let more = text.is_some();
-        let mut step = pin!(async {
-            match text {
-                Some(text) => socket.feed(Message::Text(text)).await,
-                None => socket.flush().await,
+        let end = match outbox.next() {
+            Next::Send(batch) => {
+                for text in batch {
+                    let fed = socket.feed(Message::Text(text));
+                    within(limit, outbox, stopped.as_mut(), fed).await?;
+                }
+                continue;
             }
-        });
-        // Nearly always the system takes it at once, and nothing has to be waited for.
-        let done = match poll_fn(|cx| Poll::Ready(step.as_mut().poll(cx))).await {
-            Poll::Ready(done) => done,
-            Poll::Pending => tokio::select! {
-                biased;
-                () = outbox.too_slow() => return Err(too_slow()),
-                () = stopped.as_mut() => return Err(stops()),
-                done = timeout(limit, step) => done.map_err(|_| too_slow())?,
-            },
+            Next::End(end) => Err(closed(end)),
+            Next::Nothing => Ok(()),
         };
-        match done {
-            Ok(()) if more => {}
-            Ok(()) => return end.map_or(Ok(()), |end| Err(closed(end))),
-            Err(_) => return Err(Over::Gone),
-        }
+        within(limit, outbox, stopped, socket.flush()).await?;
+        return end;
     }
+}
+
+async fn within(
+    limit: Duration,
+    outbox: &Outbox,
+    stopped: Pin<&mut impl Future<Output = ()>>,
+    step: impl Future<Output = Result<(), axum::Error>>,
+) -> Result<(), Over> {
+    let mut step = pin!(step);
+    // Nearly always the system takes it at once, and nothing has to be waited for.
+    let done = match poll_fn(|cx| Poll::Ready(step.as_mut().poll(cx))).await {
+        Poll::Ready(done) => done,
+        Poll::Pending => tokio::select! {
+            biased;
+            () = outbox.too_slow() => return Err(too_slow()),
+            () = stopped => return Err(stops()),
+            done = timeout(limit, step) => done.map_err(|_| too_slow())?,
+        },
+    };
+    done.map_err(|_| Over::Gone)
 }
 
 fn too_slow() -> Over {

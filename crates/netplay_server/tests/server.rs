@@ -5,6 +5,7 @@
 mod support;
 
 use core::time::Duration;
+use std::io::{Read, Write};
 
 use futures_util::SinkExt;
 use netplay_protocol::PeerId;
@@ -342,6 +343,45 @@ async fn a_server_that_stops_closes_the_members_of_a_lobby_together() {
     let last = times.iter().map(|(host, _)| *host).max().unwrap_or_default();
     let first = times.iter().map(|(host, _)| *host).min().unwrap_or_default();
     assert!(last.saturating_sub(first) > Duration::from_millis(200), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_closes_whom_it_never_finds_silent() {
+    let server = start(|config| {
+        config.lobby.signals = RateLimit { burst: u32::MAX, per_second: u32::MAX };
+    });
+    let mut a = Client::connect(&server).await;
+    let mut b = Client::connect(&server).await;
+    let code = a.create(2).await.code;
+    b.join(code).await;
+    a.message().await;
+    let to = b.me;
+    drop(b);
+    a.message().await;
+    // Nothing answers a signal. It has a mask, as RFC 6455 wants it of a client, that changes nothing.
+    let text = ClientMessage::Signal { to, signal: signal(&"x".repeat(300)) }.to_json();
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    let frame = [&[0x81, 0xfe], &length[..], &[0; 4], text.as_bytes()].concat();
+    let mut writer = a.socket.into_inner().into_std().unwrap();
+    writer.set_nonblocking(false).unwrap();
+    writer.set_write_timeout(Some(DEADLINE)).unwrap();
+    writer.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut reader = writer.try_clone().unwrap();
+    let (goes_on, is_going_on) = tokio::sync::oneshot::channel();
+    let talk = std::thread::spawn(move || {
+        let many = frame.repeat(10_000);
+        writer.write_all(&many).unwrap();
+        goes_on.send(()).unwrap();
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until && writer.write_all(&many).is_ok() {}
+    });
+    timeout(DEADLINE, is_going_on).await.expect("it is taken").unwrap();
+    timeout(DEADLINE, server.shutdown()).await.expect("it ends");
+    tokio::task::spawn_blocking(|| talk.join()).await.unwrap().unwrap();
+    let mut heard = Vec::new();
+    // A reset may follow: the talking does not stop for what is said.
+    let _ = reader.read_to_end(&mut heard);
+    assert!(heard.ends_with(b"the server stops"), "{}", String::from_utf8_lossy(&heard));
 }
 
 #[tokio::test]
