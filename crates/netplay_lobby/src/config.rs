@@ -27,6 +27,9 @@ pub struct Config {
     /// How long a session outlives its connection: a phone that changes networks or a laptop that
     /// wakes up is back within seconds.
     pub grace: Duration,
+    /// How long an offline host leads on while no match runs, if another member is online: somebody must be able to
+    /// begin one. Longer than a client takes to come back whose socket broke.
+    pub host_grace: Duration,
     /// How long a seat may be kept at most, whatever a lobby wants: it holds a session.
     pub seat_max: Duration,
     /// After a restart, how long a lobby waits for its members before others may enter: they come back
@@ -138,6 +141,7 @@ impl Default for Config {
             keep_alive: Duration::from_secs(5),
             keep_alives_missed: 3,
             grace: Duration::from_secs(30),
+            host_grace: Duration::from_secs(5),
             seat_max: Duration::from_secs(3600),
             returning: Duration::from_secs(10),
             token_lifetime: Duration::from_secs(24 * 3600),

@@ -296,9 +296,7 @@ impl Directory {
     fn promote(&mut self, code: LobbyCode, whom: PeerId) -> Result<(), Refusal> {
         self.member_of(code, whom)?;
         if self.lobbies.get(code).is_some_and(|lobby| lobby.host != whom) {
-            self.change(code, |lobby| lobby.promote(whom));
-            // Nobody is left out: no member has this id.
-            self.tell_host(code, PeerId::from_u128(0), whom);
+            self.follow_host(code, |lobby| Some(lobby.promote(whom)));
         }
         Ok(())
     }

@@ -107,7 +107,12 @@ impl Directory {
         change: impl FnOnce(&mut Lobby) -> R,
     ) -> Option<R> {
         let before = self.lobbies.get(code)?.deadline();
-        let result = self.lobbies.change(code, change);
+        let host_waits = self.now + self.config.host_grace;
+        let result = self.lobbies.change(code, |lobby| {
+            let result = change(lobby);
+            lobby.watch_host(host_waits);
+            result
+        });
         let after = self.lobbies.get(code).map(Lobby::deadline);
         if after != Some(before) {
             self.timers.remove(&(before, Timer::Lobby(code)));
@@ -485,11 +490,24 @@ impl Directory {
     }
 
     /// Ends the sessions of offline members that everybody else has lost. Each removal may change
-    /// who everybody is.
+    /// who everybody is. Where seats are kept, such a member only leads no more.
     pub(super) fn drop_lost(&mut self, code: LobbyCode) {
         while let Some(lost) = self.lobbies.get(code).and_then(Lobby::lost) {
             self.erase(lost);
             self.take_out(code, lost, LeaveReason::Lost);
+        }
+        self.follow_host(code, Lobby::replace_lost_host);
+    }
+
+    /// All hear who leads, if this made it another one.
+    pub(super) fn follow_host(
+        &mut self,
+        code: LobbyCode,
+        change: impl FnOnce(&mut Lobby) -> Option<PeerId>,
+    ) {
+        if let Some(host) = self.change(code, change).flatten() {
+            // Nobody is left out: no member has this id.
+            self.tell_host(code, PeerId::from_u128(0), host);
         }
     }
 

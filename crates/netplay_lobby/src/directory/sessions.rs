@@ -140,9 +140,10 @@ impl Directory {
         realm: Realm,
         login: Option<Login>,
     ) -> Result<(), Refusal> {
+        // First: who may not come takes no place of those who may.
+        let shown = self.log_in(connection, &realm.game, login)?;
         let taken = self.new_sessions.take_shared(self.config.new_sessions, now);
         taken.map_err(|wait| self.full().retry(wait))?;
-        let shown = self.log_in(connection, &realm.game, login)?;
         let peer = loop {
             let peer = PeerId::from_u128(self.random());
             if !self.sessions.contains_key(&peer) {
@@ -380,6 +381,7 @@ impl Directory {
         if let Some(code) = session.lobby {
             self.change(code, |lobby| lobby.set_online(peer, false, epoch));
             self.tell_others(code, peer, &ServerMessage::MemberOffline { peer });
+            self.interrupt(code, peer);
             self.drop_lost(code);
         }
         // Unless that was its end.

@@ -49,8 +49,11 @@ impl Directory {
             }
             ClientMessage::SetPlaying { request, playing } => {
                 self.check_host(peer, code)?;
-                if self.lobbies.get(code).is_some_and(Lobby::has_countdown) {
-                    return Err(Refusal::new(ErrorCode::NotNow, "a countdown runs"));
+                if self.lobbies.get(code).is_some_and(Lobby::is_starting) {
+                    return Err(Refusal::new(
+                        ErrorCode::NotNow,
+                        "a ready check or a countdown runs",
+                    ));
                 }
                 self.decide(code, |lobby| lobby.playing = *playing);
                 self.tell_all(code, &ServerMessage::Playing { playing: *playing });
@@ -84,6 +87,14 @@ impl Directory {
         self.tell_ended(code, ended);
     }
 
+    /// A player is offline: nothing begins without it.
+    pub(super) fn interrupt(&mut self, code: LobbyCode, peer: PeerId) {
+        let plays = self.lobbies.get(code).and_then(|lobby| lobby.member(peer)?.slot).is_some();
+        if plays && self.change(code, Lobby::cancel) == Some(true) {
+            self.tell_ended(code, Some(Ended::Cancelled));
+        }
+    }
+
     pub(super) fn tell_ended(&mut self, code: LobbyCode, ended: Option<Ended>) {
         let begins = ended == Some(Ended::Countdown);
         let message = match ended {
@@ -109,12 +120,9 @@ impl Directory {
             return self.close_lobby(code);
         }
         if lobby.returning.is_some_and(|until| until <= now) {
-            let host = self.change(code, Lobby::returned).flatten();
-            if let Some(host) = host {
-                // Nobody is left out: no member has this id.
-                self.tell_host(code, PeerId::from_u128(0), host);
-            }
+            self.follow_host(code, Lobby::returned);
         }
+        self.follow_host(code, |lobby| lobby.replace_absent_host(now));
         self.change(code, |lobby| lobby.expire_reservations(now));
         let ended = self.change(code, |lobby| lobby.start_due(now)).flatten();
         self.tell_ended(code, ended);

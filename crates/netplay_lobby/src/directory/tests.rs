@@ -3,6 +3,7 @@
 mod accounts;
 mod admission;
 mod hosting;
+mod leading;
 mod limits;
 mod node;
 mod random;

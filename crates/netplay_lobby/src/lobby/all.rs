@@ -210,6 +210,7 @@ impl Lobbies {
             term: 0,
             least_term: 0,
             returning: None,
+            host_waits: None,
             came_back: false,
             left: BTreeSet::new(),
             playing: false,

@@ -1,6 +1,7 @@
 //! One lobby: who is in it, who may come, and what goes on.
 
 mod all;
+mod leading;
 mod search;
 mod start;
 
@@ -73,6 +74,8 @@ pub(crate) struct Lobby {
     pub(crate) host: PeerId,
     /// Greater with every other host.
     pub(crate) term: u32,
+    /// Until when an offline host leads on.
+    host_waits: Option<Now>,
     /// Of a lobby that came back, the least term of the next host: nobody has seen it before.
     least_term: u32,
     /// It is coming back after a restart of the server, until then: only those may enter who were in it,
@@ -351,26 +354,6 @@ impl Lobby {
         if self.has(self.host) { None } else { self.elect() }
     }
 
-    /// Whoever is here longest leads: if possible an online player, else somebody online.
-    fn elect(&mut self) -> Option<PeerId> {
-        let mut best: Option<&Member> = None;
-        for member in &self.members {
-            let worth = |member: &Member| (member.online, member.slot.is_some());
-            if best.is_none_or(|best| worth(member) > worth(best)) {
-                best = Some(member);
-            }
-        }
-        let host = best?.peer;
-        Some(self.promote(host))
-    }
-
-    /// Lets this member lead.
-    pub(crate) fn promote(&mut self, peer: PeerId) -> PeerId {
-        self.host = peer;
-        self.term = self.term.saturating_add(1).max(self.least_term);
-        peer
-    }
-
     /// Removes a member. If it was the host, gives the new one.
     pub(crate) fn remove(&mut self, peer: PeerId) -> Option<PeerId> {
         if let Some(place) = self.members.iter().position(|member| member.peer == peer) {
@@ -392,26 +375,6 @@ impl Lobby {
         if online {
             self.reports.retain(|(lost, _)| *lost != peer);
         }
-    }
-
-    pub(crate) fn report(&mut self, lost: PeerId, by: PeerId) {
-        if lost != by && self.has(lost) {
-            self.reports.insert((lost, by));
-        }
-    }
-
-    /// An offline member that every online member has lost, unless its seat is kept; nobody online
-    /// means nobody knows.
-    pub(crate) fn lost(&self) -> Option<PeerId> {
-        if self.options.seat_secs > 0 || !self.members.iter().any(|member| member.online) {
-            return None;
-        }
-        let lost_to_all = |lost: PeerId| {
-            let mut others = self.members.iter().filter(|member| member.online);
-            others.all(|other| self.reports.contains(&(lost, other.peer)))
-        };
-        let mut offline = self.members.iter().filter(|member| !member.online);
-        offline.find(|member| lost_to_all(member.peer)).map(|member| member.peer)
     }
 
     /// Keeps seats for these, and no others, until then.
@@ -550,7 +513,7 @@ impl Lobby {
 
     /// When something is due by itself.
     pub(crate) fn deadline(&self) -> Now {
-        let others = [self.returning, self.ready_check, self.countdown];
+        let others = [self.returning, self.host_waits, self.ready_check, self.countdown];
         let reserved = self.reserved.values().copied();
         others.into_iter().flatten().chain(reserved).fold(self.closes, Ord::min)
     }

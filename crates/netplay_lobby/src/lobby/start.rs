@@ -30,10 +30,6 @@ impl Lobby {
         self.countdown = Some(until);
     }
 
-    pub(crate) const fn has_countdown(&self) -> bool {
-        self.countdown.is_some()
-    }
-
     /// Players that are not ready.
     fn missing(&self) -> Vec<PeerId> {
         let missing = self.members.iter().filter(|member| member.slot.is_some() && !member.ready);

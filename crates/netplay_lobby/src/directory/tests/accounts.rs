@@ -303,3 +303,19 @@ fn new_sessions_are_limited_and_those_that_are_taken_up_are_not() {
     node.wait(3 * SECOND);
     node.hello(5);
 }
+
+#[test]
+fn logins_that_count_for_nothing_take_no_place_of_those_that_do() {
+    let mut node = Node::with(|config| {
+        config.login_required = true;
+        config.new_sessions = RateLimit { burst: 1, per_second: 1 };
+    });
+    for connection in 1..=10 {
+        assert_eq!(node.log_in(connection, None), Some(ErrorCode::Unauthorized));
+    }
+    assert_eq!(node.log_in_as(11, "ann"), None);
+    let ticket = node.ticket("bob", None);
+    assert_eq!(node.log_in_by(12, ticket.clone()), Some(ErrorCode::ServerFull));
+    node.wait(SECOND);
+    assert_eq!(node.log_in_by(13, ticket), None, "a ticket that did not help is good still");
+}

@@ -46,6 +46,8 @@ fn who_says_no_ends_it_and_so_does_time() {
     node.done(1, CHECK);
     assert_eq!(node.refused(1, CHECK), ErrorCode::NotNow);
     assert_eq!(node.refused(1, COUNTDOWN), ErrorCode::NotNow);
+    let begin = ClientMessage::SetPlaying { request: 1, playing: true };
+    assert_eq!(node.refused(1, begin), ErrorCode::NotNow);
     node.say(2, ready(true));
     node.say(3, ready(false));
     assert_eq!(ends(&mut node, 1), Some((false, 2)));
@@ -95,7 +97,7 @@ fn a_countdown_ends_with_the_match() {
 }
 
 #[test]
-fn a_countdown_is_cancelled_when_a_player_goes_or_is_not_ready_or_the_host_says_so() {
+fn a_countdown_is_cancelled_when_a_player_goes_or_is_offline_or_not_ready_or_the_host_says_so() {
     let mut node = Node::new();
     node.lobby_of(3, options(3));
     let cancelled = |node: &mut Node| {
@@ -112,6 +114,9 @@ fn a_countdown_is_cancelled_when_a_player_goes_or_is_not_ready_or_the_host_says_
     cancelled(&mut node);
     node.done(1, COUNTDOWN);
     node.say(3, ClientMessage::Leave { request: 1 });
+    cancelled(&mut node);
+    node.done(1, COUNTDOWN);
+    node.disconnect(2);
     cancelled(&mut node);
     node.done(1, COUNTDOWN);
     let cancel = ClientMessage::CancelCountdown { request: 1 };
