@@ -77,7 +77,13 @@ pub(crate) async fn serve(mut socket: WebSocket, client: impl Client, mut carrie
                     }
                 }
                 Event::Received(received) => {
-                    carrier.line.finished();
+                    match &received {
+                        // It may come between the parts of a message.
+                        Some(Ok(Message::Ping(bytes) | Message::Pong(bytes))) => {
+                            carrier.line.between(bytes.len());
+                        }
+                        _ => carrier.line.finished(),
+                    }
                     rest = pay(&received, &mut unpaid, carrier.address, &carrier.common);
                     if let Err(over) = read(received, &client, &mut pings) {
                         break over;

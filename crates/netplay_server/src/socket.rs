@@ -45,6 +45,9 @@ impl Stream {
 /// A WebSocket of a client that sends empty parts of a message without end would read on for ever.
 const UNFINISHED_MAX: usize = 4 * LOBBY_MESSAGE_MAX;
 
+/// Bytes of a client's ping or pong before what it carries (RFC 6455, section 5.2).
+const CONTROL_HEAD: usize = 6;
+
 /// How long a message may take from its first bytes on: half a KiB a second is enough for the largest.
 const UNFINISHED_TIME: Duration = Duration::from_secs(30);
 
@@ -71,6 +74,15 @@ impl Line {
     /// A whole message was read.
     pub(crate) fn finished(&self) {
         *self.lock() = Unfinished::default();
+    }
+
+    /// A frame with so many bytes was read that is no part of a message.
+    pub(crate) fn between(&self, bytes: usize) {
+        let mut unfinished = self.lock();
+        unfinished.bytes = unfinished.bytes.saturating_sub(bytes + CONTROL_HEAD);
+        if unfinished.bytes == 0 {
+            unfinished.since = None;
+        }
     }
 
     /// So many bytes were read.
@@ -209,6 +221,18 @@ mod tests {
             line.read(1, at(99)).expect("nothing had begun");
             line.finished();
         }
+    }
+
+    #[test]
+    fn a_ping_is_no_part_of_a_message_and_ends_none() {
+        let (line, began) = (Line::default(), Instant::now());
+        let at = |secs| began + Duration::from_secs(secs);
+        line.read(6 + 2, at(0)).unwrap();
+        line.between(2);
+        line.read(10, at(60)).expect("nothing but a ping had come");
+        line.read(6, at(80)).unwrap();
+        line.between(0);
+        assert!(line.read(1, at(91)).is_err());
     }
 
     #[test]
