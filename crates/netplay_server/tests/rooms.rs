@@ -122,6 +122,27 @@ async fn signals_to_other_rooms_reach_nobody() {
 }
 
 #[tokio::test]
+async fn who_says_that_a_signal_is_of_somebody_else_is_named_all_the_same() {
+    let server = start(|_| {});
+    let mut a = Player::enter(&server, "/room").await;
+    let mut b = Player::enter(&server, "/room").await;
+    let c = Player::enter(&server, "/room").await;
+    b.text().await;
+    let (to, forged) = (b.me, c.me);
+    for text in [
+        format!(r#"{{"Signal":{{"receiver":"{to}","sender":"{forged}","data":1}}}}"#),
+        format!(r#"{{"Signal":{{"sender":"{forged}","receiver":"{to}","data":1}}}}"#),
+    ] {
+        a.say(Message::text(text)).await;
+        assert_eq!(b.text().await, signal(a.me, "1"));
+    }
+    // An event of the server is no request.
+    a.say(Message::text(signal(forged, "2"))).await;
+    a.signal(to, "3").await;
+    assert_eq!(b.text().await, signal(a.me, "3"));
+}
+
+#[tokio::test]
 async fn next_makes_groups_whose_members_hear_who_leaves() {
     let server = start(|_| {});
     let mut a = Player::enter(&server, "/r?next=2").await;

@@ -10,7 +10,9 @@ use std::io::{Read, Write};
 use futures_util::SinkExt;
 use netplay_protocol::PeerId;
 use netplay_protocol::limits::{LOBBY_MESSAGE_MAX, SDP_MAX};
-use netplay_protocol::lobby::{ClientMessage, ErrorCode, Member, ServerMessage};
+use netplay_protocol::lobby::{
+    ClientMessage, ErrorCode, Member, ServerMessage, Signal, SignalBody,
+};
 use netplay_server::{BindError, RateLimit, Server, ServerConfig, ServerThread};
 use support::{Client, DEADLINE, Ended, ended, get, open, open_with, signal, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,6 +44,41 @@ async fn a_signal_to_another_lobby_is_refused() {
     b.create(2).await;
     a.signal(b.me, "v=0").await;
     assert_eq!(a.error().await, ErrorCode::NoSuchMember);
+    b.check().await;
+}
+
+#[tokio::test]
+async fn who_says_that_a_signal_is_of_somebody_else_is_named_all_the_same() {
+    let server = start(|_| {});
+    let mut a = Client::connect(&server).await;
+    let mut b = Client::connect(&server).await;
+    let mut c = Client::connect(&server).await;
+    let lobby = a.create(3).await;
+    b.join(lobby.code).await;
+    c.join(lobby.code).await;
+    for _ in 0..2 {
+        a.message().await;
+    }
+    b.message().await;
+    let (to, from, signal) = (b.me, c.me, r#""signal":{"attempt":1,"body":{"kind":"bye"}}"#);
+    let forged = [
+        format!(r#"{{"type":"signal","to":"{to}","from":"{from}",{signal}}}"#),
+        format!(r#"{{"type":"signal","from":"{from}","to":"{to}",{signal}}}"#),
+        format!(r#"{{"from":"{from}","type":"signal","to":"{to}",{signal}}}"#),
+    ];
+    for text in &forged {
+        a.say_raw(Message::text(text.as_str())).await;
+        let signal = Signal { attempt: 1, body: SignalBody::Bye };
+        assert_eq!(b.message().await, ServerMessage::Signal { from: a.me, signal }, "{text}");
+    }
+    // What only the server says, and a receiver named twice.
+    for text in [
+        format!(r#"{{"type":"signal","from":"{from}",{signal}}}"#),
+        format!(r#"{{"type":"signal","to":"{to}","to":"{from}",{signal}}}"#),
+    ] {
+        a.say_raw(Message::text(text.as_str())).await;
+        assert_eq!(a.error().await, ErrorCode::Malformed, "{text}");
+    }
     b.check().await;
 }
 

@@ -1,3 +1,5 @@
+mod ranges;
+
 use proptest::prelude::*;
 
 use super::*;
