@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use bevy_netplay::prelude::*;
-use bevy_netplay::{LobbyError, RoomId};
-use netplay_server::{AdminConfig, ServerConfig, ServerThread};
+use bevy_netplay::{ErrorCode, LobbyError, RoomId};
+use netplay_protocol::lobby::{JoinTicket, Jwt, Login};
+use netplay_server::{AdminConfig, JwtConfig, JwtKeys, ServerConfig, ServerThread};
 use serde::{Deserialize, Serialize};
 
 /// Threads are counted, so the tests of this file run one after another.
@@ -124,6 +125,62 @@ fn a_server_that_is_not_there_is_reported_and_does_not_stop_the_app() {
     }
 }
 
+/// The secret of a server, and JWTs that are signed with it: of `ann` and of `bob`, until the year 2286.
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+const JWTS: [&str; 2] = [
+    "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4iLCJleHAiOjEwMDAwMDAwMDAwfQ.eu1v6HuCrSHx-ljCxgNyk466yLjwyywzkOdCmqx6v24",
+    "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IiLCJleHAiOjEwMDAwMDAwMDAwfQ.9IkcG4FhWE4-ufcRcoTwFntjxXraSlSb2tN4djuaJCA",
+];
+
+#[test]
+fn who_shows_a_jwt_or_a_ticket_is_let_in_under_its_account() {
+    #[derive(Resource)]
+    struct Refused(ErrorCode);
+
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let admin = AdminConfig { bind: ([127, 0, 0, 1], 0).into(), token: None };
+    let keys = JwtKeys::Secret(SECRET.to_vec());
+    let jwt = Some(JwtConfig { keys, issuer: None, audience: None });
+    let mut config = ServerConfig { admin: Some(admin), jwt, ..ServerConfig::default() };
+    config.lobby.login_required = true;
+    let server = ServerThread::start(config).unwrap();
+    let admin = server.admin_addr().expect("it was asked for");
+    let ticket = ask(admin, "POST", "/tickets", r#"{"account":"cid","game":"native"}"#);
+    let ticket = ticket.split('"').nth(3).expect("its only text").to_owned();
+    let [ann, bob] = JWTS.map(|jwt| Login::Jwt(Jwt(jwt.into())));
+    let cid = Login::Ticket(JoinTicket(ticket));
+    let joins =
+        |login: Login| app_with(&server.url(), move || JoinLobby::quick(4).login(login.clone()));
+    let mut apps = [joins(ann.clone()), joins(bob), joins(cid), app(&server.url())];
+    apps[3].add_observer(|failed: On<LobbyFailed>, mut commands: Commands| {
+        if let LobbyError::Refused { code, .. } = &failed.error {
+            commands.insert_resource(Refused(*code));
+        }
+    });
+    let browse = apps[3]
+        .world_mut()
+        .spawn(BrowseLobbies::new(LobbySearch::all()).on(server.url()).login(ann))
+        .id();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let found = |app: &App| app.world().get::<FoundLobbies>(browse).map_or(0, |f| f.lobbies.len());
+    while apps[..3].iter().any(|app| heard(app) < 2)
+        || found(&apps[3]) == 0
+        || !apps[3].world().contains_resource::<Refused>()
+    {
+        let met = apps.each_ref().map(heard);
+        assert!(Instant::now() < deadline, "{met:?}, found {}", found(&apps[3]));
+        apps.iter_mut().for_each(App::update);
+        std::thread::yield_now();
+    }
+    assert_eq!(apps[3].world().resource::<Refused>().0, ErrorCode::Unauthorized);
+    let world = apps[0].world_mut();
+    let details = world.query::<&LobbyDetails>().single(world).expect("one lobby");
+    let accounts = details.members.iter().map(|member| member.account.as_ref());
+    let mut accounts: Vec<_> = accounts.flatten().map(ToString::to_string).collect();
+    accounts.sort_unstable();
+    assert_eq!(accounts, ["ann", "bob", "cid"]);
+}
+
 #[test]
 fn whose_lobby_is_closed_by_who_runs_the_server_is_told_and_loses_its_players() {
     #[derive(Resource, Default)]
@@ -158,17 +215,22 @@ fn whose_lobby_is_closed_by_who_runs_the_server_is_told_and_loses_its_players() 
         apps[0].world_mut().query::<&Lobby>().iter(apps[0].world()).next().map(|lobby| lobby.code)
     };
     let code = until(|app| heard(app) > 0).expect("they are in a lobby");
-    let answer =
-        delete(server.admin_addr().expect("it was asked for"), &format!("/lobbies/{code}"));
+    let admin = server.admin_addr().expect("it was asked for");
+    let answer = ask(admin, "DELETE", &format!("/lobbies/{code}"), "");
     assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
     until(|app| app.world().resource::<Told>().0.len() == 2);
 }
 
-/// What the server answers to `DELETE`.
-fn delete(server: SocketAddr, path: &str) -> String {
+/// What the server answers to this.
+fn ask(server: SocketAddr, method: &str, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(server).expect("it listens");
-    write!(stream, "DELETE {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")
-        .expect("the socket lives");
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("the socket lives");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the socket lives");
     answer
