@@ -1,5 +1,7 @@
 //! The menu without a screen: what is chosen, and where that leads.
 
+mod hands;
+
 use bevy_netplay::test_kit::TestNet;
 
 use super::*;
@@ -8,12 +10,17 @@ const SEED: u64 = 0x3E40;
 const STEPS: usize = 1000;
 
 fn net(names: &[&str]) -> TestNet {
+    net_with(names, |_| {})
+}
+
+fn net_with(names: &[&str], also: fn(&mut App)) -> TestNet {
     println!("seed {SEED:#x}");
     let mut names = names.iter();
     TestNet::new(SEED, names.len(), |app| {
         let name = (*names.next().expect("a name each")).to_owned();
         app.insert_resource(Menu { seats: 2, name, ..default() }).init_resource::<Phase>();
         what_it_does(app);
+        also(app);
     })
 }
 
