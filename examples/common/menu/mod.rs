@@ -270,7 +270,7 @@ fn start(
         StartStep::Countdown(time) => menu.countdown = Some(Instant::now() + time),
         StartStep::Cancelled => {
             menu.countdown = None;
-            menu.note = "somebody left or is not ready any more".into();
+            menu.note = "somebody left, is away or is not ready any more".into();
         }
         StartStep::Playing => {
             menu.countdown = None;

@@ -153,7 +153,7 @@ pub enum ServerMessage {
         /// In milliseconds.
         ms: u32,
     },
-    /// It does not: the host has cancelled it, or a player is gone or not ready any more.
+    /// It does not: the host has cancelled it, or a player is gone, offline, or not ready any more.
     CountdownCancelled,
     /// The match runs, or not any more. After a countdown: the host begins it now.
     Playing {
