@@ -24,12 +24,9 @@ pub struct Config {
     /// After how many missed keep-alives a connection counts as dead: one may be late, two may meet
     /// a Wi-Fi roam, three are silence.
     pub keep_alives_missed: u32,
-    /// How long a session outlives its connection: a phone that changes networks or a laptop that
-    /// wakes up is back within seconds.
+    /// How long a session outlives its connection, and how long a host leads on whose seat is kept for
+    /// longer: a phone that changes networks or a laptop that wakes up is back within seconds.
     pub grace: Duration,
-    /// How long an offline host leads on while no match runs, if another member is online: somebody must be able to
-    /// begin one. Longer than a client takes to come back whose socket broke.
-    pub host_grace: Duration,
     /// How long a seat may be kept at most, whatever a lobby wants: it holds a session.
     pub seat_max: Duration,
     /// After a restart, how long a lobby waits for its members before others may enter: they come back
@@ -141,7 +138,6 @@ impl Default for Config {
             keep_alive: Duration::from_secs(5),
             keep_alives_missed: 3,
             grace: Duration::from_secs(30),
-            host_grace: Duration::from_secs(5),
             seat_max: Duration::from_secs(3600),
             returning: Duration::from_secs(10),
             token_lifetime: Duration::from_secs(24 * 3600),

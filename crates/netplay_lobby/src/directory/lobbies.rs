@@ -107,7 +107,7 @@ impl Directory {
         change: impl FnOnce(&mut Lobby) -> R,
     ) -> Option<R> {
         let before = self.lobbies.get(code)?.deadline();
-        let host_waits = self.now + self.config.host_grace;
+        let host_waits = self.now + self.config.grace;
         let result = self.lobbies.change(code, |lobby| {
             let result = change(lobby);
             lobby.watch_host(host_waits);

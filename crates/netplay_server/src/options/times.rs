@@ -56,12 +56,9 @@ listed! {
     write_timeout, "NETPLAY_WRITE_TIMEOUT", write_timeout;
     /// How often players speak at least. Who misses three is gone: one may be late, two may meet a Wi-Fi roam.
     keep_alive, "NETPLAY_KEEP_ALIVE", lobby.keep_alive;
-    /// How long a player is remembered whose connection ended: a phone that changes networks or a laptop that
-    /// wakes up is back within seconds.
+    /// How long a player is remembered whose connection ended, and how long a host leads on whose seat is kept for
+    /// longer: a phone that changes networks or a laptop that wakes up is back within seconds.
     grace, "NETPLAY_GRACE", lobby.grace;
-    /// How long an offline host leads on while no match runs and another member is online: longer than a player takes
-    /// to come back whose connection broke.
-    host_grace, "NETPLAY_HOST_GRACE", lobby.host_grace;
     /// How long a seat may be kept at most, whatever a lobby wants: it holds a session.
     seat_max, "NETPLAY_SEAT_MAX", lobby.seat_max;
     /// After a restart, how long a lobby waits for its members before others may enter: they come back within 7.5 s.

@@ -9,9 +9,9 @@ use super::node::{Node, options};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A lobby of three that keeps seats; its first host leads on for five seconds.
+/// A lobby of three that keeps seats; an offline host leads on for five seconds.
 fn lobby() -> (Node, LobbyCode, Vec<PeerId>) {
-    let mut node = Node::with(|config| config.host_grace = 5 * SECOND);
+    let mut node = Node::with(|config| config.grace = 5 * SECOND);
     let (code, peers) = node.lobby_of(3, LobbyOptions { seat_secs: 600, ..options(3) });
     (node, code, peers)
 }
