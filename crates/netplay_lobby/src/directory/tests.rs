@@ -5,6 +5,7 @@ mod admission;
 mod hosting;
 mod leading;
 mod limits;
+mod model;
 mod node;
 mod random;
 mod restart;
