@@ -5,11 +5,10 @@ use core::ops::Bound;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use netplay_protocol::lobby::{
-    Compare, Field, Filter, LobbyOptions, LobbySummary, Search, Tier, Value,
-};
+use netplay_protocol::lobby::{Filter, LobbyOptions, LobbySummary, Search, Tier, Value};
 use netplay_protocol::{AccountId, DataKey, LobbyCode, Now, PeerId};
 
+use super::search::Found;
 use super::{Lobby, Newcomer, Realm, Returning};
 use crate::token::{Moment, Seat};
 
@@ -23,18 +22,18 @@ const fn rank_of((_, _, members, created): Place) -> Rank {
     (members, created)
 }
 
-/// Open lobbies that one quick join or search looks at, at most. The first ones are those that would be
-/// taken if nothing else had to hold.
-const LOOKED_AT_MAX: usize = 20_000;
+/// Open lobbies that one quick join or search looks at, at most: of those that come first by its order, if an
+/// index has that order, and else of the fullest and oldest.
+pub(super) const LOOKED_AT_MAX: usize = 20_000;
 
 /// The open lobbies of one realm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Open {
+pub(super) struct Open {
     places: BTreeMap<Place, LobbyCode>,
     /// As searches show them that ask for no order.
-    ranks: BTreeMap<Rank, LobbyCode>,
-    /// By public value.
-    values: BTreeMap<(DataKey, Value), BTreeSet<LobbyCode>>,
+    pub(super) ranks: BTreeMap<Rank, LobbyCode>,
+    /// By public value. Nothing in it is empty.
+    pub(super) values: BTreeMap<DataKey, BTreeMap<Value, BTreeSet<LobbyCode>>>,
 }
 
 /// All lobbies of a node. None of them is empty.
@@ -104,38 +103,31 @@ impl Open {
         } else {
             listed.values.into_iter().for_each(|value| self.forget_value(code, value));
             let values = place.map(|_| lobby.public_values()).unwrap_or_default();
-            for value in &values {
-                self.values.entry(value.clone()).or_default().insert(code);
-            }
+            values.iter().cloned().for_each(|value| self.add_value(code, value));
             values
         };
         lobby.listed = Listed { place, values, revision: lobby.revision };
     }
 
-    fn forget_value(&mut self, code: LobbyCode, value: (DataKey, Value)) {
-        if let Entry::Occupied(mut codes) = self.values.entry(value) {
+    fn add_value(&mut self, code: LobbyCode, (key, value): (DataKey, Value)) {
+        self.values.entry(key).or_default().entry(value).or_default().insert(code);
+    }
+
+    fn forget_value(&mut self, code: LobbyCode, (key, value): (DataKey, Value)) {
+        let Entry::Occupied(mut values) = self.values.entry(key) else { return };
+        if let Entry::Occupied(mut codes) = values.get_mut().entry(value) {
             codes.get_mut().remove(&code);
             if codes.get().is_empty() {
                 codes.remove();
             }
         }
+        if values.get().is_empty() {
+            values.remove();
+        }
     }
 
     fn is_empty(&self) -> bool {
         self.places.is_empty() && self.values.is_empty()
-    }
-
-    /// Those with the rarest of the values that must be equal, if any must.
-    fn with_values(&self, filters: &[Filter]) -> Option<impl Iterator<Item = LobbyCode>> {
-        let with = |filter: &Filter| match (&filter.field, filter.compare) {
-            (Field::Data(key), Compare::Eq) => {
-                Some(self.values.get(&(key.clone(), filter.value.clone())))
-            }
-            _ => None,
-        };
-        let rarest =
-            filters.iter().filter_map(with).min_by_key(|codes| codes.map_or(0, BTreeSet::len));
-        rarest.map(|codes| codes.into_iter().flatten().copied())
     }
 }
 
@@ -295,32 +287,9 @@ impl Lobbies {
         max: usize,
     ) -> (Vec<LobbySummary>, bool) {
         let Some(open) = self.open.get(realm) else { return (Vec::new(), false) };
-        let skip = usize::from(search.skip);
-        let end = skip + max;
-        let lobby = |code| Some((code, self.get(code)?));
-        let fits = |(_, lobby): &(_, &Lobby)| lobby.fits(&search.filters);
-        let with_values = open.with_values(&search.filters);
-        if with_values.is_none() && search.sort.is_empty() {
-            // In their order already: those after the page are not looked at, but for one.
-            let codes = open.ranks.values().copied().take(LOOKED_AT_MAX);
-            let mut page = codes.filter_map(lobby).filter(fits).skip(skip);
-            let found = page.by_ref().take(max).map(|(code, lobby)| lobby.summary(code));
-            return (found.collect(), page.next().is_some());
-        }
-        let all = with_values.is_none().then(|| open.ranks.values().copied());
-        let codes = with_values.into_iter().flatten().chain(all.into_iter().flatten());
-        let found = codes.take(LOOKED_AT_MAX).filter_map(lobby).filter(fits);
-        let mut found: Vec<_> =
-            found.map(|(code, lobby)| (lobby.rank(&search.sort), code, lobby)).collect();
-        let more = found.len() > end;
-        if more {
-            // Only the pages up to this one have to be in order.
-            found.select_nth_unstable_by(end, |(a, ..), (b, ..)| a.cmp(b));
-            found.truncate(end);
-        }
-        found.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
-        let page = found.into_iter().skip(skip);
-        (page.map(|(_, code, lobby)| lobby.summary(code)).collect(), more)
+        let mut found = Found::new(self, search, max);
+        found.look_through(open);
+        found.page()
     }
 
     #[cfg(test)]
@@ -338,7 +307,7 @@ impl Lobbies {
             open.places.insert(place, *code);
             open.ranks.insert(rank_of(place), *code);
             for value in lobby.public_values() {
-                open.values.entry(value).or_default().insert(*code);
+                open.add_value(*code, value);
             }
         }
         expected == self.open

@@ -1,5 +1,7 @@
 //! Which lobbies are found, and in which order.
 
+use core::cmp::Ordering;
+
 use netplay_protocol::DataKey;
 use netplay_protocol::limits::LOBBY_LIST_MAX;
 use netplay_protocol::lobby::{
@@ -90,6 +92,17 @@ fn results_come_in_the_order_that_is_asked_for() {
 }
 
 #[test]
+fn those_as_far_above_as_others_are_below_are_equal_on_every_page() {
+    let mut node = Node::new();
+    let rated = [9, 11].map(|rating: i64| [("rating", Value::Number(rating))]);
+    let all: Vec<String> = (0..130).map(|number| format!("{number:03}")).collect();
+    let described = (0..).zip(&all).map(|(at, name)| (name.as_str(), 4, &rated[at % 2][..]));
+    lobbies(&mut node, &described.collect::<Vec<_>>());
+    let near = Search::all().by(data("rating"), Order::Near(10));
+    assert_eq!(names(&mut node, near), all[..LOBBY_LIST_MAX], "the oldest come first");
+}
+
+#[test]
 fn quick_join_finds_only_what_fits_or_creates_it() {
     let mut node = Node::new();
     let mode = |mode: &str| [("mode", Value::from(mode))];
@@ -140,8 +153,66 @@ fn a_page_of_lobbies_that_say_much_ends_where_the_message_is_full() {
     assert!(!rest.is_empty());
 }
 
+/// A value, a text or none.
+fn value() -> impl Strategy<Value = Option<Value>> {
+    let text = (0..3usize).prop_map(|which| Value::from(["ab", "bc", "c"][which]));
+    prop_oneof![3 => (0..4i64).prop_map(|number| Some(number.into())), 1 => text.prop_map(Some), 1 => Just(None)]
+}
+
+/// The number of one of two values, how it is compared, and with what.
+fn filter() -> impl Strategy<Value = (usize, Compare, Value)> {
+    use Compare::{Contains, Eq, Ge, Gt, Le, Lt, Ne};
+    let compare = prop::sample::select(vec![Eq, Eq, Ne, Lt, Le, Gt, Ge, Contains]);
+    (0..2usize, compare, value().prop_filter_map("a value", |value| value))
+}
+
+/// The number of one of two values, and how it is sorted by.
+fn sort() -> impl Strategy<Value = (usize, Order)> {
+    let order = prop_oneof![
+        Just(Order::Ascending),
+        Just(Order::Descending),
+        (-1..5i64).prop_map(Order::Near)
+    ];
+    (0..2usize, order)
+}
+
+/// As the protocol says it.
+fn holds(here: Option<&Value>, compare: Compare, with: &Value) -> bool {
+    match (here, with) {
+        (Some(Value::Text(here)), Value::Text(with)) if compare == Compare::Contains => {
+            here.contains(with.as_str())
+        }
+        (Some(Value::Text(_)), Value::Text(_)) | (Some(Value::Number(_)), Value::Number(_)) => {
+            match compare {
+                Compare::Eq => here == Some(with),
+                Compare::Ne => here != Some(with),
+                Compare::Lt => here < Some(with),
+                Compare::Le => here <= Some(with),
+                Compare::Gt => here > Some(with),
+                Compare::Ge => here >= Some(with),
+                Compare::Contains => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Which of two lobbies comes first, by a value of each.
+fn first_of(order: Order, a: Option<&Value>, b: Option<&Value>) -> Ordering {
+    let far = |value: Option<&Value>, to| match value {
+        Some(Value::Number(number)) => number.abs_diff(to),
+        _ => u64::MAX,
+    };
+    let lacks = a.is_none().cmp(&b.is_none());
+    match order {
+        Order::Ascending => lacks.then(a.cmp(&b)),
+        Order::Descending => lacks.then(b.cmp(&a)),
+        Order::Near(to) => far(a, to).cmp(&far(b, to)),
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(30) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
 
     /// With the index and without it the same lobbies are found.
     #[test]
@@ -167,5 +238,51 @@ proptest! {
         let both = by(Compare::Ge).filters.into_iter().chain(by(Compare::Le).filters).collect();
         let plain = codes(node.search(1, Search { filters: both, ..Search::default() }).0);
         prop_assert_eq!(indexed, plain);
+    }
+
+    /// However it is that lobbies are looked for, a page is what filtering and sorting all would give.
+    #[test]
+    fn a_page_is_what_all_that_fit_in_their_order_would_have_there(
+        values in prop::collection::vec([value(), value()], 1..150),
+        filters in prop::collection::vec(filter(), 0..3),
+        sorts in prop::collection::vec(sort(), 0..3),
+        skip in prop_oneof![Just(0usize), 0..80usize],
+    ) {
+        let mut node = Node::new();
+        let names: Vec<String> = (0..values.len()).map(|number| format!("{number:03}")).collect();
+        let owned: Vec<Vec<_>> = values
+            .iter()
+            .map(|[a, b]| [("a", a), ("b", b)].into_iter())
+            .map(|both| both.filter_map(|(key, value)| Some((key, value.clone()?))).collect())
+            .collect();
+        let all = names.iter().zip(&owned).map(|(name, values)| (name.as_str(), 2, &values[..]));
+        lobbies(&mut node, &all.collect::<Vec<_>>());
+
+        let field = |which: usize| data(["a", "b"][which]);
+        let mut search = Search { skip: u16::try_from(skip).unwrap(), ..Search::default() };
+        for (which, compare, with) in &filters {
+            search = search.with(field(*which), *compare, with.clone());
+        }
+        for (which, order) in &sorts {
+            search = search.by(field(*which), *order);
+        }
+        let (page, more) = node.search(1, search);
+        let page: Vec<String> = page.into_iter().map(|lobby| lobby.name).collect();
+
+        let fits = |lobby: &usize| {
+            let here = |which: usize| values[*lobby][which].as_ref();
+            filters.iter().all(|(which, compare, with)| holds(here(*which), *compare, with))
+        };
+        let mut expected: Vec<usize> = (0..values.len()).filter(fits).collect();
+        // What is equal stays as old as it is.
+        expected.sort_by(|a, b| {
+            let orders = sorts.iter().map(|(which, order)| {
+                first_of(*order, values[*a][*which].as_ref(), values[*b][*which].as_ref())
+            });
+            orders.fold(Ordering::Equal, Ordering::then)
+        });
+        prop_assert_eq!(more, expected.len() > skip + LOBBY_LIST_MAX);
+        let expected = expected.into_iter().skip(skip).take(LOBBY_LIST_MAX);
+        prop_assert_eq!(page, expected.map(|lobby| names[lobby].clone()).collect::<Vec<_>>());
     }
 }
