@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use crate::report::{self, count, name, number, progress};
-use crate::run::{Plan, WINDOW};
+use crate::run::Plan;
 use crate::serve::Limits;
 use crate::stats::{Histogram, median};
 use crate::team::{Processors, Team};
 use crate::worker::{AttackCount, Command, Reply};
-use crate::{Kind, Options, Result};
+use crate::{Kind, Options, Result, half};
 
 /// Acts of attackers for each signal of an honest player.
 const SHARE: f64 = 0.25;
@@ -53,9 +53,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut team = Team::start(Kind::Netplay, Processors::choose(), limits)?;
     team.open(plan.connections)?;
     team.ask(&Command::Pair { clients }, plan.time)?;
-    let full = Command::Signals { clients, window: WINDOW, ms: plan.ms() };
-    let full = team.ask(&full, plan.time)?.reply;
-    let per_second = (full.count as f64 / full.secs / 2.0).min(clients as f64 * EACH_PER_SECOND);
+    let per_second = half::find(&mut team, clients)?.unwrap_or(f64::INFINITY);
+    let per_second = per_second.min(clients as f64 * EACH_PER_SECOND);
     let acts = per_second * SHARE;
     progress(began, &format!("{per_second:.0} honest signals/s; attackers: {acts:.0} acts/s"));
     let (mut without, mut with) = (Side::default(), Side::default());

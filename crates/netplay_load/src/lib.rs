@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod half;
 mod hostile;
 mod machine;
 mod process;
@@ -93,7 +94,7 @@ Columns:
   signals_per_s       signals of 300 bytes that arrive at the partner, while all connections are open
   outstanding         signals under way at once: 8 for each of at most 500 pairs
   p99_ms              milliseconds; 99th percentile from when a signal was to be sent to when it was there, at
-                      half of signals_per_s, sent at a steady rate whatever comes back
+                      half_per_s, sent at a steady rate whatever comes back
   x_bare_relay        signals_per_s divided by those of bare_relay in the same round
   x_bare_relay_cpu    the same of signals_per_cpu_s: on a machine that does other things too it says more
 
@@ -104,8 +105,12 @@ Second table, in the JSON `more`:
   joins_at_once       cycles under way at once
   join_p99_ms         milliseconds from the request (matchbox, bare_relay: the first packet) to the answer
   joins_per_cpu_s, signals_per_cpu_s  joins and signals for each second of its processor that the server used
-  half_per_s          signals a second at p99_ms; 100 for each client at most
+  half_per_s          half load: signals a second that keep the server's processor busy half of the time, found by
+                      trying
+  half_busy_pct       per cent of its processor that the server used then
   late_p99_ms         milliseconds; how late the generator was then, 99th percentile: part of p99_ms
+  half_rate_p99_ms    as p99_ms, at half of signals_per_s: sent one by one, so many keep a server busy all the time
+  half_rate_busy_pct  per cent of its processor that the server used then
   server_busy_pct     per cent of its processor that the server used at signals_per_s
   worker_busy_pct     the same of the generator
   lobbies             that are open while others search
@@ -117,7 +122,7 @@ Second table, in the JSON `more`:
 
 Servers run in turn, one at a time and anew in each round; columns are medians over the rounds.
 
---hostile (rows): honest players send signals at half of what the server takes, alone and with attackers.
+--hostile (rows): honest players send signals at half load (half_per_s), alone and with attackers.
   attackers           without, with
   honest_per_s        signals of honest players a second
   attacks_per_s       acts of attackers a second, a quarter of the honest ones

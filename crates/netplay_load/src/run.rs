@@ -7,14 +7,14 @@ use crate::serve::Limits;
 use crate::stats::median;
 use crate::team::{Processors, Team};
 use crate::worker::{Command, Reply};
-use crate::{Kind, Options, Result};
+use crate::{Kind, Options, Result, half};
 
 /// Matchbox's server gets no more: each that enters costs it as much as there are.
 const MATCHBOX_MAX: usize = 2000;
 
 /// Clients that send signals at most, two a pair, and signals under way in each pair.
 const TALKING: usize = 1000;
-pub(crate) const WINDOW: usize = 8;
+const WINDOW: usize = 8;
 
 /// Cycles of joins at once.
 pub(crate) const JOINS_AT_ONCE: usize = 64;
@@ -83,9 +83,8 @@ struct Round {
     joins_per_cpu_s: f64,
     signals_per_cpu_s: f64,
     signals_per_s: f64,
-    half_per_s: f64,
-    p99_ms: Option<f64>,
-    late_p99_ms: Option<f64>,
+    half: Steady,
+    half_rate: Steady,
     server_busy_pct: f64,
     worker_busy_pct: f64,
     search_p99_ms: Option<f64>,
@@ -93,6 +92,16 @@ struct Round {
     refused: u64,
     lost: u64,
     missing: u64,
+}
+
+/// Signals at a steady rate.
+#[derive(Default)]
+struct Steady {
+    per_second: Option<f64>,
+    p99_ms: Option<f64>,
+    late_p99_ms: Option<f64>,
+    /// How much of its processor the server used.
+    busy_pct: Option<f64>,
 }
 
 impl Round {
@@ -169,8 +178,10 @@ fn round(kind: Kind, plan: &Plan, on: Processors, began: Instant) -> Result<Roun
     say(format!("{:.0} joins/s; held up for {:.1} s", round.joins_per_s, joins.held_up_secs));
 
     signals(&mut team, kind, plan, &mut round)?;
-    let (rate, p99) = (round.signals_per_s, round.p99_ms.unwrap_or(f64::NAN));
-    say(format!("{rate:.0} signals/s; p99 at half of it {p99:.2} ms"));
+    let (rate, half) = (round.signals_per_s, &round.half);
+    let at_half = half.per_second.zip(half.p99_ms);
+    let at_half = at_half.map(|(rate, p99)| format!("; half busy by {rate:.0}/s, p99 {p99:.2} ms"));
+    say(format!("{rate:.0} signals/s{}", at_half.unwrap_or_default()));
 
     if kind == Kind::Netplay {
         finding(&mut team, plan, &mut round)?;
@@ -180,7 +191,7 @@ fn round(kind: Kind, plan: &Plan, on: Processors, began: Instant) -> Result<Roun
     Ok(round)
 }
 
-/// Signals as fast as they come back, and at half of that rate.
+/// Signals as fast as they come back, at half load, and at half of the first rate.
 fn signals(team: &mut Team, kind: Kind, plan: &Plan, round: &mut Round) -> Result<()> {
     let (clients, ms) = (plan.talking(kind), plan.ms());
     team.ask(&Command::Pair { clients }, Duration::ZERO)?;
@@ -190,17 +201,32 @@ fn signals(team: &mut Team, kind: Kind, plan: &Plan, round: &mut Round) -> Resul
     round.server_busy_pct = full.server_busy_pct;
     round.worker_busy_pct = full.worker_busy_pct;
     round.troubles("signals", &full.reply);
-    round.half_per_s = round.signals_per_s / 2.0;
-    if round.half_per_s < 1.0 {
+    if round.signals_per_s < 1.0 {
         return Err("no signals arrived".into());
     }
-    let command = Command::Paced { clients, per_second: round.half_per_s, ms };
-    let half = team.ask(&command, plan.time)?.reply;
-    round.p99_ms = half.latency.percentile_ms(99.0);
-    round.late_p99_ms = half.late.percentile_ms(99.0);
-    round.troubles("half load", &half);
+    if let Some(per_second) = half::find(team, clients)? {
+        round.half = steady(team, clients, per_second, plan, round)?;
+    }
+    round.half_rate = steady(team, clients, round.signals_per_s / 2.0, plan, round)?;
     team.ask(&Command::Part { clients }, Duration::ZERO)?;
     Ok(())
+}
+
+fn steady(
+    team: &mut Team,
+    clients: usize,
+    per_second: f64,
+    plan: &Plan,
+    round: &mut Round,
+) -> Result<Steady> {
+    let answer = team.ask(&Command::Paced { clients, per_second, ms: plan.ms() }, plan.time)?;
+    round.troubles("steady signals", &answer.reply);
+    Ok(Steady {
+        per_second: Some(per_second),
+        p99_ms: answer.reply.latency.percentile_ms(99.0),
+        late_p99_ms: answer.reply.late.percentile_ms(99.0),
+        busy_pct: Some(answer.server_busy_pct),
+    })
 }
 
 /// Searches, and a restart with all those lobbies.
@@ -235,7 +261,7 @@ fn tables(rounds: &[(Kind, Vec<Round>)], plan: &Plan) -> Vec<(&'static str, Vec<
             ("joins_per_s", of(|round| round.joins_per_s)),
             ("signals_per_s", of(|round| round.signals_per_s)),
             ("outstanding", count(plan.talking(*kind) / 2 * WINDOW)),
-            ("p99_ms", number(median(rounds.iter().filter_map(|round| round.p99_ms)))),
+            ("p99_ms", number(median(rounds.iter().filter_map(|round| round.half.p99_ms)))),
             ("x_bare_relay", ratio(|round| round.signals_per_s)),
             ("x_bare_relay_cpu", ratio(|round| round.signals_per_cpu_s)),
         ]
@@ -255,8 +281,11 @@ fn tables(rounds: &[(Kind, Vec<Round>)], plan: &Plan) -> Vec<(&'static str, Vec<
             ("join_p99_ms", maybe(|round| round.join_p99_ms)),
             ("joins_per_cpu_s", of(|round| round.joins_per_cpu_s)),
             ("signals_per_cpu_s", of(|round| round.signals_per_cpu_s)),
-            ("half_per_s", of(|round| round.half_per_s)),
-            ("late_p99_ms", maybe(|round| round.late_p99_ms)),
+            ("half_per_s", maybe(|round| round.half.per_second)),
+            ("half_busy_pct", maybe(|round| round.half.busy_pct)),
+            ("late_p99_ms", maybe(|round| round.half.late_p99_ms)),
+            ("half_rate_p99_ms", maybe(|round| round.half_rate.p99_ms)),
+            ("half_rate_busy_pct", maybe(|round| round.half_rate.busy_pct)),
             ("server_busy_pct", of(|round| round.server_busy_pct)),
             ("worker_busy_pct", of(|round| round.worker_busy_pct)),
             ("lobbies", count(lobbies)),
