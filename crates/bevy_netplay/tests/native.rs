@@ -2,7 +2,7 @@
 //! app is gone.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,11 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use bevy_netplay::prelude::*;
 use bevy_netplay::{ErrorCode, LobbyError, RoomId};
+use matchbox_signaling::SignalingServer;
 use netplay_protocol::lobby::{JoinTicket, Jwt, Login};
 use netplay_server::{AdminConfig, JwtConfig, JwtKeys, ServerConfig, ServerThread};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
 
 /// Threads are counted, so the tests of this file run one after another.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -78,12 +80,28 @@ fn two_apps_meet_over_webrtc_and_leave_no_thread_behind() {
 }
 
 #[test]
-fn two_apps_meet_in_a_room_of_a_matchbox_server_and_it_is_a_lobby() {
+fn two_apps_meet_in_a_room_of_our_server_and_it_is_a_lobby() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let server = ServerThread::start(ServerConfig::default()).unwrap();
-    let url = server.url();
+    meet_in_a_room(&server.url());
+}
+
+#[test]
+fn two_apps_meet_in_a_room_of_a_stock_matchbox_server_and_it_is_a_lobby() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = Runtime::new().unwrap();
+    let entered = runtime.enter();
+    let mut server = SignalingServer::full_mesh_builder((Ipv4Addr::LOCALHOST, 0)).build();
+    let url = format!("ws://{}", server.bind().unwrap());
+    runtime.spawn(server.serve());
+    drop(entered);
+    meet_in_a_room(&url);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+}
+
+fn meet_in_a_room(url: &str) {
     let app = || {
-        let url = url.clone();
+        let url = url.to_owned();
         // The lobby server is none: nobody asks it.
         app_with("ws://127.0.0.1:1", move || {
             let room = RoomId::new("a_room").expect("a name");

@@ -26,6 +26,7 @@ const CONNECTIONS: usize = 2000;
 struct Side {
     p50_ms: Vec<f64>,
     p99_ms: Vec<f64>,
+    second_p99_ms: Vec<f64>,
     late: Histogram,
     refused: u64,
     lost: u64,
@@ -36,6 +37,7 @@ impl Side {
     fn add(&mut self, reply: &Reply) {
         self.p50_ms.extend(reply.latency.percentile_ms(50.0));
         self.p99_ms.extend(reply.latency.percentile_ms(99.0));
+        self.second_p99_ms.extend(reply.second_p99_ms);
         self.late.merge(&reply.late);
         self.refused += reply.refused;
         self.lost += reply.lost;
@@ -83,6 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             ("p50_ms", number(median(values.p50_ms))),
             ("p99_ms", number(median(values.p99_ms))),
             ("x_without", number(worse)),
+            ("second_p99_ms", number(median(values.second_p99_ms))),
             ("late_p99_ms", number(values.late.percentile_ms(99.0))),
             ("refused", count(values.refused)),
             ("lost", count(values.lost)),

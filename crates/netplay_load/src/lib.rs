@@ -108,6 +108,8 @@ Second table, in the JSON `more`:
   half_per_s          half load: signals a second that keep the server's processor busy half of the time, found by
                       trying
   half_busy_pct       per cent of its processor that the server used then
+  second_p99_ms       milliseconds; 99th percentile of each second then, and the median of them: without what
+                      comes every few seconds
   late_p99_ms         milliseconds; how late the generator was then, 99th percentile: part of p99_ms
   half_rate_p99_ms    as p99_ms, at half of signals_per_s: sent one by one, so many keep a server busy all the time
   half_rate_busy_pct  per cent of its processor that the server used then
@@ -129,7 +131,7 @@ Servers run in turn, one at a time and anew in each round; columns are medians o
   p50_ms, p99_ms      milliseconds, as above, of honest signals
   x_without           p99_ms with attackers divided by that without, in the same round: 2 at most, if the machine is
                       quiet
-  late_p99_ms         milliseconds; as above
+  second_p99_ms, late_p99_ms  milliseconds; as above
   refused, lost, missing  of honest players
 Second table, in the JSON `attacks`, all rounds together:
   attack              flood: text that is no message; half_open: requests without an end; never_reads: searches

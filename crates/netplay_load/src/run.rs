@@ -99,6 +99,7 @@ struct Round {
 struct Steady {
     per_second: Option<f64>,
     p99_ms: Option<f64>,
+    second_p99_ms: Option<f64>,
     late_p99_ms: Option<f64>,
     /// How much of its processor the server used.
     busy_pct: Option<f64>,
@@ -224,6 +225,7 @@ fn steady(
     Ok(Steady {
         per_second: Some(per_second),
         p99_ms: answer.reply.latency.percentile_ms(99.0),
+        second_p99_ms: answer.reply.second_p99_ms,
         late_p99_ms: answer.reply.late.percentile_ms(99.0),
         busy_pct: Some(answer.server_busy_pct),
     })
@@ -283,6 +285,7 @@ fn tables(rounds: &[(Kind, Vec<Round>)], plan: &Plan) -> Vec<(&'static str, Vec<
             ("signals_per_cpu_s", of(|round| round.signals_per_cpu_s)),
             ("half_per_s", maybe(|round| round.half.per_second)),
             ("half_busy_pct", maybe(|round| round.half.busy_pct)),
+            ("second_p99_ms", maybe(|round| round.half.second_p99_ms)),
             ("late_p99_ms", maybe(|round| round.half.late_p99_ms)),
             ("half_rate_p99_ms", maybe(|round| round.half_rate.p99_ms)),
             ("half_rate_busy_pct", maybe(|round| round.half_rate.busy_pct)),

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::lines_of;
 use crate::serve::Kind;
-use crate::stats::Histogram;
+use crate::stats::{Histogram, median};
 use crate::{Result, machine};
 use ask::Asking;
 pub(crate) use attack::AttackCount;
@@ -82,6 +82,8 @@ pub(crate) struct Reply {
     /// In how long.
     pub(crate) secs: f64,
     pub(crate) latency: Histogram,
+    /// Of signals: the 99th percentile of each second, and the median of them.
+    pub(crate) second_p99_ms: Option<f64>,
     /// How late the generator was.
     pub(crate) late: Histogram,
     /// What the server refused.
@@ -119,6 +121,9 @@ impl From<Relayed> for Reply {
             count: relayed.count,
             all: relayed.all,
             secs: relayed.time.as_secs_f64(),
+            second_p99_ms: median(
+                relayed.seconds.iter().filter_map(|second| second.percentile_ms(99.0)),
+            ),
             latency: relayed.latency,
             late: relayed.late,
             missing: relayed.missing,

@@ -19,6 +19,8 @@ pub(crate) struct Relayed {
     pub(crate) all: u64,
     /// From when it was to be sent, to when it was here.
     pub(crate) latency: Histogram,
+    /// The same for each second.
+    pub(crate) seconds: Vec<Histogram>,
     /// How late signals were sent: what the generator itself adds to `latency`.
     pub(crate) late: Histogram,
     /// Signals that never came.
@@ -74,10 +76,10 @@ impl Signals {
         world.say(who, self.signals[who].stamped(nanos));
     }
 
-    /// Whether a signal of this time counts.
-    fn counts(&self, at: Instant) -> bool {
-        let counted = self.began.map(|began| began + self.warm_up);
-        counted.is_some_and(|from| at >= from && at < from + self.time)
+    /// In which second a signal of this time counts, if it does.
+    fn second(&self, at: Instant) -> Option<usize> {
+        let since = at.checked_duration_since(self.began? + self.warm_up)?;
+        (since < self.time).then_some(since.as_secs() as usize)
     }
 
     /// Sends what is due.
@@ -109,6 +111,9 @@ impl Phase for Signals {
         let end = began + self.warm_up + self.time;
         if now >= end && (self.received >= self.sent || now >= end + DRAIN) {
             self.result.missing = self.sent.saturating_sub(self.received);
+            for second in &self.result.seconds {
+                self.result.latency.merge(second);
+            }
             return Ok(Flow::Over);
         }
         if let Way::Paced(per_second) = self.way {
@@ -128,14 +133,17 @@ impl Phase for Signals {
         self.received += 1;
         self.result.all += 1;
         let sent = world.began + Duration::from_nanos(nanos);
-        let counts = match self.way {
+        let second = match self.way {
             // What arrives counts, for a rate; what was to be sent, for a delay.
-            Way::Window(_) => self.counts(now),
-            Way::Paced(_) => self.counts(sent),
+            Way::Window(_) => self.second(now),
+            Way::Paced(_) => self.second(sent),
         };
-        if counts {
+        if let Some(second) = second {
             self.result.count += 1;
-            self.result.latency.add(now.saturating_duration_since(sent));
+            self.result
+                .seconds
+                .resize_with(self.result.seconds.len().max(second + 1), Histogram::default);
+            self.result.seconds[second].add(now.saturating_duration_since(sent));
         }
         let end = self.began.map(|began| began + self.warm_up + self.time);
         if matches!(self.way, Way::Window(_)) && end.is_some_and(|end| now < end) {
